@@ -1,0 +1,375 @@
+//! The demo: `cargo run --release --example demo`, and nothing else to set up.
+//!
+//! It models a rolling update on one machine. Clients send requests at a steady rate to a server
+//! that is then stopped with SIGTERM. In a cluster, taking the server's address away from the
+//! clients begins at the same moment but reaches the last of them (kube-proxy, ingress) some time
+//! later; until then they go on sending. Here that is [`LAG`]. The story is told twice: with the
+//! server run bare, and with the same server under drain-init.
+//!
+//! Exit code: 0 if drain-init lost no request and the bare server lost some, else 1.
+//!
+//! Nothing stays behind, not even after a SIGKILL: the kernel sends the child SIGTERM when the demo
+//! dies, and Ctrl-C sends drain-init a SIGINT too, which makes that the second stop signal, the one
+//! that ends a drain at once.
+
+#[path = "support/clients.rs"]
+mod clients;
+
+use std::env;
+use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use clients::{Event, Load, Loss};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The clients have been at it for this long when the stop signal is sent.
+const BEFORE: Duration = Duration::from_secs(2);
+/// From the stop signal until the last client has heard that the server is going away. The slow
+/// requests that are sent just before that must have their answers when the drain is over.
+const LAG: Duration = Duration::from_secs(2);
+/// No child may be left this long after the stop signal: later than drain-init's own deadline.
+const LATEST: Duration = Duration::from_secs(12);
+/// For a server to listen.
+const START: Duration = Duration::from_secs(5);
+
+const DRAIN: [&str; 5] = ["--delay", "3s", "--grace", "10s", "--"];
+
+/// What one mark of the strip of requests stands for.
+const COLUMN: Duration = Duration::from_millis(100);
+const COLUMNS_BEFORE: u32 = (BEFORE.as_millis() / COLUMN.as_millis()) as u32;
+const COLUMNS: u32 = COLUMNS_BEFORE + (LAG.as_millis() / COLUMN.as_millis()) as u32;
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+// On one thread: PR_SET_PDEATHSIG is about the thread that started the child, not its process.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match demo().await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo() -> Result<bool> {
+    println!(
+        "{}\n",
+        bold("drain-init demo: a rolling update on one machine, twice")
+    );
+    let (init, server) = build().await?;
+
+    println!("  The server dies on SIGTERM at once, as most do. Its clients hear that it is");
+    println!("  going away 2 s later, as with kube-proxy, and until then they go on: 200 new");
+    println!("  connections a second, 20 keep-alive clients with 10 requests a second each,");
+    println!("  and 10 requests a second that take 0.5 s.");
+
+    let mut command = Command::new(&server);
+    let bare = tell("bare:  server", &mut command).await?;
+
+    let title = format!("under drain-init:  drain-init {} server", DRAIN.join(" "));
+    let mut command = Command::new(&init);
+    command.args(DRAIN).arg(&server);
+    let drained = tell(&title, &mut command).await?;
+
+    table(&bare, &drained);
+    Ok(verdict(&bare, &drained))
+}
+
+/// Builds drain-init as it ships and the server, and says where they are.
+async fn build() -> Result<(PathBuf, PathBuf)> {
+    // This file is TARGET/PROFILE/examples/demo.
+    let exe = env::current_exe()?;
+    let target = exe
+        .ancestors()
+        .nth(3)
+        .ok_or("not started from a target folder")?;
+    println!("  Building drain-init and the server; the first time takes a minute.\n");
+    cargo_build(target, &["--example", "server"]).await?;
+    let server = target.join("release/examples/server");
+    // For work on the demo itself: another program that takes the same options.
+    if let Some(init) = env::var_os("DEMO_INIT") {
+        return Ok((init.into(), server));
+    }
+    cargo_build(target, &["--bin", "drain-init"]).await?;
+    Ok((target.join("release/drain-init"), server))
+}
+
+async fn cargo_build(target: &Path, what: &[&str]) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .args(what)
+        .status()
+        .await?;
+    if !status.success() {
+        return Err(format!("cargo build {}: {status}", what.join(" ")).into());
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    requests: usize,
+    /// Why, and when the request was sent.
+    lost: Vec<(Loss, Instant)>,
+    seconds_to_stop: f64,
+}
+
+impl Tally {
+    fn lost_by(&self, loss: Loss) -> usize {
+        self.lost.iter().filter(|(why, _)| *why == loss).count()
+    }
+}
+
+/// The story once, from start to end: prints what happens while it happens.
+async fn tell(title: &str, command: &mut Command) -> Result<Tally> {
+    println!("\n{}\n", bold(title));
+    let mut app = App::start(command).await?;
+    let begin = Instant::now();
+    let stop = begin + BEFORE;
+    let removed = stop + LAG;
+    let say = |text: &str| say(since(stop), text);
+
+    let load = Load {
+        server: app.address,
+        from: begin,
+        until: removed,
+    };
+    let mut events = load.start();
+    say("serving; the clients begin");
+
+    let mut tally = Tally::default();
+    let mut in_flight = 0;
+    let (mut stopping, mut heard, mut gone) = (false, false, false);
+    let (mut served, mut logged) = (false, false);
+    while !(gone && served && logged) {
+        tokio::select! {
+            () = sleep_until(stop), if !stopping && !gone => {
+                stopping = true;
+                kill(app.child_pid, Signal::SIGTERM)?;
+                say(&format!("SIGTERM, {in_flight} requests in flight"));
+            }
+            () = sleep_until(removed), if !heard => {
+                heard = true;
+                say(&format!("the last client has heard of it, {in_flight} in flight"));
+            }
+            event = events.recv(), if !served => match event {
+                Some(Event::Sent) => {
+                    tally.requests += 1;
+                    in_flight += 1;
+                }
+                Some(Event::Done { path, sent, result }) => {
+                    in_flight -= 1;
+                    if let Err(loss) = result {
+                        if tally.lost_by(loss) == 0 {
+                            say(&red(&format!("first request {}: GET {path}", loss.name())));
+                        }
+                        tally.lost.push((loss, sent));
+                    }
+                    if heard && in_flight == 0 {
+                        say("nothing in flight any more");
+                    }
+                }
+                None => served = true,
+            },
+            line = app.log.next_line(), if !logged => match line? {
+                Some(line) => say(&line),
+                None => logged = true,
+            },
+            status = app.child.wait(), if !gone => {
+                gone = true;
+                tally.seconds_to_stop = since(stop);
+                say(&format!("gone: {}", outcome(status?)));
+            }
+            () = sleep_until(stop + LATEST) => {
+                // What is still there, and only that: a pid that is free may be anyone's.
+                if !gone {
+                    kill(app.child_pid, Signal::SIGKILL)?;
+                }
+                if !logged {
+                    let _ = kill(app.pid, Signal::SIGKILL);
+                }
+                return Err("still running when it ought to be gone; killed".into());
+            }
+        }
+    }
+    strip(&tally, begin);
+    Ok(tally)
+}
+
+/// A server that is being run, bare or under drain-init.
+struct App {
+    child: Child,
+    child_pid: Pid,
+    /// The server's own, which is the child's if it is run bare.
+    pid: Pid,
+    address: SocketAddr,
+    /// What drain-init says. The server has nothing to say here.
+    log: Lines<BufReader<ChildStderr>>,
+    /// Open for as long as the server might print there.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl App {
+    async fn start(command: &mut Command) -> Result<App> {
+        command.args(["--listen", "127.0.0.1:0", "--quiet"]);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?));
+        }
+        let mut child = command.spawn()?;
+        let child_pid = Pid::from_raw(child.id().ok_or("no pid")?.cast_signed());
+        let mut stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?).lines();
+        let mut log = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
+
+        let first = timeout(START, stdout.next_line())
+            .await
+            .map_err(|_| "the server does not start")??;
+        let Some(address) = first
+            .as_deref()
+            .and_then(|line| line.strip_prefix("listening on "))
+        else {
+            let why = timeout(START, log.next_line()).await??;
+            return Err(why.unwrap_or("the server does not start".to_owned()).into());
+        };
+        let address = address.parse()?;
+        let pid = clients::get(address, "/pid", &mut None).await;
+        let pid = String::from_utf8(pid.map_err(Loss::name)?.into())?;
+        Ok(App {
+            child,
+            child_pid,
+            pid: Pid::from_raw(pid.trim().parse()?),
+            address,
+            log,
+            _stdout: stdout,
+        })
+    }
+}
+
+fn outcome(status: ExitStatus) -> String {
+    match (status.code(), status.signal().map(Signal::try_from)) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(Ok(signal))) => format!("killed by {signal}"),
+        (None, _) => status.to_string(),
+    }
+}
+
+/// Seconds since then, negative before it.
+fn since(then: Instant) -> f64 {
+    let now = Instant::now();
+    (now - then).as_secs_f64() - (then - now).as_secs_f64()
+}
+
+/// A line of the timeline. A long one goes on below its own beginning.
+fn say(time: f64, text: &str) {
+    const WIDTH: usize = 80 - 11;
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one at least");
+        if !line.is_empty() && line.len() + 1 + word.len() > WIDTH {
+            lines.push(format!("  {word}"));
+        } else {
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+    }
+    println!("  {time:>5.1} s  {}", lines.join("\n           "));
+}
+
+/// One mark for all requests that were sent within the same tenth of a second.
+fn strip(tally: &Tally, begin: Instant) {
+    let mark = |column: u32| {
+        let from = begin + COLUMN * column;
+        let mut sent = tally.lost.iter().map(|(_, sent)| sent);
+        if sent.any(|sent| (from..from + COLUMN).contains(sent)) {
+            red("x")
+        } else {
+            ".".to_owned()
+        }
+    };
+    let marks = |columns: Range<u32>| columns.map(mark).collect::<String>();
+    let before = marks(0..COLUMNS_BEFORE);
+    let after = marks(COLUMNS_BEFORE..COLUMNS);
+    println!("\n  requests sent, x: some of them lost");
+    println!("  -2 s {before}|{after} +2 s");
+    println!(
+        "       {:width$}SIGTERM",
+        "",
+        width = COLUMNS_BEFORE as usize
+    );
+}
+
+fn table(bare: &Tally, drained: &Tally) {
+    let row = |name: &str, bare: String, drained: String| {
+        println!("  {name:<20}{bare:>10}{drained:>20}");
+    };
+    let count = |name: &str, bare: usize, drained: usize| {
+        row(name, bare.to_string(), drained.to_string());
+    };
+    println!();
+    row("", "bare".to_owned(), "under drain-init".to_owned());
+    count("requests", bare.requests, drained.requests);
+    count("failed", bare.lost.len(), drained.lost.len());
+    for loss in Loss::ALL {
+        let (bare, drained) = (bare.lost_by(loss), drained.lost_by(loss));
+        // The others are the known ways to fail; this one is shown if it has come about.
+        if loss != Loss::Unanswered || bare + drained > 0 {
+            count(&format!("  {}", loss.name()), bare, drained);
+        }
+    }
+    let seconds = |tally: &Tally| format!("{:.1}", tally.seconds_to_stop);
+    row("seconds to stop", seconds(bare), seconds(drained));
+}
+
+/// Whether the demo has shown what it is for.
+fn verdict(bare: &Tally, drained: &Tally) -> bool {
+    let (bare, drained) = (bare.lost.len(), drained.lost.len());
+    let good = bare > 0 && drained == 0;
+    let text = if good {
+        bold(&format!(
+            "drain-init lost no request; bare, {bare} were lost."
+        ))
+    } else if drained > 0 {
+        red(&format!("drain-init lost {drained} requests."))
+    } else {
+        red("The bare server lost no request, so this run shows nothing.")
+    };
+    println!("\n  {text}");
+    good
+}
+
+fn bold(text: &str) -> String {
+    paint("1", text)
+}
+
+fn red(text: &str) -> String {
+    paint("31", text)
+}
+
+fn paint(style: &str, text: &str) -> String {
+    if io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[{style}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,212 @@
+//! A small HTTP server for demos and tests: the app that drain-init wraps.
+//!
+//! It knows nothing of drain-init. Without options it is the naive app: it takes no notice of
+//! SIGTERM, whose default action ends it at once, with whatever is in flight. (As PID 1 of a
+//! container the same app never sees the signal: there the kernel drops what has no handler.)
+//!
+//! It prints `listening on ADDR:PORT` with the real port, then a line a request:
+//!
+//! ```text
+//! GET /slow/0.5 200 501 ms connection 7
+//! ```
+
+use std::convert::Infallible;
+use std::env;
+use std::future::pending;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::process::{self, ExitCode};
+use std::time::Duration;
+
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, channel};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response, StatusCode, server::conn::http1, service::service_fn};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+const USAGE: &str = "\
+usage: server [OPTIONS]
+  --listen ADDR:PORT     where to listen (127.0.0.1:8080); port 0 takes a free one
+  --on-term WHAT         default: SIGTERM ends the server at once
+                         graceful: stops accepting, closes idle connections,
+                         finishes what is in flight, exits 0
+                         ignore: nothing happens
+  --start-after SECONDS  listens only after that long
+  --quiet                no line a request
+paths: / answers at once, /slow/N after N seconds, /stream/N sends a chunk each
+100 ms for N seconds, /pid answers the process id";
+
+struct Options {
+    listen: SocketAddr,
+    on_term: OnTerm,
+    start_after: Duration,
+    quiet: bool,
+}
+
+#[derive(Clone, Copy)]
+enum OnTerm {
+    Default,
+    Graceful,
+    Ignore,
+}
+
+impl Options {
+    /// None if there is anything that USAGE does not know.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
+        let mut options = Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            on_term: OnTerm::Default,
+            start_after: Duration::ZERO,
+            quiet: false,
+        };
+        while let Some(name) = arguments.next() {
+            match name.as_str() {
+                "--listen" => options.listen = arguments.next()?.parse().ok()?,
+                "--on-term" => {
+                    options.on_term = match arguments.next()?.as_str() {
+                        "default" => OnTerm::Default,
+                        "graceful" => OnTerm::Graceful,
+                        "ignore" => OnTerm::Ignore,
+                        _ => return None,
+                    }
+                }
+                "--start-after" => options.start_after = seconds(&arguments.next()?)?,
+                "--quiet" => options.quiet = true,
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Some(options) = Options::parse(env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server: {}: {error}", options.listen);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> io::Result<()> {
+    let stop = pin!(stop_signal(options.on_term)?);
+    let connections = GracefulShutdown::new();
+    tokio::select! {
+        result = serve(options, &connections) => result,
+        // The listener is closed by now: it belonged to the future that has just been dropped.
+        () = stop => {
+            connections.shutdown().await;
+            Ok(())
+        }
+    }
+}
+
+/// Resolves when the server is to stop gracefully. The handler is there when this returns, not only
+/// when the future is first polled, so a signal during --start-after counts.
+fn stop_signal(on_term: OnTerm) -> io::Result<impl Future<Output = ()>> {
+    let mut sigterm = match on_term {
+        OnTerm::Default => None,
+        OnTerm::Graceful | OnTerm::Ignore => Some(signal(SignalKind::terminate())?),
+    };
+    Ok(async move {
+        match (on_term, &mut sigterm) {
+            (OnTerm::Graceful, Some(sigterm)) => _ = sigterm.recv().await,
+            _ => pending().await,
+        }
+    })
+}
+
+async fn serve(options: &Options, connections: &GracefulShutdown) -> io::Result<()> {
+    sleep(options.start_after).await;
+    let listener = TcpListener::bind(options.listen).await?;
+    print(&format!("listening on {}", listener.local_addr()?));
+    let mut number = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                number += 1;
+                serve_connection(stream, number, options.quiet, connections);
+            }
+            // Out of descriptors, or the client has gone already: neither ends a server.
+            Err(_) => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+fn serve_connection(stream: TcpStream, number: u64, quiet: bool, connections: &GracefulShutdown) {
+    // Without it the second small write of a kept connection waits for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(request, number, quiet));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // A connection that breaks is the client's affair.
+    tokio::spawn(connections.watch(connection));
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    connection: u64,
+    quiet: bool,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+    let began = Instant::now();
+    let path = request.uri().path();
+    let log = {
+        let begin = format!("{} {path}", request.method());
+        move |status: StatusCode| {
+            if !quiet {
+                let (code, ms) = (status.as_u16(), began.elapsed().as_millis());
+                print(&format!("{begin} {code} {ms} ms connection {connection}"));
+            }
+        }
+    };
+
+    if let Some(length) = seconds_in(path, "/stream/") {
+        let (mut chunks, body) = channel::Channel::new(1);
+        tokio::spawn(async move {
+            // Sending fails when the client has gone.
+            while began.elapsed() < length && chunks.send_data("chunk\n".into()).await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+            log(StatusCode::OK);
+        });
+        return Ok(Response::new(body.boxed()));
+    }
+
+    let (status, text) = match path {
+        "/" => (StatusCode::OK, "hello\n".to_owned()),
+        "/pid" => (StatusCode::OK, format!("{}\n", process::id())),
+        _ => match seconds_in(path, "/slow/") {
+            Some(length) => {
+                sleep(length).await;
+                (StatusCode::OK, "hello at last\n".to_owned())
+            }
+            None => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+        },
+    };
+    log(status);
+    let mut response = Response::new(Full::from(text).boxed());
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn seconds_in(path: &str, prefix: &str) -> Option<Duration> {
+    seconds(path.strip_prefix(prefix)?)
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// `println!` would panic when nobody reads any more, and the server is to go on.
+fn print(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

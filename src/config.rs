@@ -1,0 +1,391 @@
+//! What the options mean: the texts of `cli` become values, and nonsense becomes complaints.
+//!
+//! `run` and `explain` both come through here, so that explain shows what run would do and refuses
+//! what run would refuse. Every finding is collected: nobody has to mend one line a start.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cli::{Complaint, Given, Typed, as_written};
+use crate::duration::{self, Short};
+use crate::lifecycle::{Escalation, ExitCodes, Plan};
+use crate::log::{Format, Level, Log};
+use crate::marker;
+use crate::signal::{Signal, SignalMap, SignalSet};
+
+const DELAY: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(30);
+const KILL_MARGIN: Duration = Duration::from_millis(500);
+const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+
+/// Everything that a run is told.
+#[derive(Debug)]
+pub struct Config {
+    pub plan: Plan,
+    pub drain_file: Option<PathBuf>,
+    pub ready_file: Option<PathBuf>,
+    /// Signals go to the app's process group.
+    pub group: bool,
+    pub parent_death_signal: Option<Signal>,
+    pub log: Log,
+}
+
+impl Config {
+    /// What the options mean, or all that is wrong with them.
+    pub fn new(typed: &Typed) -> Result<Self, Vec<Complaint>> {
+        let mut reader = Reader::default();
+        let config = reader.config(typed);
+        if reader.complaints.is_empty() {
+            Ok(config)
+        } else {
+            Err(reader.complaints)
+        }
+    }
+}
+
+/// Reads values and keeps what is wrong with them; a value that is wrong is its default from then
+/// on, so that the others can be looked at too.
+#[derive(Default)]
+struct Reader {
+    complaints: Vec<Complaint>,
+}
+
+impl Reader {
+    fn config(&mut self, typed: &Typed) -> Config {
+        let map_signal = self.signal_map(&typed.map_signal);
+        let stop_on = self.stop_on(&typed.stop_on);
+        self.check_stops_survive(&typed.map_signal, &map_signal, stop_on);
+        let escalate = self.escalate(&typed.escalate);
+        let plan = Plan {
+            delay: self.duration("delay", &typed.delay, DELAY),
+            grace: self.duration("grace", &typed.grace, GRACE),
+            kill_margin: self.duration("kill-margin", &typed.kill_margin, KILL_MARGIN),
+            orphan_grace: self.duration("orphan-grace", &typed.orphan_grace, ORPHAN_GRACE),
+            stop_on,
+            stop_signal: self.to_app("stop-signal", &typed.stop_signal),
+            escalate,
+            map_signal,
+            exit_codes: ExitCodes {
+                always: self.exit_codes("map-exit", &typed.map_exit),
+                after_stop: self.exit_codes("map-stop-exit", &typed.map_stop_exit),
+            },
+        };
+        let max_delay = typed.max_delay.as_ref().and_then(|given| {
+            self.duration_of("max-delay", given)
+                .map(|max_delay| (given, max_delay))
+        });
+        // What follows from a value that could not be read would only mislead.
+        if self.complaints.is_empty() {
+            self.check_times(typed, &plan, max_delay);
+        }
+        let config = Config {
+            drain_file: self.file("drain-file", &typed.drain_file),
+            ready_file: self.file("ready-file", &typed.ready_file),
+            group: typed.group,
+            parent_death_signal: self.parent_death_signal(&typed.parent_death_signal),
+            log: Log {
+                format: self.log_format(&typed.log_format),
+                level: self.level(typed),
+            },
+            plan,
+        };
+        if let Some(given) = &typed.drain_file
+            && config.drain_file == config.ready_file
+        {
+            self.refuse(
+                "drain-file",
+                given,
+                "is the ready-file too; give it another path",
+            );
+        }
+        config
+    }
+
+    fn refuse(&mut self, option: &str, given: &Given, why: impl AsRef<str>) {
+        self.complaints
+            .push(format!("{}: {}", as_written(option, given), why.as_ref()));
+    }
+
+    fn duration(&mut self, option: &str, given: &Option<Given>, default: Duration) -> Duration {
+        let value = given
+            .as_ref()
+            .and_then(|given| self.duration_of(option, given));
+        value.unwrap_or(default)
+    }
+
+    fn duration_of(&mut self, option: &str, given: &Given) -> Option<Duration> {
+        duration::parse(&given.text)
+            .map_err(|why| self.refuse(option, given, format!("{why}; write 500ms, 5s or 1m30s")))
+            .ok()
+    }
+
+    /// A signal that an option may name.
+    fn signal(&mut self, option: &str, given: &Given, name: &str) -> Option<Signal> {
+        let Some(signal) = Signal::parse(name) else {
+            let why = format!("there is no signal {name:?}; write TERM, SIGTERM, 15 or SIGRTMIN+3");
+            self.refuse(option, given, why);
+            return None;
+        };
+        if let Some(reason) = signal.excepted() {
+            let why = format!("{signal} cannot be named: {reason}");
+            self.refuse(option, given, why);
+            return None;
+        }
+        Some(signal)
+    }
+
+    /// A signal that drain-init is to receive.
+    fn received(&mut self, option: &str, given: &Given, name: &str) -> Option<Signal> {
+        let signal = self.signal(option, given, name)?;
+        if signal.uncatchable() {
+            let why = format!("{signal} never reaches drain-init: no process can catch it");
+            self.refuse(option, given, why);
+            return None;
+        }
+        Some(signal)
+    }
+
+    /// A signal that the app is to be sent.
+    fn sent(&mut self, option: &str, given: &Given, name: &str) -> Option<Signal> {
+        let signal = self.signal(option, given, name)?;
+        if signal.uncatchable() {
+            let why = format!("{signal} leaves the app no choice; --grace says when SIGKILL falls");
+            self.refuse(option, given, why);
+            return None;
+        }
+        Some(signal)
+    }
+
+    fn to_app(&mut self, option: &str, given: &Option<Given>) -> Option<Signal> {
+        given
+            .as_ref()
+            .and_then(|given| self.sent(option, given, &given.text))
+    }
+
+    fn stop_on(&mut self, list: &[Given]) -> SignalSet {
+        if list.is_empty() {
+            return SignalSet::from_iter([Signal::TERM, Signal::INT]);
+        }
+        let mut set = SignalSet::default();
+        for given in list {
+            if let Some(signal) = self.received("stop-on", given, &given.text) {
+                set.insert(signal);
+            }
+        }
+        set
+    }
+
+    fn escalate(&mut self, list: &[Given]) -> Vec<Escalation> {
+        let mut escalations = Vec::new();
+        for given in list {
+            let Some((name, before)) = given.text.split_once(':') else {
+                self.refuse(
+                    "escalate",
+                    given,
+                    "has no `:`; write SIGNAL:TIME, as in QUIT:2s",
+                );
+                continue;
+            };
+            let signal = self.sent("escalate", given, name);
+            match (signal, duration::parse(before)) {
+                (Some(signal), Ok(before_kill)) => {
+                    escalations.push(Escalation {
+                        signal,
+                        before_kill,
+                    });
+                }
+                (_, Err(why)) => {
+                    self.refuse("escalate", given, format!("its time {why}; write QUIT:2s"));
+                }
+                (None, Ok(_)) => {}
+            }
+        }
+        // Longest before the SIGKILL is due first; stable, so that equals keep their order.
+        escalations.sort_by_key(|escalation| std::cmp::Reverse(escalation.before_kill));
+        escalations
+    }
+
+    fn signal_map(&mut self, list: &[Given]) -> SignalMap {
+        let mut map = SignalMap::default();
+        for given in list {
+            let Some((from, to)) = given.text.split_once('=') else {
+                self.refuse(
+                    "map-signal",
+                    given,
+                    "has no `=`; write FROM=TO, as in HUP=USR1",
+                );
+                continue;
+            };
+            let from = self.received("map-signal", given, from);
+            let to = if to.eq_ignore_ascii_case("none") {
+                Some(None)
+            } else {
+                self.sent("map-signal", given, to).map(Some)
+            };
+            if let (Some(from), Some(to)) = (from, to) {
+                map.set(from, to);
+            }
+        }
+        map
+    }
+
+    /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
+    /// container with no drain and no deadline.
+    fn check_stops_survive(&mut self, list: &[Given], map: &SignalMap, stop_on: SignalSet) {
+        for given in list {
+            let from = given
+                .text
+                .split_once('=')
+                .and_then(|(from, _)| Signal::parse(from));
+            let Some(from) = from.filter(|from| stop_on.contains(*from)) else {
+                continue;
+            };
+            match map.get(from) {
+                None => {
+                    let why =
+                        format!("{from} asks for a stop and cannot be dropped; see --stop-on");
+                    self.refuse("map-signal", given, why);
+                }
+                Some(to) if !stop_on.contains(to) => {
+                    let why = format!(
+                        "{from} would ask for no stop any more; \
+                         --stop-signal {to} is what sends the app another signal"
+                    );
+                    self.refuse("map-signal", given, why);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn exit_codes(&mut self, option: &str, list: &[Given]) -> Vec<(u8, u8)> {
+        let mut pairs = Vec::new();
+        for given in list {
+            let Some((from, to)) = given.text.split_once('=') else {
+                self.refuse(option, given, "has no `=`; write FROM=TO, as in 143=0");
+                continue;
+            };
+            match (from.parse(), to.parse()) {
+                (Ok(from), Ok(to)) => pairs.push((from, to)),
+                _ => self.refuse(option, given, "an exit code is a number from 0 to 255"),
+            }
+        }
+        pairs
+    }
+
+    fn parent_death_signal(&mut self, given: &Option<Given>) -> Option<Signal> {
+        let given = given.as_ref()?;
+        let signal = self.signal("parent-death-signal", given, &given.text)?;
+        if signal == Signal::STOP {
+            self.refuse(
+                "parent-death-signal",
+                given,
+                "would stop drain-init for ever",
+            );
+            return None;
+        }
+        Some(signal)
+    }
+
+    fn log_format(&mut self, given: &Option<Given>) -> Format {
+        match given.as_ref().map(|given| (given, given.text.as_str())) {
+            None | Some((_, "text")) => Format::Text,
+            Some((_, "json")) => Format::Json,
+            Some((given, _)) => {
+                self.refuse("log-format", given, "is neither text nor json");
+                Format::Text
+            }
+        }
+    }
+
+    fn level(&mut self, typed: &Typed) -> Level {
+        match (typed.quiet, typed.verbose) {
+            (true, true) => {
+                self.complaints
+                    .push("--quiet and --verbose: choose one".to_owned());
+                Level::Info
+            }
+            (true, false) => Level::Error,
+            (false, true) => Level::Debug,
+            (false, false) => Level::Info,
+        }
+    }
+
+    fn file(&mut self, option: &str, given: &Option<Given>) -> Option<PathBuf> {
+        let given = given.as_ref()?;
+        let path = Path::new(&given.text);
+        if let Err(why) = marker::check(path) {
+            self.refuse(option, given, why);
+        }
+        Some(path.to_owned())
+    }
+
+    /// The times against each other: each must leave room for the next.
+    fn check_times(&mut self, typed: &Typed, plan: &Plan, max_delay: Option<(&Given, Duration)>) {
+        let kill_after = plan.kill_after();
+        let kill_at = format!("SIGKILL falls {} after the stop signal", Short(kill_after));
+        if kill_after.is_zero() {
+            let why = format!(
+                "SIGKILL would fall at once: --grace {} less --kill-margin {} leaves nothing; \
+                 make the grace period longer or the margin shorter",
+                Short(plan.grace),
+                Short(plan.kill_margin)
+            );
+            match (&typed.kill_margin, &typed.grace) {
+                (Some(given), _) => self.refuse("kill-margin", given, why),
+                (None, Some(given)) => self.refuse("grace", given, why),
+                (None, None) => {}
+            }
+            return;
+        }
+        if plan.delay >= kill_after {
+            let problem = format!("leaves the app no time to stop: {kill_at}");
+            match (&typed.delay, &typed.grace) {
+                (Some(given), _) => {
+                    let remedy = "make --delay shorter or --grace longer";
+                    self.refuse("delay", given, format!("{problem}; {remedy}"));
+                }
+                (None, Some(given)) => {
+                    let remedy = format!("give --delay, which is {} without", Short(plan.delay));
+                    self.refuse("grace", given, format!("{problem}; {remedy}"));
+                }
+                // Then it is the margin that leaves none.
+                (None, None) => {
+                    if let Some(given) = &typed.kill_margin {
+                        self.refuse("kill-margin", given, format!("{problem}; make it shorter"));
+                    }
+                }
+            }
+        }
+        if let Some((given, max_delay)) = max_delay {
+            if max_delay < plan.delay {
+                let delay = Short(plan.delay);
+                let why = format!("is shorter than --delay, {delay}; make it at least that");
+                self.refuse("max-delay", given, why);
+            } else if max_delay >= kill_after && plan.delay < kill_after {
+                let why = format!("leaves the app no time to stop: {kill_at}; make it shorter");
+                self.refuse("max-delay", given, why);
+            }
+        }
+        for given in &typed.escalate {
+            let before = given
+                .text
+                .split_once(':')
+                .and_then(|(_, time)| duration::parse(time).ok());
+            let room = kill_after.saturating_sub(plan.delay);
+            if before.is_some_and(|before| before > room) && plan.delay < kill_after {
+                let why = format!(
+                    "comes before the app is told to stop: from the end of --delay to SIGKILL \
+                     there are {}; make its time shorter",
+                    Short(room)
+                );
+                self.refuse("escalate", given, why);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! Durations as people write and read them: `500ms`, `5s`, `1m30s`; a bare number is seconds, as in
+//! the fields of Kubernetes.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::time::Duration;
+
+/// The duration that `text` names, or why it names none.
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text
+            .parse()
+            .map(Duration::from_secs)
+            .map_err(|_| "is too large");
+    }
+    humantime::parse_duration(text).map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => "is too large",
+        _ if text.starts_with('-') => "is negative",
+        _ => "is no duration",
+    })
+}
+
+/// The shortest exact way to write a duration, to the millisecond: `29.5s`, `500ms`, `1m30s`.
+pub struct Short(pub Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (seconds, millis) = (self.0.as_secs(), self.0.subsec_millis());
+        if seconds == 0 && millis > 0 {
+            return write!(f, "{millis}ms");
+        }
+        let (minutes, rest) = (seconds / 60, seconds % 60);
+        if minutes > 0 {
+            write!(f, "{minutes}m")?;
+        }
+        match (millis, rest) {
+            (0, 0) if minutes > 0 => Ok(()),
+            (0, _) => write!(f, "{rest}s"),
+            (_, _) if millis % 100 == 0 => write!(f, "{rest}.{}s", millis / 100),
+            (_, _) if millis % 10 == 0 => write!(f, "{rest}.{:02}s", millis / 10),
+            (_, _) => write!(f, "{rest}.{millis:03}s"),
+        }
+    }
+}
+
+/// A time that was measured, as a person wants it: `3.2s`.
+pub struct Rounded(pub Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let tenths = (self.0.as_millis() + 50) / 100;
+        write!(f, "{}.{}s", tenths / 10, tenths % 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_design_names() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("5s", 5_000),
+            ("1m30s", 90_000),
+            ("0", 0),
+            ("0s", 0),
+            ("30", 30_000),
+            ("2h", 7_200_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for text in [
+            "",
+            "-1",
+            "-1s",
+            "5x",
+            "1e30",
+            "s",
+            "5 5",
+            "+5s",
+            "five",
+            "99999999999999999999",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn writes_what_it_would_read() {
+        for text in [
+            "500ms", "5s", "29.5s", "1m30s", "2m", "0s", "1.25s", "2.003s", "1m0.5s",
+        ] {
+            let duration = match text {
+                "29.5s" => Duration::from_millis(29_500),
+                "1.25s" => Duration::from_millis(1_250),
+                "2.003s" => Duration::from_millis(2_003),
+                "1m0.5s" => Duration::from_millis(60_500),
+                _ => parse(text).expect(text),
+            };
+            assert_eq!(Short(duration).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn rounds_to_tenths() {
+        assert_eq!(Rounded(Duration::from_millis(3_249)).to_string(), "3.2s");
+        assert_eq!(Rounded(Duration::from_millis(3_250)).to_string(), "3.3s");
+        assert_eq!(Rounded(Duration::from_millis(12)).to_string(), "0.0s");
+    }
+}

@@ -1,0 +1,329 @@
+//! What happens, one line an event, on standard error: nothing at all while all is well.
+//!
+//! A line is put together in a buffer of its own size and written once. Nothing here allocates,
+//! blocks or fails: a log that cannot be written is no reason to stop a container.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Write};
+
+use crate::duration::{Rounded, Short};
+use crate::lifecycle::Note;
+use crate::sys::{self, Status};
+
+/// The longest line; what is longer is cut. Below PIPE_BUF, so that a line is written whole.
+const LINE: usize = 1024;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something is wrong; also with --quiet.
+    Error,
+    /// What changes the course of the container.
+    #[default]
+    Info,
+    /// Everything else; with --verbose.
+    Debug,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// Where lines go, and which.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Log {
+    pub format: Format,
+    pub level: Level,
+}
+
+impl Log {
+    /// `event` is the short name by which a machine finds the line.
+    pub fn line(&self, level: Level, event: &str, message: fmt::Arguments) {
+        if level > self.level {
+            return;
+        }
+        let mut line = Line::default();
+        // Writing to a Line does not fail: it cuts.
+        let _ = match self.format {
+            Format::Text => write!(line, "drain-init: {message}"),
+            Format::Json => write_json(&mut line, level, event, message),
+        };
+        line.end();
+        sys::write_line(line.bytes());
+    }
+
+    pub fn error(&self, event: &str, message: fmt::Arguments) {
+        self.line(Level::Error, event, message);
+    }
+
+    pub fn debug(&self, event: &str, message: fmt::Arguments) {
+        self.line(Level::Debug, event, message);
+    }
+
+    pub fn note(&self, note: Note) {
+        let (level, event) = classify(note);
+        if level <= self.level {
+            self.line(level, event, format_args!("{note}"));
+        }
+    }
+}
+
+/// How much a note matters, and its short name: the state that the machine is in from then on.
+fn classify(note: Note) -> (Level, &'static str) {
+    match note {
+        Note::Draining { .. } => (Level::Info, "draining"),
+        Note::DrainOver { .. } | Note::Stopping { .. } => (Level::Info, "stopping"),
+        Note::Escalating { .. } => (Level::Info, "escalating"),
+        Note::Deadline { .. } | Note::OrphansKilled => (Level::Error, "killing"),
+        Note::Unkillable => (Level::Error, "ended"),
+        Note::Orphaned { .. } => (Level::Info, "orphaned"),
+        Note::AppEnded { after: Some(_), .. } => (Level::Info, "ended"),
+        // Out of the blue, and by no doing of its own.
+        Note::AppEnded {
+            status: Status::Killed(_),
+            after: None,
+        } => (Level::Info, "ended"),
+        Note::AppEnded {
+            status: Status::Exited(_),
+            after: None,
+        } => (Level::Debug, "ended"),
+        Note::Forwarded(_) => (Level::Debug, "forwarded"),
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Self::Draining { by, lasts, kill_in } => {
+                write!(
+                    f,
+                    "{by}: draining for {}, SIGKILL at {}",
+                    Short(lasts),
+                    Short(kill_in)
+                )
+            }
+            Self::DrainOver {
+                after,
+                cut_by,
+                forward,
+                kill_in,
+            } => {
+                if let Some(signal) = cut_by {
+                    write!(f, "{signal} again: ")?;
+                }
+                write!(f, "drain over after {}: ", Rounded(after))?;
+                write!(f, "{forward} to the app, SIGKILL in {}", Rounded(kill_in))
+            }
+            Self::Stopping {
+                by,
+                forward,
+                kill_in,
+            } => {
+                write!(
+                    f,
+                    "{by}: no drain, {forward} to the app, SIGKILL in {}",
+                    Short(kill_in)
+                )
+            }
+            Self::Escalating {
+                after,
+                signal,
+                kill_in,
+            } => {
+                write!(f, "app still there after {}: ", Rounded(after))?;
+                write!(f, "{signal} to the app, SIGKILL in {}", Rounded(kill_in))
+            }
+            Self::Deadline { after } => write!(
+                f,
+                "app still there after {}, the grace period is over: SIGKILL to all that is left",
+                Rounded(after)
+            ),
+            Self::Forwarded(signal) => write!(f, "{signal} to the app"),
+            Self::AppEnded {
+                status,
+                after: Some(after),
+            } => {
+                write!(
+                    f,
+                    "app {} {} after the stop signal",
+                    Outcome(status),
+                    Rounded(after)
+                )
+            }
+            Self::AppEnded {
+                status,
+                after: None,
+            } => write!(f, "app {}", Outcome(status)),
+            Self::Orphaned { status, kill_in } => write!(
+                f,
+                "app {}: SIGTERM to the processes it left, SIGKILL in {}",
+                Outcome(status),
+                Rounded(kill_in)
+            ),
+            Self::OrphansKilled => {
+                f.write_str("processes that the app left are still there: SIGKILL to them")
+            }
+            Self::Unkillable => f.write_str("a process does not end on SIGKILL: leaving it behind"),
+        }
+    }
+}
+
+/// `exited with 3`, `was killed by SIGSEGV`.
+struct Outcome(Status);
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            Status::Exited(code) => write!(f, "exited with {code}"),
+            Status::Killed(signal) => write!(f, "was killed by {signal}"),
+        }
+    }
+}
+
+fn write_json(line: &mut Line, level: Level, event: &str, message: fmt::Arguments) -> fmt::Result {
+    write!(
+        line,
+        r#"{{"from":"drain-init","level":"{}","event":"{event}","msg":""#,
+        level.name()
+    )?;
+    // What a long message may fill, so that the object is closed on the line.
+    line.limit = LINE - r#""}"#.len() - 1;
+    write!(JsonText(line), "{message}")?;
+    line.limit = LINE;
+    line.write_str(r#""}"#)
+}
+
+/// One line of bounded length.
+struct Line {
+    text: [u8; LINE],
+    length: usize,
+    limit: usize,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self {
+            text: [0; LINE],
+            length: 0,
+            limit: LINE - 1,
+        }
+    }
+}
+
+impl Line {
+    fn end(&mut self) {
+        self.limit = LINE;
+        let _ = self.write_str("\n");
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Write for Line {
+    /// Cuts at the limit, between two characters.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.limit.saturating_sub(self.length);
+        let text = text
+            .get(..text.floor_char_boundary(room))
+            .unwrap_or_default();
+        let end = self.length + text.len();
+        if let Some(place) = self.text.get_mut(self.length..end) {
+            place.copy_from_slice(text.as_bytes());
+            self.length = end;
+        }
+        Ok(())
+    }
+}
+
+/// Escapes what JSON does not have in a string.
+struct JsonText<'a>(&'a mut Line);
+
+impl Write for JsonText<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            match character {
+                '"' | '\\' => self.whole(format_args!("\\{character}"))?,
+                '\n' => self.whole(format_args!("\\n"))?,
+                '\0'..='\x1f' => self.whole(format_args!("\\u{:04x}", u32::from(character)))?,
+                _ => self.0.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl JsonText<'_> {
+    /// An escape is written whole or not at all.
+    fn whole(&mut self, escape: fmt::Arguments) -> fmt::Result {
+        const LONGEST: usize = r"\u0000".len();
+        if self.0.length + LONGEST <= self.0.limit {
+            self.0.write_fmt(escape)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(format: Format, message: &str) -> String {
+        let mut line = Line::default();
+        match format {
+            Format::Text => write!(line, "drain-init: {message}"),
+            Format::Json => write_json(&mut line, Level::Info, "test", format_args!("{message}")),
+        }
+        .expect("a Line cuts, it does not fail");
+        line.end();
+        String::from_utf8(line.bytes().to_vec()).expect("cut between characters")
+    }
+
+    #[test]
+    fn a_line_is_cut_and_ended() {
+        let line = text(Format::Text, &"ä".repeat(LINE));
+        assert!(
+            line.len() >= LINE - 1 && line.len() <= LINE,
+            "{}",
+            line.len()
+        );
+        assert!(line.ends_with("ä\n"));
+    }
+
+    #[test]
+    fn json_is_escaped() {
+        let line = text(Format::Json, "a \"b\" \\ \n \u{1} ä");
+        assert!(
+            line.ends_with("\"msg\":\"a \\\"b\\\" \\\\ \\n \\u0001 ä\"}\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_long_message_leaves_the_object_whole() {
+        for filler in ["x", "\"", "\u{1}", "ä"] {
+            for odd in 0..8 {
+                let line = text(Format::Json, &("y".repeat(odd) + &filler.repeat(LINE)));
+                assert!(line.len() <= LINE, "{}", line.len());
+                let body = line.strip_suffix("\"}\n").expect("closed");
+                let slashes = body.len() - body.trim_end_matches('\\').len();
+                assert!(slashes % 2 == 0, "an escape was cut: {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! drain-init: starts and stops containers without losing a request.
+//!
+//! As PID 1 it starts the app, reaps, forwards signals; on a stop signal it takes readiness away,
+//! lets the app serve on for the drain, forwards the signal, and kills before the grace period ends.
+
+#![cfg_attr(not(test), no_main)]
+#![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+// The verbs, each a page of what the program can be asked to do.
+mod verbs;
+
+// The core: what happens when (pure), and the loop that makes it happen.
+mod lifecycle;
+mod supervisor;
+
+// The options: as typed, then what they mean.
+mod cli;
+mod config;
+
+// Values.
+mod duration;
+mod signal;
+
+// The edges: each performs one kind of action.
+mod app;
+mod descendants;
+mod log;
+mod marker;
+mod terminal;
+
+// System calls, and all unsafe code.
+mod sys;
+
+use std::io::Write;
+
+use sys::Arguments;
+
+/// drain-init's own failure, as docker, env and timeout have it.
+const OWN_FAILURE: u8 = 125;
+
+/// Runs what the arguments ask for and returns the exit code. A verb is the very first argument.
+#[cfg_attr(test, expect(dead_code))]
+fn run_verb(arguments: Arguments) -> u8 {
+    match arguments.get(1).map(std::ffi::CStr::to_bytes) {
+        Some(b"run") => verbs::run::run("run", arguments.tail(2)),
+        Some(b"explain") => verbs::explain::explain(arguments.tail(2)),
+        _ => verbs::run::run("", arguments.tail(1)),
+    }
+}
+
+/// Answers on standard output. The exit code says whether that worked.
+fn print(text: &str) -> u8 {
+    let mut output = std::io::stdout();
+    match output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+    {
+        Ok(()) => 0,
+        Err(_) => OWN_FAILURE,
+    }
+}

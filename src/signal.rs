@@ -1,0 +1,263 @@
+//! Signals by number and name, real-time ones included, and sets and rewritings of them.
+//!
+//! Numbers and names are as Docker and glibc have them: SIGRTMIN is 34, whatever C library this is
+//! built with (musl's own is 35). nix's enumeration ends at 31, so it is of no use here.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+/// The number of a signal, from 1 to 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signal(u8);
+
+const RTMIN: u8 = 34;
+const RTMAX: u8 = 64;
+
+/// The names of the signals from 1 on: the same on x86-64 and arm64.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// Other names in use for some of them.
+const ALIASES: [(&str, u8); 4] = [("IOT", 6), ("CLD", 17), ("POLL", 29), ("UNUSED", 31)];
+
+impl Signal {
+    pub const INT: Self = Self(2);
+    pub const KILL: Self = Self(9);
+    pub const PIPE: Self = Self(13);
+    pub const TERM: Self = Self(15);
+    pub const CHLD: Self = Self(17);
+    pub const CONT: Self = Self(18);
+    pub const STOP: Self = Self(19);
+    pub const TSTP: Self = Self(20);
+    pub const TTIN: Self = Self(21);
+    pub const TTOU: Self = Self(22);
+
+    /// The signal of that number, if there is one.
+    pub fn new(number: i32) -> Option<Self> {
+        let number = u8::try_from(number).ok()?;
+        (1..=RTMAX).contains(&number).then_some(Self(number))
+    }
+
+    /// From 1 to 64.
+    pub fn number(self) -> i32 {
+        self.0.into()
+    }
+
+    /// Its bit in the kernel's signal set.
+    pub fn bit(self) -> u64 {
+        1 << (self.0 - 1)
+    }
+
+    /// `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`, in capitals or not.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Self::new(text.parse().ok()?);
+        }
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        if let Some(offset) = name.strip_prefix("RTMIN") {
+            return Self::real_time(RTMIN, offset, '+');
+        }
+        if let Some(offset) = name.strip_prefix("RTMAX") {
+            return Self::real_time(RTMAX, offset, '-');
+        }
+        let standard = NAMES.iter().zip(1..).find(|(known, _)| **known == name);
+        let alias = ALIASES.iter().find(|(known, _)| *known == name);
+        standard
+            .map(|(_, number)| number)
+            .or(alias.map(|(_, number)| *number))
+            .map(Self)
+    }
+
+    /// The real-time signal at `offset` (empty, or `sign` and a number) from `base`.
+    fn real_time(base: u8, offset: &str, sign: char) -> Option<Self> {
+        let distance = match offset.strip_prefix(sign) {
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse::<u8>().ok()?
+            }
+            Some(_) => return None,
+            None if offset.is_empty() => 0,
+            None => return None,
+        };
+        let number = if sign == '+' {
+            base.checked_add(distance)
+        } else {
+            base.checked_sub(distance)
+        };
+        number
+            .filter(|number| (RTMIN..=RTMAX).contains(number))
+            .map(Self)
+    }
+
+    /// Why this signal is never forwarded and cannot be named in an option, if that is so.
+    pub fn excepted(self) -> Option<&'static str> {
+        match self.0 {
+            4..=8 | 11 | 31 => Some("it reports a fault of the process that gets it"),
+            17 => Some("it tells drain-init of its own children"),
+            32 | 33 => Some("the C library keeps it for itself"),
+            RTMAX => Some("drain-init keeps it for itself"),
+            _ => None,
+        }
+    }
+
+    /// SIGKILL and SIGSTOP: what no process can catch, block or ignore.
+    pub fn uncatchable(self) -> bool {
+        self == Self::KILL || self == Self::STOP
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(name) = NAMES.get(usize::from(self.0) - 1) {
+            return write!(f, "SIG{name}");
+        }
+        match self.0 {
+            32 | 33 => write!(f, "signal {}", self.0),
+            RTMIN => f.write_str("SIGRTMIN"),
+            RTMAX => f.write_str("SIGRTMAX"),
+            // The nearer end gives the name, as `kill -l` has it.
+            35..=49 => write!(f, "SIGRTMIN+{}", self.0 - RTMIN),
+            _ => write!(f, "SIGRTMAX-{}", RTMAX - self.0),
+        }
+    }
+}
+
+/// A set of signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    pub fn contains(self, signal: Signal) -> bool {
+        self.0 & signal.bit() != 0
+    }
+
+    pub fn insert(&mut self, signal: Signal) {
+        self.0 |= signal.bit();
+    }
+
+    /// From the lowest number up.
+    pub fn iter(self) -> impl Iterator<Item = Signal> {
+        (1..=RTMAX)
+            .map(Signal)
+            .filter(move |signal| self.contains(*signal))
+    }
+}
+
+impl FromIterator<Signal> for SignalSet {
+    fn from_iter<I: IntoIterator<Item = Signal>>(signals: I) -> Self {
+        let mut set = Self::default();
+        signals.into_iter().for_each(|signal| set.insert(signal));
+        set
+    }
+}
+
+/// What each signal is rewritten to before anything else looks at it: one that is not named, to
+/// itself; one that is dropped, to nothing.
+#[derive(Clone, Debug, Default)]
+pub struct SignalMap(Vec<(Signal, Option<Signal>)>);
+
+impl SignalMap {
+    /// The last word on a signal counts.
+    pub fn set(&mut self, from: Signal, to: Option<Signal>) {
+        self.0.retain(|(known, _)| *known != from);
+        self.0.push((from, to));
+    }
+
+    pub fn get(&self, signal: Signal) -> Option<Signal> {
+        match self.0.iter().find(|(from, _)| *from == signal) {
+            Some((_, to)) => *to,
+            None => Some(signal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_read_in_every_form() {
+        for (text, number) in [
+            ("SIGQUIT", 3),
+            ("QUIT", 3),
+            ("3", 3),
+            ("sigquit", 3),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmin+30", 64),
+            ("RTMAX", 64),
+            ("SIGRTMAX-1", 63),
+            ("SIGRTMAX-30", 34),
+            ("SIGIOT", 6),
+            ("POLL", 29),
+            ("WINCH", 28),
+            ("64", 64),
+        ] {
+            assert_eq!(
+                Signal::parse(text).map(Signal::number),
+                Some(number),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_names_no_signal_is_refused() {
+        for text in [
+            "",
+            "0",
+            "65",
+            "-1",
+            "999999999999",
+            "SIG",
+            "TERMINATE",
+            "SIGSIGTERM",
+            "RTMIN-1",
+            "RTMIN+31",
+            "RTMIN+",
+            "RTMIN++1",
+            "RTMAX+1",
+            "RTMAX-31",
+            "RTMIN3",
+            "+15",
+            " 15",
+            "none",
+        ] {
+            assert_eq!(Signal::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_signal_is_read_back_from_its_own_name() {
+        for signal in (1..=64).filter(|number| ![32, 33].contains(number)) {
+            let name = Signal::new(signal).expect("in range").to_string();
+            assert_eq!(
+                Signal::parse(&name).map(Signal::number),
+                Some(signal),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_excepted_signals_are_those_of_the_design() {
+        let excepted: Vec<i32> = (1..=64)
+            .filter(|n| Signal::new(*n).is_some_and(|s| s.excepted().is_some()))
+            .collect();
+        assert_eq!(excepted, [4, 5, 6, 7, 8, 11, 17, 31, 32, 33, 64]);
+    }
+
+    #[test]
+    fn a_rewriting_leaves_the_others_alone() {
+        let mut map = SignalMap::default();
+        map.set(Signal::INT, Some(Signal::TERM));
+        map.set(Signal::CONT, None);
+        assert_eq!(map.get(Signal::INT), Some(Signal::TERM));
+        assert_eq!(map.get(Signal::CONT), None);
+        assert_eq!(map.get(Signal::TERM), Some(Signal::TERM));
+    }
+}

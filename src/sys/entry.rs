@@ -1,0 +1,86 @@
+//! From the kernel to Rust: the entry point and C's `main`.
+//!
+//! The first system call of the process blocks every signal, so that a SIGTERM from then on is
+//! kept until the supervisor reads it. C's `main` would be too late by two system calls (the C
+//! library sets up thread-local storage before it), which is why the entry point is ours: it makes
+//! the call, notes the mask that was inherited (it is the app's) and goes on to the C library's
+//! `_start` with every register and the stack as the kernel left them.
+//!
+//! Rust's own start-up is left out as well: it would set SIGPIPE to ignored, which the app would
+//! inherit, and abort where a standard descriptor is closed and /dev/null is missing.
+
+use core::ffi::{c_char, c_int};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::Arguments;
+
+/// The signal mask that this process was started with: bit n-1 is signal n.
+static INHERITED_MASK: AtomicU64 = AtomicU64::new(0);
+
+/// The signal mask that this process was started with.
+pub fn inherited_mask() -> u64 {
+    INHERITED_MASK.load(Ordering::Relaxed)
+}
+
+// rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). rdx and x0 hold what the dynamic linker wants
+// called at exit; only addresses relative to the program counter are used, as nothing is relocated yet.
+#[cfg(all(not(test), target_arch = "x86_64"))]
+core::arch::global_asm!(
+    ".globl drain_init_start",
+    "drain_init_start:",
+    "mov r8, rdx",
+    "push -1",
+    "mov eax, {rt_sigprocmask}",
+    "mov edi, {sig_block}",
+    "mov rsi, rsp",
+    "lea rdx, [rip + {inherited}]",
+    "mov r10d, 8",
+    "syscall",
+    "pop rax",
+    "mov rdx, r8",
+    "jmp _start",
+    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
+    sig_block = const libc::SIG_BLOCK,
+    inherited = sym INHERITED_MASK,
+);
+
+#[cfg(all(not(test), target_arch = "aarch64"))]
+core::arch::global_asm!(
+    ".globl drain_init_start",
+    "drain_init_start:",
+    "mov x9, x0",
+    "mov x10, #-1",
+    "str x10, [sp, #-16]!",
+    "mov x8, {rt_sigprocmask}",
+    "mov x0, {sig_block}",
+    "mov x1, sp",
+    "adrp x2, {inherited}",
+    "add x2, x2, :lo12:{inherited}",
+    "mov x3, #8",
+    "svc #0",
+    "add sp, sp, #16",
+    "mov x0, x9",
+    "b _start",
+    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
+    sig_block = const libc::SIG_BLOCK,
+    inherited = sym INHERITED_MASK,
+);
+
+// Unit tests run with signals as they are.
+#[cfg(all(test, target_arch = "x86_64"))]
+core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "jmp _start");
+#[cfg(all(test, target_arch = "aarch64"))]
+core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "b _start");
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("drain-init runs on x86-64 and arm64");
+
+/// C's `main`: hands the arguments over, as the bytes that they are.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, which
+    // stay as they are until the process ends.
+    let arguments = unsafe { Arguments::new(argv, usize::try_from(argc).unwrap_or(0)) };
+    c_int::from(crate::run_verb(arguments))
+}

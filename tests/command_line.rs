@@ -1,0 +1,781 @@
+//! What drain-init is told: options and variables, what it refuses, --help, --version, explain.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use support::{
+    Ended, Folder, Init, Kind, init, needs_drain_init, needs_namespaces, static_init,
+    static_witness,
+};
+
+/// Each option that takes a value: a value that isn't its default, and one that makes no sense.
+const VALUES: [(&str, &str, &str); 15] = [
+    ("delay", "7s", "5x"),
+    ("max-delay", "9s", "-1"),
+    (
+        "drain-file",
+        "/tmp/drain-init-test-drain",
+        "/no/such/folder/drain",
+    ),
+    ("grace", "41s", "1e30"),
+    ("kill-margin", "700ms", "half"),
+    ("stop-on", "QUIT", "NOSUCH"),
+    ("stop-signal", "USR2", "65"),
+    ("escalate", "QUIT:2s", "QUIT"),
+    ("orphan-grace", "4s", "4 s s"),
+    (
+        "ready-file",
+        "/tmp/drain-init-test-ready",
+        "/no/such/folder/ready",
+    ),
+    ("map-signal", "HUP=USR1", "HUP"),
+    ("parent-death-signal", "USR2", "SIGNOTHING"),
+    ("map-exit", "3=4", "300=0"),
+    ("map-stop-exit", "143=0", "143=x"),
+    ("log-format", "json", "xml"),
+];
+
+const SWITCHES: [&str; 3] = ["group", "quiet", "verbose"];
+
+const REPEATABLE: [(&str, &str, &str); 5] = [
+    ("stop-on", "QUIT", "HUP"),
+    ("escalate", "QUIT:2s", "USR1:1s"),
+    ("map-signal", "HUP=USR1", "PWR=none"),
+    ("map-exit", "3=4", "5=6"),
+    ("map-stop-exit", "143=0", "137=1"),
+];
+
+fn variable(option: &str) -> String {
+    format!("DRAIN_INIT_{}", option.to_uppercase().replace('-', "_"))
+}
+
+fn explain() -> Init {
+    init().arg("explain")
+}
+
+/// Refused: exit code 125, one line on stderr with all of this in it, and the app not started.
+#[track_caller]
+fn assert_refused(init: Init, what: &str, parts: &[&str]) {
+    let ended = init.ended();
+    assert_eq!(ended.code, 125, "{what}: {ended:?}");
+    assert_eq!(ended.out, [""; 0], "{what}: the app was started");
+    assert_eq!(ended.err.len(), 1, "{what}: one line: {:?}", ended.err);
+    assert!(
+        ended.err[0].starts_with("drain-init: "),
+        "{what}: {}",
+        ended.err[0]
+    );
+    for part in parts {
+        assert!(
+            ended.err[0].contains(part),
+            "{what}: the line should name `{part}`: {}",
+            ended.err[0]
+        );
+    }
+}
+
+/// Options, and what the line has to name of them.
+const REFUSED: &[(&[&str], &[&str])] = &[
+    (
+        &["--delay", "30s", "--grace", "30s"],
+        &["--delay 30s", "--grace"],
+    ),
+    (&["--delay", "29.5s"], &["--delay 29.5s"]),
+    (&["--delay", "40s"], &["--delay 40s"]),
+    (&["--grace", "5s"], &["--grace 5s"]), // less than the default delay
+    (&["--grace", "0"], &["--grace 0"]),
+    (&["--grace", "400ms", "--delay", "0"], &["--grace 400ms"]), // less than the default margin
+    (&["--kill-margin", "30s"], &["--kill-margin 30s"]),
+    (&["--delay", "-1"], &["--delay -1"]),
+    (&["--delay", "5x"], &["--delay 5x"]),
+    (&["--delay", "1e30"], &["--delay 1e30"]),
+    (
+        &["--delay", "99999999999999999999"],
+        &["--delay 99999999999999999999"],
+    ),
+    (&["--delay", ""], &["--delay"]),
+    (&["--delay="], &["--delay"]),
+    (&["--delay", "1.5.2s"], &["--delay 1.5.2s"]),
+    (&["--max-delay", "2s"], &["--max-delay 2s", "--delay"]), // less than --delay
+    (&["--max-delay", "30s"], &["--max-delay 30s"]),
+    (&["--orphan-grace", "soon"], &["--orphan-grace soon"]),
+    (&["--stop-on", "NOSUCH"], &["--stop-on NOSUCH"]),
+    (&["--stop-on", "0"], &["--stop-on 0"]),
+    (&["--stop-on", "65"], &["--stop-on 65"]),
+    (&["--stop-on", "SIGRTMIN+31"], &["--stop-on SIGRTMIN+31"]),
+    (&["--stop-on", "SIGRTMIN-1"], &["--stop-on SIGRTMIN-1"]),
+    (&["--stop-on", ""], &["--stop-on"]),
+    (
+        &["--stop-signal", "TERMINATE"],
+        &["--stop-signal TERMINATE"],
+    ),
+    (&["--escalate", "QUIT"], &["--escalate QUIT"]),
+    (&["--escalate", "QUIT:"], &["--escalate QUIT:"]),
+    (&["--escalate", ":2s"], &["--escalate :2s"]),
+    (&["--escalate", "QUIT:2x"], &["--escalate QUIT:2x"]),
+    (&["--escalate", "QUIT:40s"], &["--escalate QUIT:40s"]), // before the stop began
+    (&["--escalate", "QUIT:27s"], &["--escalate QUIT:27s"]), // before the app is told
+    (&["--map-signal", "HUP"], &["--map-signal HUP"]),
+    (
+        &["--map-signal", "HUP=NOSUCH"],
+        &["--map-signal HUP=NOSUCH"],
+    ),
+    (
+        &["--map-signal", "NOSUCH=HUP"],
+        &["--map-signal NOSUCH=HUP"],
+    ),
+    (&["--map-signal", "TERM=none"], &["--map-signal TERM=none"]),
+    (&["--map-signal", "INT=none"], &["--map-signal INT=none"]),
+    (
+        &["--stop-on", "QUIT", "--map-signal", "QUIT=none"],
+        &["--map-signal QUIT=none"],
+    ),
+    (
+        &["--map-signal", "TERM=QUIT"],
+        &["--map-signal TERM=QUIT", "--stop-signal"],
+    ), // TERM would ask for nothing
+    (&["--map-exit", "300=0"], &["--map-exit 300=0"]),
+    (&["--map-exit", "0=256"], &["--map-exit 0=256"]),
+    (&["--map-exit", "-1=0"], &["--map-exit -1=0"]),
+    (&["--map-exit", "143"], &["--map-exit 143"]),
+    (&["--map-stop-exit", "300=0"], &["--map-stop-exit 300=0"]),
+    (&["--map-stop-exit", "a=b"], &["--map-stop-exit a=b"]),
+    (
+        &["--parent-death-signal", "NOSUCH"],
+        &["--parent-death-signal NOSUCH"],
+    ),
+    (&["--log-format", "xml"], &["--log-format xml"]),
+    (
+        &["--ready-file", "/no/such/folder/ready"],
+        &["--ready-file /no/such/folder/ready"],
+    ),
+    (&["--ready-file", "/tmp"], &["--ready-file /tmp"]),
+    (&["--ready-file", ""], &["--ready-file"]),
+    (
+        &["--drain-file", "/no/such/folder/drain"],
+        &["--drain-file /no/such/folder/drain"],
+    ),
+    (
+        &["--drain-file", "/tmp/x", "--ready-file", "/tmp/x"],
+        &["/tmp/x"],
+    ),
+    (&["-q", "-v"], &["quiet", "verbose"]),
+    (&["--quiet=1"], &["--quiet"]),
+    (&["--delay", "1s", "--delay", "2s"], &["--delay"]),
+    (&["--nope"], &["--nope"]),
+    (&["--nope=1"], &["--nope"]),
+    (&["-x"], &["-x"]),
+    (&["--until-quiet", "2s"], &["--until-quiet"]), // not of this version: taken for granted it would lose requests
+    (&["--delay"], &["--delay"]),
+    (&["stray"], &["stray"]),
+    (&["probe"], &["probe"]),
+];
+
+#[test]
+fn bad_options_are_refused_in_one_line_and_the_app_not_started() {
+    if !needs_drain_init() {
+        return;
+    }
+    let mut wrong = vec![];
+    for (options, parts) in REFUSED {
+        for verb in [None, Some("run")] {
+            let init = verb
+                .into_iter()
+                .chain(options.iter().copied())
+                .fold(init(), Init::arg);
+            let check = || assert_refused(init.app(["ready"]), &format!("{options:?}"), parts);
+            // All of them in one run: a table with several wrong rows is put right at once.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err() {
+                wrong.push((verb, options));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} rows, explained above: {wrong:?}",
+        wrong.len()
+    );
+}
+
+/// SIGKILL and SIGSTOP no process gets; fault signals, SIGCHLD, the libc's own and SIGRTMAX drain-init keeps.
+#[test]
+fn excepted_signals_are_refused_wherever_they_are_named() {
+    if !needs_drain_init() {
+        return;
+    }
+    for signal in [
+        "ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "SYS", "CHLD", "32", "33", "RTMAX", "64",
+        "KILL", "STOP",
+    ] {
+        for (option, value) in [
+            ("--stop-on", signal.to_owned()),
+            ("--map-signal", format!("{signal}=HUP")),
+            ("--map-signal", format!("HUP={signal}")),
+            ("--stop-signal", signal.to_owned()),
+        ] {
+            let written = format!("{option} {value}");
+            assert_refused(
+                init().arg(option).arg(&value).app(["ready"]),
+                &written,
+                &[&written],
+            );
+        }
+    }
+}
+
+/// The line shows the command as it should have been.
+#[test]
+fn a_command_line_without_a_command_or_without_dashes_is_refused() {
+    if !needs_drain_init() {
+        return;
+    }
+    assert_refused(init(), "nothing at all", &["--", "COMMAND"]);
+    assert_refused(init().arg("run"), "run", &["--", "COMMAND"]);
+    assert_refused(
+        init().args("--delay 1s"),
+        "options alone",
+        &["--", "COMMAND"],
+    );
+    assert_refused(
+        init().args("--delay 1s --"),
+        "nothing after --",
+        &["COMMAND"],
+    );
+    assert_refused(
+        init().args("/app --flag"),
+        "no --",
+        &["drain-init -- /app --flag"],
+    );
+    assert_refused(
+        init().args("run /app"),
+        "run, no --",
+        &["drain-init run -- /app"],
+    );
+    assert_refused(
+        init().args("--delay 1s -g /app --delay=2s"),
+        "options, no --",
+        &["drain-init --delay 1s -g -- /app --delay=2s"],
+    );
+    assert_refused(
+        init().args("--delay=1s /app"),
+        "option with =, no --",
+        &["drain-init --delay=1s -- /app"],
+    );
+    assert_refused(
+        init().arg("/app").arg("two words"),
+        "to be quoted",
+        &["drain-init -- /app 'two words'"],
+    );
+}
+
+#[test]
+fn arguments_that_are_no_utf8_are_refused_before_the_dashes() {
+    if !needs_drain_init() {
+        return;
+    }
+    assert_refused(
+        init()
+            .arg(OsStr::from_bytes(b"--delay=\xff"))
+            .app(["ready"]),
+        "an option",
+        &["--delay"],
+    );
+    assert_refused(
+        init()
+            .arg("--delay")
+            .arg(OsStr::from_bytes(b"\xff"))
+            .app(["ready"]),
+        "a value",
+        &["\u{fffd}"],
+    );
+    assert_refused(
+        init()
+            .env("DRAIN_INIT_DELAY", OsStr::from_bytes(b"\xff"))
+            .app(["ready"]),
+        "a variable",
+        &["DRAIN_INIT_DELAY"],
+    );
+}
+
+/// The same findings, named by the variable, which is what has to be put right.
+#[test]
+fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (option, _, nonsense) in VALUES {
+        let named = format!("{}={nonsense}", variable(option));
+        assert_refused(
+            init().env(&variable(option), nonsense).app(["ready"]),
+            &named,
+            &[&named],
+        );
+        let typed = format!("--{option}");
+        assert_refused(
+            init().arg(&typed).arg(nonsense).app(["ready"]),
+            &typed,
+            &[&typed, nonsense],
+        );
+        assert_refused(
+            init().arg(format!("{typed}={nonsense}")).app(["ready"]),
+            &typed,
+            &[&typed, nonsense],
+        );
+    }
+    for switch in SWITCHES {
+        for value in ["yes", "2", "true"] {
+            let named = format!("{}={value}", variable(switch));
+            assert_refused(
+                init().env(&variable(switch), value).app(["ready"]),
+                &named,
+                &[&named],
+            );
+        }
+    }
+    assert_refused(
+        init().env("DRAIN_INIT_GRACE", "5s").app(["ready"]),
+        "no room",
+        &["DRAIN_INIT_GRACE=5s"],
+    );
+}
+
+/// As root everything can be written, so as another user.
+#[test]
+fn a_marker_file_in_a_folder_that_cannot_be_written_is_refused() {
+    if !needs_drain_init() || !needs_namespaces() {
+        return;
+    }
+    let folder = Folder::new();
+    // Where they are built need not be open to other users.
+    let (program, app) = (folder.path("drain-init"), folder.path("witness"));
+    fs::copy(static_init(), &program).expect("a copy");
+    fs::copy(static_witness(), &app).expect("a copy");
+    let (open, closed, read_only) = (
+        folder.path("open"),
+        folder.path("closed"),
+        folder.path("read-only"),
+    );
+    for (folder, mode) in [(&open, 0o777), (&closed, 0o755), (&read_only, 0o777)] {
+        fs::create_dir(folder).expect("a folder");
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    for option in ["--ready-file", "--drain-file"] {
+        let start = |folder: &Path| {
+            let init = Init::new(Kind::DrainInit, program.clone())
+                .arg(option)
+                .arg(folder.join("file"));
+            init.command([app.as_os_str(), OsStr::new("ready")])
+        };
+        let written = |folder: &Path| format!("{option} {}", folder.join("file").display());
+        assert_refused(
+            start(&closed).user(65532),
+            "another's folder",
+            &[&written(&closed)],
+        );
+        assert_refused(
+            start(&read_only).read_only(&read_only),
+            "a read-only file system",
+            &[&written(&read_only)],
+        );
+        assert_eq!(
+            start(&open).user(65532).ended().out,
+            ["ready"],
+            "where it can be written, it starts"
+        );
+    }
+}
+
+// ---- what is said where
+
+/// What explain prints of these, on stdout, is what an option changes.
+fn explained(init: Init) -> String {
+    let ended = init.ended();
+    assert_eq!((ended.code, &ended.err), (0, &vec![]), "{ended:?}");
+    ended.out.join("\n")
+}
+
+#[test]
+fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {
+    if !needs_drain_init() {
+        return;
+    }
+    let default = explained(explain());
+    for (option, value, _) in VALUES {
+        let typed = format!("--{option}");
+        let two = explained(explain().arg(&typed).arg(value));
+        assert_ne!(two, default, "explain shows what {typed} {value} changes");
+        assert_eq!(
+            explained(explain().arg(format!("{typed}={value}"))),
+            two,
+            "{typed}={value}"
+        );
+        assert_eq!(
+            explained(explain().env(&variable(option), value)),
+            two,
+            "{}={value}",
+            variable(option)
+        );
+        assert_eq!(
+            explained(explain().env(&variable(option), "")),
+            default,
+            "empty is unset"
+        );
+    }
+    let typed = explained(explain().arg("--group"));
+    assert_ne!(typed, default);
+    assert_eq!(explained(explain().arg("-g")), typed);
+    assert_eq!(explained(explain().env("DRAIN_INIT_GROUP", "1")), typed);
+    assert_eq!(explained(explain().env("DRAIN_INIT_GROUP", "0")), default);
+    assert_eq!(explained(explain().env("DRAIN_INIT_GROUP", "")), default);
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (option, value, _) in VALUES {
+        let typed = || explain().arg(format!("--{option}")).arg(value);
+        let alone = explained(typed());
+        let other = match option {
+            "drain-file" | "ready-file" => "/tmp/drain-init-test-other",
+            "log-format" => "text",
+            "escalate" => "USR1:1s",
+            "map-signal" => "PWR=HUP",
+            "map-exit" | "map-stop-exit" => "9=8",
+            "stop-on" | "stop-signal" | "parent-death-signal" => "HUP",
+            _ => "8s",
+        };
+        assert_eq!(
+            explained(typed().env(&variable(option), other)),
+            alone,
+            "{option}: {other}"
+        );
+    }
+}
+
+#[test]
+fn repeatable_options_are_comma_separated_in_a_variable() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (option, first, second) in REPEATABLE {
+        let typed = format!("--{option}");
+        let both = explained(explain().arg(&typed).arg(first).arg(&typed).arg(second));
+        assert_ne!(
+            both,
+            explained(explain().arg(&typed).arg(first)),
+            "{option}: the second counts"
+        );
+        assert_ne!(
+            both,
+            explained(explain().arg(&typed).arg(second)),
+            "{option}: the first counts"
+        );
+        assert_eq!(
+            explained(explain().env(&variable(option), format!("{first},{second}"))),
+            both,
+            "{option}"
+        );
+    }
+}
+
+/// The switches that only change the log are seen there.
+#[test]
+fn log_switches_work_as_options_and_variables() {
+    if !needs_drain_init() {
+        return;
+    }
+    let lines = |init: Init| -> Ended {
+        let mut run = init
+            .args("--delay 0")
+            .app(["ready", "until:10", "until:15", "exit:0"])
+            .start();
+        run.line("ready");
+        run.signal(10);
+        run.line("signal 10");
+        run.signal(15);
+        run.ended()
+    };
+    let usual = lines(init()).err;
+    assert!(
+        !usual.is_empty() && !usual.iter().any(|line| line.contains("SIGUSR1")),
+        "{usual:?}"
+    );
+    for quiet in [
+        init().arg("-q"),
+        init().arg("--quiet"),
+        init().env("DRAIN_INIT_QUIET", "1"),
+    ] {
+        assert_eq!(lines(quiet).err, [""; 0]);
+    }
+    for verbose in [
+        init().arg("-v"),
+        init().arg("--verbose"),
+        init().env("DRAIN_INIT_VERBOSE", "1"),
+    ] {
+        assert!(
+            lines(verbose)
+                .err
+                .iter()
+                .any(|line| line.contains("SIGUSR1"))
+        );
+    }
+    for off in ["DRAIN_INIT_QUIET", "DRAIN_INIT_VERBOSE"] {
+        assert_eq!(
+            lines(init().env(off, "0")).err.len(),
+            usual.len(),
+            "{off}=0"
+        );
+    }
+    let json = lines(init().env("DRAIN_INIT_LOG_FORMAT", "json")).err;
+    assert!(
+        !json.is_empty() && json.iter().all(|line| line.starts_with('{')),
+        "{json:?}"
+    );
+}
+
+/// Warned of, not refused: a new version's variable must not stop an old one's container. What Kubernetes sets for a Service of
+/// that name is nobody's mistake.
+#[test]
+fn an_unknown_variable_is_warned_of() {
+    if !needs_drain_init() {
+        return;
+    }
+    let ended = init().env("DRAIN_INIT_DELAYS", "5s").app(["ready"]).ended();
+    assert_eq!(
+        (ended.code, ended.out.len(), ended.err.len()),
+        (0, 1, 1),
+        "{ended:?}"
+    );
+    assert!(
+        ended.err[0].starts_with("drain-init: ") && ended.err[0].contains("DRAIN_INIT_DELAYS"),
+        "{ended:?}"
+    );
+    let service = init()
+        .env("DRAIN_INIT_PORT", "tcp://10.0.0.1:80")
+        .env("DRAIN_INIT_SERVICE_HOST", "10.0.0.1")
+        .env("DRAIN_INIT_SERVICE_PORT_HTTP", "80")
+        .env("DRAIN_INIT_PORT_80_TCP_ADDR", "10.0.0.1");
+    assert_eq!(service.app(["ready"]).ended().err, [""; 0]);
+    assert_eq!(
+        init()
+            .env("DRAIN_INITIAL", "5s")
+            .env("DRAIN_INIT_DELAYS", "")
+            .app(["ready"])
+            .ended()
+            .err,
+        [""; 0]
+    );
+}
+
+/// The variables are the app's environment too.
+#[test]
+fn the_app_gets_the_environment_as_it_is() {
+    if !needs_drain_init() {
+        return;
+    }
+    let environment = |init: Init| {
+        let mut lines = init
+            .env("DRAIN_INIT_DELAY", "3s")
+            .env("X", "a b")
+            .command(["env"])
+            .ended()
+            .out;
+        lines.retain(|line| !line.starts_with("STARTED_BY_TEST="));
+        lines
+    };
+    let bare = environment(init().bare());
+    assert!(bare.contains(&"DRAIN_INIT_DELAY=3s".to_owned()));
+    assert_eq!(environment(init()), bare);
+}
+
+/// What is after `--` is the command's, verbs and all; `run` may be said or not.
+#[test]
+fn a_verb_is_one_only_as_the_first_argument() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    for name in ["explain", "run", "--help", "--version"] {
+        std::os::unix::fs::symlink(support::witness(), folder.path(name)).expect("a link");
+        let path = folder.path("").display().to_string();
+        let start = || init().env("PATH", &path).command([name, "exit:9"]);
+        assert_eq!(start().ended().code, 9, "-- {name}");
+        let init = init()
+            .env("PATH", &path)
+            .args("run --delay 1s")
+            .command([name, "exit:9"]);
+        assert_eq!(init.ended().code, 9, "run -- {name}");
+    }
+}
+
+// ---- help, version, explain
+
+#[test]
+fn version_is_the_packages() {
+    if !needs_drain_init() {
+        return;
+    }
+    for form in ["--version", "run --version", "explain --version"] {
+        let ended = init().args(form).ended();
+        assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
+        assert_eq!(
+            ended.out,
+            [concat!("drain-init ", env!("CARGO_PKG_VERSION"))],
+            "{form}"
+        );
+    }
+}
+
+/// Fits a terminal; names each option, its variable and its default; nothing on stderr.
+#[test]
+fn help_names_every_option_and_variable_within_80_columns() {
+    if !needs_drain_init() {
+        return;
+    }
+    for form in ["--help", "-h", "run --help", "explain --help"] {
+        let ended = init().args(form).ended();
+        assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
+        let long: Vec<_> = ended
+            .out
+            .iter()
+            .filter(|line| line.chars().count() > 80)
+            .collect();
+        assert!(long.is_empty(), "{form}: {long:?}");
+        let help = ended.out.join("\n");
+        for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
+            assert!(help.contains(&format!("--{option}")), "{form}: --{option}");
+        }
+    }
+    let help = init().arg("--help").ended().out.join("\n");
+    for default in ["5s", "30s", "500ms", "TERM", "INT", "3s", "text"] {
+        assert!(help.contains(default), "the default {default}");
+    }
+    for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
+        assert!(help.contains(&variable(option)), "{}", variable(option));
+    }
+    // And none that isn't there: each that --help names is taken, with the value that this file has for it.
+    for word in help
+        .split(|c: char| !(c.is_ascii_lowercase() || c == '-'))
+        .filter(|word| word.starts_with("--") && word.len() > 3)
+    {
+        let name = &word[2..];
+        let known = VALUES.iter().any(|row| row.0 == name)
+            || SWITCHES.contains(&name)
+            || ["help", "version"].contains(&name);
+        assert!(known, "--help names {word}, which this file doesn't know");
+    }
+}
+
+/// The README's table of options drifts as easily.
+#[test]
+fn the_readme_names_every_option() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
+        assert!(readme.contains(&format!("--{option}")), "--{option}");
+    }
+}
+
+/// The instants of the timeline, as text.
+#[test]
+fn explain_shows_when_what_happens() {
+    if !needs_drain_init() {
+        return;
+    }
+    let text = explained(explain().args(
+        "--delay 4s --grace 20s --kill-margin 1s --escalate QUIT:3s --ready-file /tmp/ready",
+    ));
+    for part in [
+        "4s",
+        "SIGTERM",
+        "16s",
+        "SIGQUIT",
+        "19s",
+        "SIGKILL",
+        "20s",
+        "/tmp/ready",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+    let with_command = explained(explain().args("--delay 4s").command(["/no/such/command"]));
+    assert!(!with_command.is_empty());
+    assert_eq!(
+        with_command
+            .lines()
+            .filter(|line| line.chars().count() > 100)
+            .count(),
+        0,
+        "at a glance:\n{with_command}"
+    );
+}
+
+/// Where run shows the first thing wrong, explain shows all; both refuse.
+#[test]
+fn explain_shows_all_findings_at_once() {
+    if !needs_drain_init() {
+        return;
+    }
+    let bad = "--delay 5x --grace 1e30 --map-exit 300=0 --ready-file /no/such/folder/ready";
+    let ended = explain()
+        .args(bad)
+        .env("DRAIN_INIT_STOP_ON", "NOSUCH,CHLD")
+        .ended();
+    assert_eq!(ended.code, 125, "{ended:?}");
+    let all = format!("{}\n{}", ended.out.join("\n"), ended.err.join("\n"));
+    for part in [
+        "--delay 5x",
+        "--grace 1e30",
+        "--map-exit 300=0",
+        "--ready-file /no/such/folder/ready",
+        "NOSUCH",
+        "CHLD",
+    ] {
+        assert!(all.contains(part), "{part}:\n{all}");
+    }
+}
+
+/// It refuses what run refuses, row by row.
+#[test]
+fn explain_refuses_what_run_refuses() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (options, parts) in REFUSED
+        .iter()
+        .filter(|(options, _)| options[0].starts_with('-'))
+    {
+        let ended = options.iter().fold(explain(), Init::arg).ended();
+        assert_eq!(ended.code, 125, "{options:?}: {ended:?}");
+        let all = format!("{}\n{}", ended.out.join("\n"), ended.err.join("\n"));
+        assert!(
+            parts.iter().all(|part| all.contains(part)),
+            "{options:?}: {parts:?}\n{all}"
+        );
+    }
+}
+
+/// It looks at what there is and touches nothing: no marker file comes or goes, no app is started.
+#[test]
+fn explain_changes_nothing() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let (ready, drain) = (folder.path("ready"), folder.path("drain"));
+    fs::write(&drain, "stale").expect("a file");
+    let init = explain()
+        .arg("--ready-file")
+        .arg(&ready)
+        .arg("--drain-file")
+        .arg(&drain);
+    let text = explained(init.app(["touch:started", "print:started"]));
+    assert!(!text.lines().any(|line| line == "started"), "{text}");
+    assert!(!ready.exists() && drain.exists());
+}

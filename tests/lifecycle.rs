@@ -1,0 +1,1038 @@
+//! The life of a container under drain-init: running, draining, stopping, killing, and what is left in order afterwards.
+//! Times are short, so that the tests are quick; DESIGN.md's "life of a container" says what is held here.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use support::system::{self, now, pause, stuck_pipe};
+use support::{
+    Folder, Init, LIMIT, Running, assert_after, at_both_levels, becomes_true, init, ms,
+    needs_drain_init, needs_namespaces,
+};
+
+const HUP: i32 = 1;
+const INT: i32 = 2;
+const QUIT: i32 = 3;
+const USR1: i32 = 10;
+const USR2: i32 = 12;
+const TERM: i32 = 15;
+const CONT: i32 = 18;
+const STOP: i32 = 19;
+
+/// What drain-init keeps from the app, by DESIGN.md: fault signals, SIGCHLD, the libc's own, and SIGRTMAX.
+const EXCEPTED: [i32; 11] = [4, 5, 6, 7, 8, 11, 17, 31, 32, 33, 64];
+
+/// All that is forwarded, save the two that ask for a stop.
+fn forwarded() -> impl Iterator<Item = i32> {
+    (1..=64).filter(|n| !EXCEPTED.contains(n) && ![9, STOP, TERM, INT].contains(n))
+}
+
+/// Sends each, and waits for the app to see it before the next.
+fn forwards(run: &mut Running, signals: impl IntoIterator<Item = i32>) -> Vec<String> {
+    let lines = signals.into_iter().map(|number| {
+        run.signal(number);
+        let line = format!("signal {number}");
+        run.line(&line);
+        line
+    });
+    lines.collect()
+}
+
+fn signals(lines: &[String]) -> Vec<&str> {
+    lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("signal "))
+        .collect()
+}
+
+// ---- signals
+
+/// In every state, each as itself, at once, and nothing else besides.
+#[test]
+fn every_signal_is_forwarded_before_during_and_after_the_drain() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let mut run = init()
+            .args("--delay 15s --grace 60s")
+            .app(["ready", "trap"])
+            .start();
+        run.line("ready");
+        let mut expected = vec!["ready".to_owned()];
+        expected.extend(forwards(&mut run, forwarded()));
+        run.signal(TERM);
+        run.log("draining");
+        expected.extend(forwards(&mut run, forwarded())); // the second one would end the drain, and come before these
+        run.signal(TERM);
+        run.line("signal 15");
+        expected.push("signal 15".to_owned());
+        expected.extend(forwards(&mut run, forwarded().chain([TERM, INT, TERM])));
+        assert_eq!(run.killed(), expected);
+    });
+}
+
+/// They don't reach the app, and do drain-init no harm.
+#[test]
+fn excepted_signals_are_kept_from_the_app() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let mut run = init()
+            .args("--delay 0")
+            .app(["ready", "until:15", "exit:3"])
+            .start();
+        run.line("ready");
+        for number in EXCEPTED {
+            run.signal(number);
+            run.signal(USR1); // comes after it: what isn't seen by then isn't on its way
+            run.line("signal 10");
+        }
+        run.signal(TERM);
+        let ended = run.ended();
+        assert_eq!(ended.code, 3);
+        let mut expected = vec!["10"; EXCEPTED.len()];
+        expected.push("15");
+        assert_eq!(signals(&ended.out), expected);
+    });
+}
+
+/// A process of the app's group gets them too, and without --group it doesn't; in every state.
+#[test]
+fn with_group_signals_go_to_the_whole_group() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        for group in [true, false] {
+            let options = if group {
+                "--delay 15s --group"
+            } else {
+                "--delay 15s"
+            };
+            let app = ["child:name:child,print:there,trap", "ready", "trap"];
+            let mut run = init().args(options).app(app).start();
+            run.line("child: there");
+            run.signal(USR1);
+            run.signal(TERM);
+            run.log("draining");
+            run.signal(USR2);
+            run.signal(40);
+            run.signal(TERM);
+            run.log("drain over");
+            run.signal(HUP);
+            run.line("signal 1");
+            if group {
+                run.says("child: signal 1");
+            } else {
+                pause(ms(200)); // what would come in error
+            }
+            let mut lines = run.killed();
+            lines.sort();
+            let mut expected: Vec<String> = ["child: there", "ready"].map(String::from).to_vec();
+            for number in [HUP, USR1, USR2, 40, TERM] {
+                expected.push(format!("signal {number}"));
+                if group {
+                    expected.push(format!("child: signal {number}"));
+                }
+            }
+            expected.sort();
+            assert_eq!(lines, expected, "{options}");
+        }
+    });
+}
+
+/// Rewriting comes before anything else looks at the signal: what becomes a stop signal asks for a stop.
+#[test]
+fn map_signal_rewrites_and_drops() {
+    if !needs_drain_init() {
+        return;
+    }
+    let options = "--delay 0 --map-signal HUP=USR1 --map-signal USR2=none --map-signal RTMIN+1=SIGRTMIN+2 \
+                   --map-signal 3=TERM --map-signal PWR=HUP";
+    at_both_levels(|init| {
+        let mut run = init()
+            .args(options)
+            .app(["ready", "until:15", "exit:0"])
+            .start();
+        run.line("ready");
+        for (sent, seen) in [(HUP, USR1), (35, 36), (30, HUP)] {
+            run.signal(USR2);
+            run.signal(sent);
+            run.line(&format!("signal {seen}"));
+        }
+        run.signal(QUIT);
+        let ended = run.ended();
+        assert_eq!(signals(&ended.out), ["10", "36", "1", "15"]);
+        assert!(
+            ended.log().contains("SIGTERM"),
+            "a stop was asked for: {ended:?}"
+        );
+        assert_eq!(ended.code, 0);
+    });
+}
+
+/// Naming any replaces the two; real-time signals can be stop signals (systemd's and nginx's images have them as STOPSIGNAL).
+#[test]
+fn stop_on_names_what_asks_for_a_stop_and_stop_signal_what_the_app_gets() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (options, asks, gets) in [
+        ("--stop-on QUIT", QUIT, QUIT),
+        ("--stop-on SIGRTMIN+3 --stop-on WINCH", 37, 37),
+        ("--stop-on SIGRTMIN+3 --stop-on WINCH", 28, 28),
+        ("--stop-on QUIT --stop-signal USR2", QUIT, USR2),
+        ("--stop-signal RTMAX-1", TERM, 63),
+        ("", INT, INT),
+    ] {
+        let mut run = init()
+            .args("--delay 300ms")
+            .args(options)
+            .app(["ready", "trap"])
+            .start();
+        run.line("ready");
+        if options.contains("--stop-on") {
+            for number in [TERM, INT] {
+                run.signal(number);
+                let line = format!("signal {number}");
+                run.line(&line);
+            }
+        }
+        let asked = run.signal(asks);
+        let got = run.line(&format!("signal {gets}"));
+        assert_after(options, got - asked, ms(300));
+    }
+}
+
+// ---- the drain, and the deadline
+
+struct Files {
+    folder: Folder,
+}
+
+impl Files {
+    fn new() -> Self {
+        Files {
+            folder: Folder::new(),
+        }
+    }
+
+    fn ready(&self) -> PathBuf {
+        self.folder.path("ready")
+    }
+
+    fn drain(&self) -> PathBuf {
+        self.folder.path("drain")
+    }
+
+    fn on(&self, init: Init) -> Init {
+        init.arg("--ready-file")
+            .arg(self.ready())
+            .arg("--drain-file")
+            .arg(self.drain())
+    }
+
+    /// As the state of the container should show: (ready, draining).
+    fn there(&self) -> (bool, bool) {
+        (self.ready().exists(), self.drain().exists())
+    }
+}
+
+fn is_served(port: u16) -> bool {
+    let mut answer = String::new();
+    TcpStream::connect(("127.0.0.1", port))
+        .and_then(|mut connection| {
+            connection.set_read_timeout(Some(ms(1000)))?;
+            connection.read_to_string(&mut answer)
+        })
+        .is_ok()
+        && answer == "served\n"
+}
+
+/// Item 4 of the issue, in its own numbers: the app serves through the drain and is told nothing, then is told, then killed, and a
+/// grandchild in its own session with it.
+fn a_stop_from_drain_to_sigkill(init: Init) {
+    let files = Files::new();
+    let app = [
+        "child:setsid,name:grandchild,print:there,trap",
+        "serve",
+        "ready",
+        "trap",
+    ];
+    let mut run = files
+        .on(init.args("--delay 2s --grace 6s"))
+        .app(app)
+        .start();
+    let port = run.line_with("port ").text[5..].parse().expect("a port");
+    run.line("ready");
+    assert!(
+        becomes_true(LIMIT, || files.there() == (true, false)),
+        "ready once the app runs"
+    );
+
+    let asked = run.signal(TERM);
+    assert!(
+        becomes_true(ms(200), || files.there() == (false, true)),
+        "the ready-file goes at once, the drain-file comes"
+    );
+    println!("readiness is gone after {:?}", now() - asked);
+    while asked.elapsed() < ms(1900) {
+        assert!(
+            is_served(port),
+            "served all through the drain, {:?} into it",
+            asked.elapsed()
+        );
+        pause(ms(20));
+    }
+    assert_after(
+        "SIGTERM to the app",
+        run.line("signal 15") - asked,
+        ms(2000),
+    );
+    assert!(is_served(port), "this app goes on even now");
+
+    let ended = run.ended();
+    assert_after("SIGKILL and exit", ended.at - asked, ms(5500));
+    assert_eq!(ended.code, 137);
+    assert_eq!(ended.left, [""; 0], "the grandchild is dead too");
+    assert_eq!(signals(&ended.out), ["15"], "the app is told once");
+    assert_eq!(files.there(), (false, true));
+}
+
+#[test]
+fn a_stop_from_drain_to_sigkill_as_a_subreaper() {
+    if needs_drain_init() {
+        a_stop_from_drain_to_sigkill(init());
+    }
+}
+
+#[test]
+fn a_stop_from_drain_to_sigkill_as_pid_1() {
+    if needs_drain_init() && needs_namespaces() {
+        a_stop_from_drain_to_sigkill(init().pid1());
+    }
+}
+
+/// The exit code is the app's, and nothing waits for the rest of the drain.
+#[test]
+fn an_app_that_ends_in_the_drain_ends_it() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let mut run = init()
+            .args("--delay 20s")
+            .app(["ready", "until:10", "exit:3"])
+            .start();
+        run.line("ready");
+        run.signal(TERM);
+        run.log("draining");
+        let told = run.signal(USR1);
+        let ended = run.ended();
+        assert_after("exit", ended.at - told, ms(0));
+        assert_eq!((ended.code, signals(&ended.out)), (3, vec!["10"]));
+    });
+}
+
+#[test]
+fn a_second_stop_signal_ends_the_drain_at_once() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let mut run = init()
+            .args("--delay 20s")
+            .app(["ready", "until:15", "exit:0"])
+            .start();
+        run.line("ready");
+        run.signal(TERM);
+        run.silent_for(ms(500));
+        let again = run.signal(TERM);
+        assert_after("SIGTERM to the app", run.line("signal 15") - again, ms(0));
+        assert_eq!(run.ended().code, 0);
+    });
+}
+
+#[test]
+fn a_delay_of_zero_forwards_at_once() {
+    if !needs_drain_init() {
+        return;
+    }
+    let files = Files::new();
+    let mut run = files
+        .on(init().args("--delay 0"))
+        .app(["ready", "until:15", "exit:0"])
+        .start();
+    run.line("ready");
+    let asked = run.signal(TERM);
+    assert_after("SIGTERM to the app", run.line("signal 15") - asked, ms(0));
+    assert_eq!(run.ended().code, 0);
+    assert_eq!(
+        files.there(),
+        (false, true),
+        "a drain it was, if a short one"
+    );
+}
+
+/// A person at a keyboard doesn't want to wait; a SIGTERM is no person, nor is a SIGINT where there is no terminal.
+#[test]
+fn sigint_with_a_terminal_on_stdin_has_no_delay() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (with_terminal, number, delay) in [(true, INT, 0), (true, TERM, 400), (false, INT, 400)] {
+        let (_ours, theirs) = system::terminal();
+        let mut init = init().args("--delay 400ms").app(["ready", "trap"]);
+        if with_terminal {
+            init = init.stdin(theirs);
+        }
+        let mut run = init.start();
+        run.line("ready");
+        let asked = run.signal(number);
+        let got = run.line(&format!("signal {number}"));
+        assert_after(
+            &format!("terminal: {with_terminal}, signal {number}"),
+            got - asked,
+            ms(delay),
+        );
+    }
+}
+
+/// Counted back from the SIGKILL, in order of time whatever order they are given in.
+#[test]
+fn escalation_comes_in_order_before_the_sigkill() {
+    if !needs_drain_init() {
+        return;
+    }
+    let options = "--delay 200ms --grace 2s --kill-margin 200ms \
+                   --escalate QUIT:300ms --escalate USR1:900ms --escalate RTMIN+4:600ms";
+    at_both_levels(|init| {
+        let mut run = init().args(options).app(["ready", "trap"]).start();
+        run.line("ready");
+        let asked = run.signal(TERM);
+        for (line, due) in [
+            ("signal 15", 200),
+            ("signal 10", 900),
+            ("signal 38", 1200),
+            ("signal 3", 1500),
+        ] {
+            assert_after(line, run.line(line) - asked, ms(due));
+        }
+        let ended = run.ended();
+        assert_after("SIGKILL", ended.at - asked, ms(1800));
+        assert_eq!(
+            (ended.code, signals(&ended.out)),
+            (137, vec!["15", "10", "38", "3"])
+        );
+    });
+}
+
+// ---- what the app leaves behind
+
+/// The others kill it. Told by SIGTERM, it has its second, though the app has gone.
+#[test]
+fn a_grandchild_that_cleans_up_gets_its_time() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let app = [
+            "child:setsid,name:grandchild,print:there,until:15,wait:1000,print:cleaned",
+            "ready",
+            "until:15",
+            "exit:5",
+        ];
+        let mut run = init().args("--delay 0").app(app).start();
+        run.line("grandchild: there");
+        let asked = run.signal(TERM);
+        run.line("grandchild: cleaned");
+        let ended = run.ended();
+        assert_after("exit", ended.at - asked, ms(1000));
+        assert_eq!(ended.code, 5, "the app's own code");
+    });
+}
+
+/// The same where no stop was asked for: the app has ended by itself.
+#[test]
+fn what_an_app_leaves_that_ended_by_itself_is_told_too() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let app = [
+            "child:name:child,print:there,until:15,wait:300,print:cleaned",
+            "until:10",
+            "exit:5",
+        ];
+        let mut run = init().app(app).start();
+        run.line("child: there");
+        run.signal(USR1);
+        run.line("child: cleaned");
+        assert_eq!(run.ended().code, 5);
+    });
+}
+
+#[test]
+fn a_grandchild_that_ignores_sigterm_is_killed_after_orphan_grace() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let app = [
+            "child:setsid,ignore:15,name:grandchild,print:there,pause",
+            "until:15",
+            "exit:5",
+        ];
+        let mut run = init()
+            .args("--delay 0 --orphan-grace 700ms")
+            .app(app)
+            .start();
+        run.line("grandchild: there");
+        let asked = run.signal(TERM);
+        let ended = run.ended();
+        assert_after("exit", ended.at - asked, ms(700));
+        assert_eq!((ended.code, ended.left), (5, vec![]));
+    });
+}
+
+#[test]
+fn orphan_grace_ends_at_the_deadline() {
+    if !needs_drain_init() {
+        return;
+    }
+    let app = [
+        "child:setsid,ignore:15,name:grandchild,print:there,pause",
+        "until:15",
+        "exit:5",
+    ];
+    let options = "--delay 200ms --grace 1s --kill-margin 200ms --orphan-grace 20s";
+    let mut run = init().args(options).app(app).start();
+    run.line("grandchild: there");
+    let asked = run.signal(TERM);
+    let ended = run.ended();
+    assert_after("exit", ended.at - asked, ms(800));
+    assert_eq!((ended.code, ended.left), (5, vec![]));
+}
+
+// ---- a log that can't be written
+
+fn with_broken_stderr(what: &str, init: Init) {
+    let mut run = init
+        .args("-v --delay 300ms --grace 1500ms --kill-margin 500ms")
+        .app(["ready", "trap"])
+        .start();
+    run.line("ready");
+    for number in [USR1, 40] {
+        assert_after(what, run.time_to_forward(number), ms(0));
+    }
+    let asked = run.signal(TERM);
+    assert_after(what, run.time_to_forward(USR2), ms(0));
+    assert_after(what, run.line("signal 15") - asked, ms(300));
+    assert_after(what, run.time_to_forward(HUP), ms(0));
+    let ended = run.ended();
+    assert_after(what, ended.at - asked, ms(1000));
+    assert_eq!(ended.code, 137, "{what}");
+    // Of its own broken pipe drain-init gets a SIGPIPE: that is not the app's.
+    assert_eq!(signals(&ended.out), ["10", "40", "12", "15", "1"], "{what}");
+}
+
+#[test]
+fn a_closed_stderr_delays_nothing() {
+    if needs_drain_init() {
+        at_both_levels(|init| with_broken_stderr("closed", init().closed([2])));
+    }
+}
+
+#[test]
+fn a_full_stderr_delays_nothing() {
+    if needs_drain_init() {
+        at_both_levels(|init| {
+            let full = File::options()
+                .write(true)
+                .open("/dev/full")
+                .expect("/dev/full");
+            with_broken_stderr("/dev/full", init().stderr(full));
+        });
+    }
+}
+
+#[test]
+fn a_stuck_stderr_delays_nothing() {
+    if needs_drain_init() {
+        at_both_levels(|init| {
+            let (from, to) = stuck_pipe();
+            with_broken_stderr("a pipe that nobody reads", init().stderr(to));
+            drop(from);
+        });
+    }
+}
+
+#[test]
+fn a_stderr_whose_reader_is_gone_delays_nothing() {
+    if needs_drain_init() {
+        at_both_levels(|init| {
+            let (from, to) = system::pipe().expect("a pipe");
+            drop(from);
+            with_broken_stderr("a pipe without a reader", init().stderr(to));
+        });
+    }
+}
+
+/// A slow pipe is the app's too: setting it to non-blocking would be seen there.
+#[test]
+fn stderr_stays_as_blocking_as_it_was() {
+    if !needs_drain_init() {
+        return;
+    }
+    let mut run = init()
+        .args("-v --delay 0")
+        .app(["ready", "until:10", "fds", "until:15"])
+        .start();
+    run.line("ready");
+    run.signal(USR1);
+    run.log("SIGUSR1"); // the log has been written to
+    let line = run.line_with("fd 2 ").text;
+    assert!(
+        line.ends_with("flags 1"),
+        "write-only and nothing else: {line}"
+    );
+}
+
+// ---- stopped clocks
+
+/// Past the deadline everything is due at once: told, then killed, each once.
+#[test]
+fn stopped_past_the_whole_grace_period_it_does_what_is_due() {
+    if !needs_drain_init() {
+        return;
+    }
+    let options = "-v --delay 300ms --grace 1200ms --kill-margin 200ms --escalate USR1:200ms";
+    let mut run = init().args(options).app(["ready", "trap"]).start();
+    run.line("ready");
+    run.signal(TERM);
+    run.log("draining");
+    run.signal(STOP);
+    run.silent_for(ms(1500));
+    let goes_on = run.signal(CONT);
+    let ended = run.ended();
+    assert_after("exit", ended.at - goes_on, ms(0));
+    assert_eq!((ended.code, ended.left.len()), (137, 0));
+    let order: Vec<usize> = ["drain over", "SIGUSR1 to the app", "SIGKILL to all"]
+        .iter()
+        .map(|part| {
+            let lines: Vec<usize> = (0..ended.err.len())
+                .filter(|&i| ended.err[i].contains(part))
+                .collect();
+            assert_eq!(lines.len(), 1, "`{part}` once: {:?}", ended.err);
+            lines[0]
+        })
+        .collect();
+    assert!(order.is_sorted(), "{:?}", ended.err);
+}
+
+/// Stopped past the end of the drain alone: the signal is late, once, and the deadline stays where it was.
+#[test]
+fn stopped_past_the_drain_it_forwards_late_and_kills_on_time() {
+    if !needs_drain_init() {
+        return;
+    }
+    let mut run = init()
+        .args("--delay 300ms --grace 2s --kill-margin 200ms")
+        .app(["ready", "trap"])
+        .start();
+    run.line("ready");
+    let asked = run.signal(TERM);
+    run.log("draining");
+    run.signal(STOP);
+    run.silent_for(ms(900));
+    let goes_on = run.signal(CONT);
+    assert_after("SIGTERM to the app", run.line("signal 15") - goes_on, ms(0));
+    let ended = run.ended();
+    assert_after("SIGKILL", ended.at - asked, ms(1800));
+    assert_eq!(
+        signals(&ended.out).iter().filter(|n| **n == "15").count(),
+        1
+    );
+    assert_eq!(ended.code, 137);
+}
+
+/// What came while it was stopped is kept, and a drain that begins late has its whole length.
+#[test]
+fn signals_that_came_while_stopped_are_kept() {
+    if !needs_drain_init() {
+        return;
+    }
+    let mut run = init()
+        .args("--delay 400ms --grace 1s --kill-margin 100ms")
+        .app(["ready", "until:15", "exit:0"])
+        .start();
+    run.line("ready");
+    run.signal(STOP);
+    run.signal(TERM);
+    run.signal(USR1);
+    run.silent_for(ms(1200));
+    let goes_on = run.signal(CONT);
+    assert_after("SIGUSR1 to the app", run.line("signal 10") - goes_on, ms(0));
+    assert_after(
+        "SIGTERM to the app",
+        run.line("signal 15") - goes_on,
+        ms(400),
+    );
+    assert_eq!(run.ended().code, 0);
+}
+
+// ---- idle
+
+/// Not one: over ten seconds, in both roles, and with no process besides the app.
+#[test]
+fn nothing_wakes_it_up_while_nothing_happens() {
+    if !needs_drain_init() {
+        return;
+    }
+    let files = Files::new();
+    let mut runs = vec![files.on(init()).app(["ready", "pause"]).start()];
+    if needs_namespaces() {
+        runs.push(init().pid1().app(["ready", "pause"]).start());
+    }
+    for run in &mut runs {
+        run.line("ready");
+    }
+    assert!(becomes_true(LIMIT, || files.there() == (true, false)));
+    pause(ms(200)); // for what belongs to the start
+    let switches = |runs: &[Running]| -> Vec<u64> {
+        let fields = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+        runs.iter()
+            .map(|run| fields.iter().map(|field| run.status(field)).sum())
+            .collect()
+    };
+    let before = switches(&runs);
+    pause(Duration::from_secs(10));
+    let after = switches(&runs);
+    println!("context switches of each: {before:?}, ten seconds later: {after:?}");
+    assert_eq!(before, after);
+    runs.iter()
+        .for_each(|run| assert_eq!(run.children().len(), 1, "the app alone"));
+    // The count does count: a signal is a wake-up.
+    runs[0].signal(USR1);
+    assert!(becomes_true(LIMIT, || switches(&runs)[0] > after[0]));
+}
+
+// ---- outcome
+
+#[test]
+fn map_exit_rewrites_always_and_map_stop_exit_after_a_stop() {
+    if !needs_drain_init() {
+        return;
+    }
+    let options =
+        "--delay 0 --map-exit 3=4 --map-exit 7=0 --map-stop-exit 143=0 --map-stop-exit 3=9";
+    for (asks, own, code) in [
+        (false, "exit:3", 4),
+        (false, "exit:7", 0),
+        (false, "die:15", 143),
+        (false, "exit:5", 5),
+        (true, "exit:3", 9),
+        (true, "exit:7", 0),
+        (true, "die:15", 0),
+        (true, "exit:143", 0),
+        (true, "exit:5", 5),
+    ] {
+        let first = if asks { "until:15" } else { "until:10" };
+        let mut run = init().args(options).app(["ready", first, own]).start();
+        run.line("ready");
+        run.signal(if asks { TERM } else { USR1 });
+        assert_eq!(run.ended().code, code, "stop asked for: {asks}, app: {own}");
+    }
+}
+
+/// 137 at the deadline is an outcome like any other.
+#[test]
+fn map_stop_exit_rewrites_the_deadlines_137() {
+    if !needs_drain_init() {
+        return;
+    }
+    let options = "--delay 0 --grace 500ms --kill-margin 200ms --map-stop-exit 137=77";
+    let mut run = init().args(options).app(["ready", "trap"]).start();
+    run.line("ready");
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 77);
+}
+
+// ---- files
+
+/// A file of a container that was killed is there still when the next one starts, in an emptyDir.
+#[test]
+fn a_stale_drain_file_and_ready_file_are_removed_at_start() {
+    if !needs_drain_init() {
+        return;
+    }
+    let files = Files::new();
+    fs::write(files.drain(), "stale").expect("a file");
+    fs::write(files.ready(), "stale").expect("a file");
+    // As the app comes up, it looks itself: it must not find the drain-file.
+    let script = format!("test -e {} && exit 9; exit 4", files.drain().display());
+    assert_eq!(
+        files.on(init()).command(["sh", "-c", &script]).ended().code,
+        4
+    );
+    // No app, never ready: not even with a file from before.
+    fs::write(files.ready(), "stale").expect("a file");
+    assert_eq!(
+        files.on(init()).command(["/no/such/command"]).ended().code,
+        127
+    );
+    assert_eq!(files.there(), (false, false));
+}
+
+/// Also where the app ends by itself, in which case no drain begins.
+#[test]
+fn the_ready_file_goes_with_the_app() {
+    if !needs_drain_init() {
+        return;
+    }
+    let files = Files::new();
+    let mut run = files
+        .on(init())
+        .app(["ready", "until:10", "exit:0"])
+        .start();
+    run.line("ready");
+    assert!(becomes_true(LIMIT, || files.there() == (true, false)));
+    run.signal(USR1);
+    assert_eq!(run.ended().code, 0);
+    assert_eq!(files.there(), (false, false));
+}
+
+/// A drain-file that can't be made any more stops nothing.
+#[test]
+fn a_folder_that_goes_away_stops_nothing() {
+    if !needs_drain_init() {
+        return;
+    }
+    let files = Files::new();
+    let folder = files.folder.path("folder");
+    fs::create_dir(&folder).expect("a folder");
+    let drain = folder.join("drain");
+    let mut run = init()
+        .args("--delay 200ms")
+        .arg("--drain-file")
+        .arg(&drain)
+        .app(["ready", "until:15", "exit:0"])
+        .start();
+    run.line("ready");
+    fs::remove_dir_all(&folder).expect("removed");
+    let asked = run.signal(TERM);
+    let log = run.log("cannot make").text;
+    assert!(log.contains(drain.to_str().expect("UTF-8")), "{log}");
+    assert_after("SIGTERM to the app", run.line("signal 15") - asked, ms(200));
+    assert_eq!(run.ended().code, 0);
+}
+
+// ---- parents
+
+/// The parent is a shell that starts it and ends. Under PID 1 of a namespace there would be nobody left to see.
+#[test]
+fn the_parents_death_is_a_signal_if_asked_for() {
+    if !needs_drain_init() {
+        return;
+    }
+    let script = "\"$@\" & read line; exit 0";
+    let (from, to) = system::pipe().expect("a pipe");
+    let options = "--delay 0 --stop-on TERM --parent-death-signal USR2";
+    let mut run = init()
+        .under(["sh", "-c", script, "sh"])
+        .args(options)
+        .app(["ready", "until:12", "exit:0"])
+        .stdin(from)
+        .start();
+    run.line("ready");
+    run.silent_for(ms(100));
+    drop(to); // the shell reads the end of its input, and ends
+    run.line("signal 12");
+}
+
+// ---- the log
+
+/// Nothing at all while all is well.
+#[test]
+fn an_app_that_ends_well_by_itself_leaves_no_log() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        for code in [0, 3] {
+            let ended = init()
+                .app(["orphans:3", "release", "reaped", &format!("exit:{code}")])
+                .ended();
+            assert_eq!((ended.code, ended.err), (code, vec![]));
+        }
+    });
+}
+
+fn log_of_a_stop(options: &str) -> Vec<String> {
+    let mut run = init()
+        .args("--delay 200ms --grace 800ms --kill-margin 100ms")
+        .args(options)
+        .app(["ready", "trap"])
+        .start();
+    run.line("ready");
+    run.signal(USR1);
+    run.line("signal 10");
+    run.signal(TERM);
+    run.ended().err
+}
+
+#[test]
+fn the_log_is_one_line_an_event_and_says_what_follows_until_when() {
+    if !needs_drain_init() {
+        return;
+    }
+    let log = log_of_a_stop("");
+    assert!(
+        log.iter().all(|line| line.starts_with("drain-init: ")),
+        "{log:?}"
+    );
+    assert_eq!(
+        log[0],
+        "drain-init: SIGTERM: draining for 200ms, SIGKILL at 700ms"
+    );
+    assert!(
+        log[1].contains("drain over")
+            && log[1].contains("SIGTERM")
+            && log[1].contains("SIGKILL in 0.5s"),
+        "{log:?}"
+    );
+    assert!(
+        log[2].contains("SIGKILL") && log[2].contains("grace period"),
+        "why the app was killed: {log:?}"
+    );
+    assert_eq!(
+        log.len(),
+        3 + usize::from(log.len() > 3),
+        "no more than one line about the end: {log:?}"
+    );
+}
+
+#[test]
+fn quiet_leaves_what_is_wrong_and_verbose_adds_each_signal() {
+    if !needs_drain_init() {
+        return;
+    }
+    for option in ["-q", "--quiet"] {
+        let log = log_of_a_stop(option);
+        assert!(
+            !log.is_empty() && log.iter().all(|line| line.contains("SIGKILL")),
+            "the SIGKILL alone: {log:?}"
+        );
+    }
+    for option in ["-v", "--verbose"] {
+        assert!(
+            log_of_a_stop(option)
+                .iter()
+                .any(|line| line.contains("SIGUSR1")),
+            "{option}"
+        );
+    }
+    assert!(
+        !log_of_a_stop("")
+            .iter()
+            .any(|line| line.contains("SIGUSR1"))
+    );
+}
+
+/// Each line an object with what a machine sorts by; the same events as in text.
+#[test]
+fn the_json_log_is_an_object_a_line() {
+    if !needs_drain_init() {
+        return;
+    }
+    let log: Vec<_> = log_of_a_stop("--log-format json -v")
+        .iter()
+        .map(|line| object(line))
+        .collect();
+    for entry in &log {
+        for key in ["level", "event", "msg"] {
+            assert!(
+                entry.iter().any(|(k, v)| k == key && !v.is_empty()),
+                "{key}: {entry:?}"
+            );
+        }
+    }
+    let with = |key: &str, value: &str| {
+        log.iter()
+            .any(|entry| entry.iter().any(|(k, v)| k == key && v.contains(value)))
+    };
+    for message in ["SIGTERM: draining for 200ms, SIGKILL at 700ms", "SIGUSR1"] {
+        assert!(with("msg", message), "{message}: {log:?}");
+    }
+    assert!(
+        with("level", "error") && with("level", "info") && with("level", "debug"),
+        "{log:?}"
+    );
+}
+
+/// A command's name comes from outside, and may hold anything.
+#[test]
+fn the_json_log_escapes_what_it_quotes() {
+    if !needs_drain_init() {
+        return;
+    }
+    let ended = init()
+        .args("--log-format json")
+        .command(["/no/such/\"com\\mand\"\n\u{1}"])
+        .ended();
+    assert_eq!((ended.code, ended.err.len()), (127, 1), "{ended:?}");
+    let entry = object(&ended.err[0]);
+    let message = &entry.iter().find(|(key, _)| key == "msg").expect("msg").1;
+    assert!(message.contains("/no/such/"), "{message}");
+}
+
+/// A JSON object of strings, read strictly: what isn't one is a panic.
+fn object(line: &str) -> Vec<(String, String)> {
+    fn string(rest: &mut std::str::Chars) -> String {
+        assert_eq!(rest.next(), Some('"'));
+        let mut text = String::new();
+        loop {
+            match rest.next().expect("a string that ends") {
+                '"' => return text,
+                '\\' => match rest.next().expect("an escape") {
+                    'n' => text.push('\n'),
+                    't' => text.push('\t'),
+                    'r' => text.push('\r'),
+                    'u' => {
+                        let code: String = rest.take(4).collect();
+                        text.push(
+                            char::from_u32(u32::from_str_radix(&code, 16).expect("hex"))
+                                .expect("a character"),
+                        );
+                    }
+                    other if "\"\\/".contains(other) => text.push(other),
+                    other => panic!("escape {other}"),
+                },
+                control if control < ' ' => panic!("a control character"),
+                other => text.push(other),
+            }
+        }
+    }
+    let inner = line
+        .strip_prefix('{')
+        .and_then(|l| l.strip_suffix('}'))
+        .unwrap_or_else(|| panic!("no object: {line}"));
+    let mut rest = inner.chars();
+    let mut entries = vec![];
+    loop {
+        let key = string(&mut rest);
+        assert_eq!(rest.next(), Some(':'), "{line}");
+        entries.push((key, string(&mut rest)));
+        match rest.next() {
+            None => return entries,
+            other => assert_eq!(other, Some(','), "{line}"),
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! How drain-init starts its app, whatever it was started with itself: descriptors, masks, closed standard streams, no /proc, no
+//! /dev, an empty root; and that no signal is lost from its first system call on.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use support::{
+    Folder, Init, Kind, at_both_levels, init, needs_drain_init, needs_namespaces, needs_program,
+    needs_root, static_init, without_glibcs_own, witness,
+};
+
+/// The build under test, and the static one that ships: their C libraries differ in what they do before `main`.
+fn each_build(test: impl Fn(Init)) {
+    test(init());
+    test(Init::new(Kind::DrainInit, static_init()));
+}
+
+// ---- what the app finds
+
+/// Compared with the same witness started the same way without an init.
+#[test]
+fn the_app_finds_descriptors_and_signals_as_without_an_init() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let file = |name: &str| File::create(folder.path(name)).expect("a file");
+    let (stdout, stderr, kept) = (
+        file("stdout"),
+        file("stderr"),
+        Arc::new(OwnedFd::from(file("kept"))),
+    );
+    let report = folder.path("report");
+    let to = format!("to:{}", report.display());
+    for (blocked, ignored) in [
+        (vec![], vec![]),
+        (vec![], vec![13]), // SIGPIPE, that Rust programs take for theirs
+        (vec![13, 15, 34], vec![1, 3, 13, 20, 21, 22, 63]),
+        ((1..=64).collect(), (1..=64).filter(|n| *n != 17).collect()),
+    ] {
+        let app = |init: Init| {
+            let streams = init
+                .stdout(stdout.try_clone().expect("a copy"))
+                .stderr(stderr.try_clone().expect("a copy"));
+            let started = streams
+                .keeping(kept.clone())
+                .blocked(blocked.clone())
+                .ignored(ignored.clone());
+            let _ = fs::remove_file(&report);
+            let code = started.app([&to, "masks", "fds", "exit:7"]).ended().code;
+            assert_eq!(code, 7);
+            fs::read_to_string(&report).expect("the report")
+        };
+        let bare = app(init().bare());
+        assert!(
+            bare.lines().count() == 6,
+            "masks, four descriptors, and the end: {bare}"
+        );
+        each_build(|init| {
+            let program = init.program().to_owned();
+            let [found, expected] = [app(init), bare.clone()].map(|report| {
+                let (masks, rest) = report.split_once('\n').expect("lines");
+                format!("{}\n{rest}", without_glibcs_own(&program, masks))
+            });
+            assert_eq!(found, expected, "blocked {blocked:?} ignored {ignored:?}");
+        });
+    }
+}
+
+/// They stay closed: another file must not get the number of standard output. Without /dev/null std aborts before main.
+#[test]
+fn closed_standard_streams_stay_closed_and_the_app_starts() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let report = folder.path("report");
+    let to = format!("to:{}", report.display());
+    for closed in [vec![0], vec![1], vec![2], vec![1, 2], vec![0, 1, 2]] {
+        for without_dev in [false, true] {
+            if without_dev && !needs_namespaces() {
+                continue;
+            }
+            let start = |init: Init| {
+                let init = if without_dev {
+                    init.without_dev()
+                } else {
+                    init
+                };
+                let _ = fs::remove_file(&report);
+                let ended = init
+                    .closed(closed.clone())
+                    .app([&to, "fds", "exit:7"])
+                    .ended();
+                assert_eq!(
+                    ended.code, 7,
+                    "closed {closed:?}, without /dev: {without_dev}: {ended:?}"
+                );
+                fs::read_to_string(&report).expect("the report")
+            };
+            each_build(|init| {
+                let lines = start(init);
+                let open: Vec<i32> = (0..3)
+                    .filter(|n| {
+                        lines
+                            .lines()
+                            .any(|line| line.starts_with(&format!("fd {n} ")))
+                    })
+                    .collect();
+                let expected: Vec<i32> = (0..3).filter(|n| !closed.contains(n)).collect();
+                assert_eq!(open, expected, "without /dev: {without_dev}\n{lines}");
+                assert_eq!(
+                    lines.lines().count(),
+                    expected.len() + 1,
+                    "and nothing besides: {lines}"
+                );
+            });
+        }
+    }
+}
+
+/// With SIGCHLD ignored, the kernel keeps no status for waitpid; and the app is to find it as it was.
+#[test]
+fn sigchld_ignored_at_the_start_loses_no_status() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        for (end, code) in [("exit:42", 42), ("die:9", 137), ("die:40", 168)] {
+            let ended = init()
+                .ignored([17])
+                .app(["masks", "orphans:5", "release", end])
+                .ended();
+            assert_eq!(ended.code, code);
+            assert!(
+                ended.out[0].ends_with("ignored 0000000000010000"),
+                "{ended:?}"
+            );
+        }
+        let mut run = init()
+            .ignored([17])
+            .args("--delay 200ms")
+            .app(["ready", "until:15", "exit:3"])
+            .start();
+        run.line("ready");
+        run.signal(15);
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+/// The program's own name, and options in front of it.
+#[test]
+fn a_command_whose_name_is_no_utf8_is_started() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let program = folder.path("").join(OsStr::from_bytes(b"\xff\xfe=\xc0"));
+    std::os::unix::fs::symlink(witness(), &program).expect("a link");
+    let words = [
+        program.as_os_str(),
+        OsStr::new("argv"),
+        OsStr::from_bytes(b"--delay=\xff"),
+    ];
+    let ended = init().args("--delay 1s -q").command(words).ended();
+    assert_eq!(
+        (ended.code, ended.out),
+        (0, vec!["argv 2d2d64656c61793dff".to_owned()])
+    );
+}
+
+/// Group of its own, child of the init; as in a container there is no terminal.
+#[test]
+fn the_app_has_a_process_group_of_its_own() {
+    if !needs_drain_init() {
+        return;
+    }
+    let mut run = init().app(["ids", "pause"]).start();
+    let line = run.line_with("pid ").text;
+    let words: Vec<&str> = line.split(' ').collect();
+    assert_eq!(words[3], run.pid.to_string(), "child of the init: {line}");
+    assert_eq!(words[1], words[5], "leader of its group: {line}");
+}
+
+/// One line that says which command, and why.
+#[test]
+fn a_command_that_cannot_be_started_is_named_in_one_line() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let script = folder.path("script");
+    fs::write(&script, "exit 3\n").expect("a file");
+    let commands = [
+        ("/no/such/command", 127),
+        ("no-such-command", 127),
+        ("/etc", 126),
+        (script.to_str().expect("UTF-8"), 126),
+    ];
+    for (command, code) in commands {
+        let ended = init().command([command, "--flag"]).ended();
+        assert_eq!((ended.code, ended.err.len()), (code, 1), "{ended:?}");
+        assert!(
+            ended.err[0].starts_with("drain-init: ") && ended.err[0].contains(command),
+            "{ended:?}"
+        );
+    }
+}
+
+/// Found in PATH, as a shell would: also past a folder where it can't be executed.
+#[test]
+fn a_command_is_looked_up_in_path() {
+    if !needs_drain_init() {
+        return;
+    }
+    let (first, second) = (Folder::new(), Folder::new());
+    fs::write(first.path("the-app"), "not executable").expect("a file");
+    std::os::unix::fs::symlink(witness(), second.path("the-app")).expect("a link");
+    let path = format!(
+        "/no/such/folder:{}:{}",
+        first.path("").display(),
+        second.path("").display()
+    );
+    each_build(|init| {
+        let ended = init
+            .env("PATH", &path)
+            .command(["the-app", "exit:9"])
+            .ended();
+        assert_eq!(ended.code, 9, "{ended:?}");
+    });
+    let alone = first.path("").display().to_string();
+    assert_eq!(
+        init().env("PATH", alone).command(["the-app"]).ended().code,
+        126,
+        "there, but not executable"
+    );
+}
+
+// ---- bare surroundings
+
+#[test]
+fn it_needs_no_proc() {
+    if !needs_drain_init() || !needs_namespaces() {
+        return;
+    }
+    at_both_levels(|init| {
+        let mut run = init()
+            .without_proc()
+            .args("--delay 200ms")
+            .app(["orphans:5", "release", "ready", "until:15", "exit:3"])
+            .start();
+        run.line("ready");
+        run.signal(15);
+        run.line("signal 15");
+        let ended = run.ended();
+        assert_eq!(ended.code, 3);
+        assert_eq!(
+            ended.err.len(),
+            3,
+            "draining, over, ended, and nothing about /proc: {ended:?}"
+        );
+    });
+}
+
+/// A scratch image has nothing else: no libc, no /proc, no /dev, no /tmp.
+#[test]
+fn it_runs_in_an_empty_root() {
+    if !needs_drain_init() || !needs_root() {
+        return;
+    }
+    let root = Folder::new();
+    let start = |level: fn(Init) -> Init| level(init().in_empty_root(&root));
+    let levels: [fn(Init) -> Init; 2] = [|init| init, |init| init.pid1()];
+    for level in &levels[..if needs_namespaces() { 2 } else { 1 }] {
+        assert_eq!(start(*level).app(["exit:42"]).ended().code, 42);
+        assert_eq!(start(*level).command(["/nothing"]).ended().code, 127);
+        assert_eq!(
+            start(*level)
+                .args("--delay 5x")
+                .app(["exit:42"])
+                .ended()
+                .code,
+            125
+        );
+        let mut run = start(*level)
+            .args("--delay 200ms")
+            .app(["orphans:5", "release", "ready", "until:15", "exit:3"])
+            .start();
+        run.line("ready");
+        run.signal(15);
+        run.log("draining");
+        run.line("signal 15");
+        assert_eq!(run.ended().code, 3);
+    }
+}
+
+/// As .ci wants it too: what `file` calls static-pie.
+#[test]
+fn the_shipped_build_names_no_interpreter() {
+    if !needs_drain_init() {
+        return;
+    }
+    let bytes = fs::read(static_init()).expect("the binary");
+    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+    let word = |at: usize| {
+        usize::try_from(u64::from_le_bytes(
+            bytes[at..at + 8].try_into().expect("8 bytes"),
+        ))
+        .expect("fits")
+    };
+    assert_eq!(half(16), 3, "ET_DYN: it can be loaded anywhere");
+    let headers = (0..usize::from(half(56))).map(|i| word(32) + i * usize::from(half(54)));
+    let kinds: Vec<u32> = headers
+        .map(|at| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")))
+        .collect();
+    assert!(
+        kinds.contains(&2) && !kinds.contains(&3),
+        "PT_DYNAMIC, and no PT_INTERP: {kinds:?}"
+    );
+}
+
+// ---- no signal is lost
+
+/// A SIGTERM at each system call from the first to the spawn; the list is what a run shows that nothing is injected into.
+#[test]
+fn a_sigterm_at_any_system_call_up_to_the_spawn_is_kept() {
+    if !needs_drain_init() || !needs_program("strace") {
+        return;
+    }
+    let folder = Folder::new();
+    let trace = folder.path("trace");
+    let start = |inject: Option<&str>| {
+        let mut strace = vec![OsStr::new("strace"), OsStr::new("-o"), trace.as_os_str()];
+        let inject = inject.map(|what| format!("inject={what}"));
+        if let Some(inject) = &inject {
+            strace.extend([OsStr::new("-e"), OsStr::new(inject)]);
+        }
+        Init::new(Kind::DrainInit, static_init())
+            .under(strace)
+            .args("--delay 300ms --grace 20s")
+    };
+    assert_eq!(
+        start(None).app(["exit:42"]).ended().code,
+        42,
+        "strace works here, and passes the exit code on"
+    );
+    let calls = calls_up_to_the_spawn(&trace);
+    println!(
+        "{} system calls from the first to the spawn: {}",
+        calls.len(),
+        calls.join(" ")
+    );
+    assert_eq!(
+        calls.first().map(String::as_str),
+        Some("rt_sigprocmask"),
+        "the first one blocks every signal"
+    );
+
+    for (i, call) in calls.iter().enumerate() {
+        let nth = calls[..=i].iter().filter(|c| *c == call).count();
+        let what = format!("{call}:signal=TERM:when={nth}");
+        let ended = start(Some(&what))
+            .app(["ready", "until:15", "exit:3"])
+            .ended();
+        assert_eq!(
+            (ended.code, ended.out),
+            (3, vec!["ready".to_owned(), "signal 15".to_owned()]),
+            "{what}: {:?}",
+            ended.err
+        );
+        assert!(
+            ended
+                .err
+                .iter()
+                .any(|line| line.contains("SIGTERM: draining for 300ms")),
+            "{what}: {:?}",
+            ended.err
+        );
+    }
+}
+
+fn calls_up_to_the_spawn(trace: &Path) -> Vec<String> {
+    let trace = fs::read_to_string(trace).expect("the trace");
+    let names: Vec<String> = trace
+        .lines()
+        .filter_map(|line| Some(line.split_once('(')?.0.to_owned()))
+        .collect();
+    assert_eq!(names[0], "execve", "{trace}");
+    let spawn = names
+        .iter()
+        .position(|name| ["clone", "clone3", "fork", "vfork"].contains(&name.as_str()));
+    names[1..=spawn.unwrap_or_else(|| panic!("no process is started:\n{trace}"))].to_vec()
+}

@@ -1,0 +1,852 @@
+//! The tests' harness: starts an init with the witness (witness.rs) as its app, and waits for what they say and do.
+//!
+//!     let mut run = init().arg("--delay").arg("2s").app(["ready", "until:15", "exit:3"]).start();
+//!     run.line("ready");
+//!     run.signal(15);
+//!     assert_eq!(run.ended().code, 3);
+//!
+//! The init is drain-init as built by cargo, or what INIT_UNDER_TEST names: another build of it, tini, dumb-init or catatonit.
+//! Every wait has a limit, and whatever a test started is killed when it ends, however it ends.
+//!
+//! A test whose surroundings are missing (root, PID namespaces, strace) says so past libtest's capture; with
+//! REQUIRE_ALL_TESTS=1 it fails.
+#![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
+
+pub mod system;
+pub mod terminal;
+
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use system::{Beginning, now, pause};
+
+/// For whatever should happen at once: long, as the machine may be loaded, and no test passes by waiting it out.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// What may be added to a time that is due.
+pub const SLACK: Duration = Duration::from_millis(300);
+
+/// Marks the processes of one start in their environment, so that what is left of them can be found and killed.
+const MARK: &str = "STARTED_BY_TEST";
+
+pub fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+// ---- which init
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    DrainInit,
+    Tini,
+    DumbInit,
+    Catatonit,
+    /// The witness as an init: the negative control.
+    NeverReaps,
+}
+
+pub fn init_under_test() -> (Kind, PathBuf) {
+    let Some(path) = env::var_os("INIT_UNDER_TEST") else {
+        return (
+            Kind::DrainInit,
+            PathBuf::from(env!("CARGO_BIN_EXE_drain-init")),
+        );
+    };
+    let path = fs::canonicalize(&path)
+        .unwrap_or_else(|e| panic!("INIT_UNDER_TEST={}: {e}", path.display()));
+    (kind_of(&path), path)
+}
+
+fn kind_of(path: &Path) -> Kind {
+    match path.file_name().and_then(OsStr::to_str).unwrap_or_default() {
+        name if name.starts_with("tini") => Kind::Tini,
+        name if name.starts_with("dumb-init") => Kind::DumbInit,
+        name if name.starts_with("catatonit") => Kind::Catatonit,
+        name if name.starts_with("drain-init") => Kind::DrainInit,
+        name => panic!(
+            "INIT_UNDER_TEST: how is {name} called? Known are drain-init, tini, dumb-init, catatonit"
+        ),
+    }
+}
+
+/// The init under test. With a peer under test, tests of drain-init alone say that they don't run.
+pub fn init() -> Init {
+    let (kind, path) = init_under_test();
+    Init::new(kind, path)
+}
+
+/// What the drain-init that cargo built is not: the release build that ships, static, for an empty root.
+pub fn static_init() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let (kind, path) = init_under_test();
+            if kind == Kind::DrainInit && is_static(&path) {
+                return path;
+            }
+            build(&["--release", "--bin", "drain-init", "--target", MUSL])
+                .join("release/drain-init")
+        })
+        .clone()
+}
+
+/// glibc's posix_spawn leaves the two signals that it keeps for itself, 32 and 33, ignored and never blocked in the app; what
+/// ships is built with musl. This is `masks`' line without what a dynamic build is excused for.
+pub fn without_glibcs_own(program: &Path, line: &str) -> String {
+    if is_static(program) {
+        return line.to_owned();
+    }
+    let word = |word: &str| match u64::from_str_radix(word, 16) {
+        Ok(mask) if word.len() == 16 => format!("{:016x}", mask & !(0b11 << 31)),
+        _ => word.to_owned(),
+    };
+    line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn is_static(path: &Path) -> bool {
+    let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    !bytes
+        .windows(8)
+        .any(|part| part == b"/ld-linu" || part == b"/ld-musl")
+}
+
+/// cargo builds no example for `cargo test --test NAME`.
+pub fn witness() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build(&["--example", "witness"]).join("debug/examples/witness"))
+        .clone()
+}
+
+/// For roots without a libc.
+pub fn static_witness() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            build(&["--example", "witness", "--target", MUSL]).join("debug/examples/witness")
+        })
+        .clone()
+}
+
+const MUSL: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-musl"
+} else {
+    "x86_64-unknown-linux-musl"
+};
+
+/// Builds into the directory that these tests were built into; says where things are then.
+fn build(arguments: &[&str]) -> PathBuf {
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("target/tmp has a parent");
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .arg("--target-dir")
+        .arg(target_dir)
+        .args(arguments)
+        .output()
+        .expect("cargo");
+    assert!(
+        output.status.success(),
+        "cargo build {arguments:?}:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if arguments.contains(&"--target") {
+        target_dir.join(MUSL)
+    } else {
+        target_dir.to_owned()
+    }
+}
+
+// ---- what a test needs of its surroundings
+
+/// False, said aloud, where the test can't run here; panics where all have to.
+pub fn needs(what: &str, is_there: bool) -> bool {
+    if !is_there {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        assert!(
+            env::var_os("REQUIRE_ALL_TESTS").is_none_or(|v| v != "1"),
+            "{test} can't run here: needs {what}"
+        );
+        // Not eprintln!, which libtest captures: a test that hasn't run must not look like one that passed.
+        let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: needs {what}");
+    }
+    is_there
+}
+
+pub fn needs_drain_init() -> bool {
+    needs(
+        "drain-init as the init under test",
+        init_under_test().0 == Kind::DrainInit,
+    )
+}
+
+pub fn needs_root() -> bool {
+    needs("root", system::is_root())
+}
+
+pub fn needs_namespaces() -> bool {
+    static THERE: OnceLock<bool> = OnceLock::new();
+    let there = *THERE.get_or_init(|| {
+        let beginning = Beginning {
+            pid_namespace: true,
+            ..Beginning::default()
+        };
+        system::spawn(Command::new("true"), beginning)
+            .is_ok_and(|(mut child, _)| child.wait().is_ok_and(|s| s.success()))
+    });
+    needs("PID and mount namespaces (CAP_SYS_ADMIN)", there)
+}
+
+pub fn needs_program(program: &str) -> bool {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    needs(
+        program,
+        env::split_paths(&paths).any(|folder| folder.join(program).exists()),
+    )
+}
+
+/// Runs it with the init as a subreaper and as PID 1.
+pub fn at_both_levels(test: impl Fn(&dyn Fn() -> Init)) {
+    test(&init);
+    if needs_namespaces() {
+        test(&|| init().pid1());
+    }
+}
+
+// ---- a file system corner of one's own
+
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "drain-init-test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = env::temp_dir().join(name);
+        fs::create_dir(&path).expect("a folder for the test");
+        Folder(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+// ---- starting
+
+pub struct Init {
+    kind: Kind,
+    program: PathBuf,
+    before: Vec<OsString>,
+    bare: bool,
+    options: Vec<OsString>,
+    app: Option<Vec<OsString>>,
+    variables: Vec<(OsString, OsString)>,
+    streams: [Option<Stdio>; 3],
+    beginning: Beginning,
+}
+
+impl Init {
+    pub fn new(kind: Kind, program: PathBuf) -> Self {
+        Init {
+            kind,
+            program,
+            before: vec![],
+            bare: false,
+            options: vec![],
+            app: None,
+            variables: vec![],
+            streams: [None, None, None],
+            beginning: Beginning::default(),
+        }
+    }
+
+    /// An option of the init, or what follows one.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.options.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Options and their values, as one types them: split at spaces.
+    pub fn args(mut self, args: &str) -> Self {
+        self.options
+            .extend(args.split_whitespace().map(OsString::from));
+        self
+    }
+
+    /// The witness with these steps.
+    pub fn app<const N: usize>(self, steps: [&str; N]) -> Self {
+        let program = if self.beginning.root.is_some() {
+            PathBuf::from("/witness")
+        } else {
+            witness()
+        };
+        self.command(
+            [program.as_os_str()]
+                .into_iter()
+                .chain(steps.iter().map(OsStr::new)),
+        )
+    }
+
+    pub fn command(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.app = Some(
+            words
+                .into_iter()
+                .map(|word| word.as_ref().to_owned())
+                .collect(),
+        );
+        self
+    }
+
+    /// Another program that starts the init: its words come first.
+    pub fn under(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.before = words
+            .into_iter()
+            .map(|word| word.as_ref().to_owned())
+            .collect();
+        self
+    }
+
+    /// No init at all: the app alone, to compare with.
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables
+            .push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub fn pid1(mut self) -> Self {
+        self.beginning.pid_namespace = true;
+        self
+    }
+
+    pub fn blocked(mut self, signals: impl IntoIterator<Item = i32>) -> Self {
+        self.beginning.blocked = signals.into_iter().collect();
+        self
+    }
+
+    pub fn ignored(mut self, signals: impl IntoIterator<Item = i32>) -> Self {
+        self.beginning.ignored = signals.into_iter().collect();
+        self
+    }
+
+    pub fn closed(mut self, descriptors: impl IntoIterator<Item = i32>) -> Self {
+        self.beginning.closed = descriptors.into_iter().collect();
+        self
+    }
+
+    /// One more descriptor that is open at the start, under its own number.
+    pub fn keeping(mut self, descriptor: Arc<OwnedFd>) -> Self {
+        self.beginning.kept.push(descriptor);
+        self
+    }
+
+    /// A root with nothing in it but the static drain-init and the static witness, given before `app`.
+    pub fn in_empty_root(mut self, root: &Folder) -> Self {
+        for (from, name) in [(static_init(), "drain-init"), (static_witness(), "witness")] {
+            fs::copy(&from, root.path(name)).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        }
+        self.program = PathBuf::from("/drain-init");
+        self.beginning.root = CString::new(root.0.as_os_str().as_bytes()).ok();
+        self
+    }
+
+    pub fn without_proc(mut self) -> Self {
+        self.beginning.without_proc = true;
+        self
+    }
+
+    pub fn without_dev(mut self) -> Self {
+        self.beginning.without_dev = true;
+        self
+    }
+
+    /// An empty read-only file system is mounted there.
+    pub fn read_only(mut self, folder: &Path) -> Self {
+        self.beginning.read_only = CString::new(folder.as_os_str().as_bytes()).ok();
+        self
+    }
+
+    pub fn user(mut self, user: u32) -> Self {
+        self.beginning.user = Some(user);
+        self
+    }
+
+    pub fn stdin(mut self, stream: impl Into<Stdio>) -> Self {
+        self.streams[0] = Some(stream.into());
+        self
+    }
+
+    /// Where it goes instead of to the test.
+    pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
+        self.streams[1] = Some(stream.into());
+        self
+    }
+
+    pub fn stderr(mut self, stream: impl Into<Stdio>) -> Self {
+        self.streams[2] = Some(stream.into());
+        self
+    }
+
+    /// Standard input is the controlling terminal of a new session.
+    pub fn own_terminal(mut self, stdin: OwnedFd) -> Self {
+        self.beginning.own_terminal = true;
+        self.stdin(stdin)
+    }
+
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The words that start it.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = self.before.clone();
+        if self.bare {
+            words.extend(self.app.iter().flatten().cloned());
+            return words;
+        }
+        words.push(self.program.clone().into());
+        if self.kind == Kind::Tini && !self.beginning.pid_namespace {
+            words.push("-s".into()); // else it reaps no orphan
+        }
+        words.extend(self.options.iter().cloned());
+        if let Some(app) = &self.app {
+            if self.kind != Kind::DumbInit {
+                words.push("--".into());
+            }
+            words.extend(app.iter().cloned());
+        }
+        words
+    }
+
+    pub fn start(self) -> Running {
+        self.try_start()
+            .unwrap_or_else(|e| panic!("the init can't be started: {e}"))
+    }
+
+    fn try_start(self) -> std::io::Result<Running> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!(
+            "{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env(MARK, &mark);
+        for (name, _) in
+            env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"DRAIN_INIT_"))
+        {
+            command.env_remove(name);
+        }
+        command.envs(self.variables);
+        let [stdin, stdout, stderr] = self.streams;
+        command.stdin(stdin.unwrap_or_else(Stdio::null));
+        command
+            .stdout(stdout.unwrap_or_else(Stdio::piped))
+            .stderr(stderr.unwrap_or_else(Stdio::piped));
+        let (mut child, pid) = system::spawn(command, self.beginning)?;
+        let out = Lines::new(child.stdout.take());
+        let err = Lines::new(child.stderr.take());
+        Ok(Running {
+            child,
+            pid,
+            mark,
+            out,
+            err,
+            waited: false,
+        })
+    }
+
+    /// Starts it and waits for its end.
+    pub fn ended(self) -> Ended {
+        self.start().ended()
+    }
+}
+
+// ---- while it runs
+
+pub struct Running {
+    child: Child,
+    /// The init's, as seen by the tests, whatever namespace it is in.
+    pub pid: i32,
+    mark: String,
+    out: Lines,
+    err: Lines,
+    waited: bool,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; 1000 + n when the init itself died of signal n.
+    pub code: i32,
+    pub at: Instant,
+    pub out: Vec<String>,
+    pub err: Vec<String>,
+    /// Processes that it has left behind, by their command lines.
+    pub left: Vec<String>,
+}
+
+impl Running {
+    pub fn signal(&self, number: i32) -> Instant {
+        let at = now(); // before it can have had any effect
+        system::signal(self.pid, number);
+        at
+    }
+
+    /// Waits for this line of the app's, past any other, and says when it came.
+    pub fn line(&mut self, line: &str) -> Instant {
+        match self.out.wait(LIMIT, |l| l == line) {
+            Some(line) => line.at,
+            None => self.give_up(&format!("no line `{line}` on stdout")),
+        }
+    }
+
+    pub fn line_with(&mut self, part: &str) -> Line {
+        match self.out.wait(LIMIT, |line| line.contains(part)) {
+            Some(line) => line,
+            None => self.give_up(&format!("no line with `{part}` on stdout")),
+        }
+    }
+
+    /// Waits for this line of the app's, unless it has come already, among those that were waited past.
+    pub fn says(&mut self, line: &str) {
+        if !self.out.come.iter().any(|l| l.text == line) {
+            self.line(line);
+        }
+    }
+
+    /// Sends the signal, and waits for the app to see it.
+    pub fn time_to_forward(&mut self, number: i32) -> Duration {
+        let sent = self.signal(number);
+        self.line(&format!("signal {number}")) - sent
+    }
+
+    /// Waits for a line of the init's log with this in it.
+    pub fn log(&mut self, part: &str) -> Line {
+        match self.err.wait(LIMIT, |line| line.contains(part)) {
+            Some(line) => line,
+            None => self.give_up(&format!("no line with `{part}` on stderr")),
+        }
+    }
+
+    /// Nothing more comes on stdout for so long; what came is said.
+    pub fn silent_for(&mut self, time: Duration) {
+        if let Some(line) = self.out.wait(time, |_| true) {
+            self.give_up(&format!(
+                "`{}` on stdout, where nothing should come",
+                line.text
+            ));
+        }
+        if self.out.ended {
+            self.give_up("stdout has ended, where nothing should happen");
+        }
+    }
+
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        system::ends_within(&self.child, limit)
+    }
+
+    /// Waits for its end, and for the end of what it wrote.
+    pub fn ended(self) -> Ended {
+        self.ended_within(LIMIT)
+    }
+
+    pub fn ended_within(mut self, limit: Duration) -> Ended {
+        if !system::ends_within(&self.child, limit) {
+            self.give_up(&format!("still there after {limit:?}"));
+        }
+        let at = now();
+        let status = self.child.wait().expect("wait");
+        self.waited = true;
+        // Whatever it has just killed may take an instant to be gone; what stays is no accident.
+        let closed = self.out.ends_within(ms(500)) && self.err.ends_within(ms(500));
+        let left = if closed && (self.out.is_piped || self.err.is_piped) {
+            vec![]
+        } else {
+            kill_all(&self.mark)
+        };
+        self.out.ends_within(LIMIT);
+        self.err.ends_within(LIMIT);
+        Ended {
+            code: status
+                .code()
+                .unwrap_or_else(|| 1000 + status.signal().unwrap_or(0)),
+            at,
+            out: self.out.texts(),
+            err: self.err.texts(),
+            left,
+        }
+    }
+
+    /// Kills it; all that the app has said.
+    pub fn killed(mut self) -> Vec<String> {
+        self.end();
+        self.out.ends_within(LIMIT);
+        self.out.texts()
+    }
+
+    fn end(&mut self) {
+        system::try_signal(self.pid, system::KILL);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.waited = true;
+        kill_all(&self.mark);
+    }
+
+    /// A number in /proc/PID/status of the init.
+    pub fn status(&self, field: &str) -> u64 {
+        status_of(self.pid, field)
+    }
+
+    /// Its children, as seen by the tests.
+    pub fn children(&self) -> Vec<i32> {
+        children_of(self.pid)
+    }
+
+    fn give_up(&mut self, why: &str) -> ! {
+        system::try_signal(self.pid, system::KILL);
+        self.out.ends_within(ms(100));
+        self.err.ends_within(ms(100));
+        let mut all = format!("{why}\nstdout:\n");
+        self.out
+            .texts()
+            .iter()
+            .for_each(|line| all += &format!("    {line}\n"));
+        all += "stderr:\n";
+        self.err
+            .texts()
+            .iter()
+            .for_each(|line| all += &format!("    {line}\n"));
+        panic!("{all}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.waited {
+            self.end();
+        }
+    }
+}
+
+impl Ended {
+    /// The log as one text.
+    pub fn log(&self) -> String {
+        self.err.join("\n")
+    }
+}
+
+/// Kills whatever carries the mark, until nothing does; says what it was.
+fn kill_all(mark: &str) -> Vec<String> {
+    let mut killed = vec![];
+    let wanted = format!("{MARK}={mark}");
+    for _ in 0..100 {
+        let left: Vec<i32> = processes()
+            .filter(|pid| {
+                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environment
+                    .split(|&byte| byte == 0)
+                    .any(|variable| variable == wanted.as_bytes())
+            })
+            .collect();
+        if left.is_empty() {
+            break;
+        }
+        for pid in left {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            if !killed.contains(&words) {
+                killed.push(words);
+            }
+            system::try_signal(pid, system::KILL);
+        }
+        pause(ms(10));
+    }
+    killed
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+pub fn children_of(parent: i32) -> Vec<i32> {
+    processes()
+        .filter(|&pid| stat_of(pid).is_some_and(|stat| stat.parent == parent))
+        .collect()
+}
+
+pub struct Stat {
+    /// R, S, T, Z...
+    pub state: char,
+    pub parent: i32,
+    pub group: i32,
+}
+
+pub fn stat_of(pid: i32) -> Option<Stat> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' '); // the name before may hold anything
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+    })
+}
+
+pub fn status_of(pid: i32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .expect("a known field");
+    let value = value.trim();
+    // Masks are hexadecimal, everything else isn't.
+    if field.starts_with("Sig") {
+        u64::from_str_radix(value, 16)
+    } else {
+        value.parse()
+    }
+    .expect("a number")
+}
+
+/// Holds a time against the one it should be: never sooner, and not much later. What was measured is printed, to be read
+/// with --show-output; what is allowed is generous, as the machine may be loaded.
+#[track_caller]
+pub fn assert_after(what: &str, measured: Duration, expected: Duration) {
+    println!(
+        "{what}: due after {expected:?}, came {:?} later",
+        measured.saturating_sub(expected)
+    );
+    assert!(
+        measured >= expected,
+        "{what}: due after {expected:?}, came after {measured:?}"
+    );
+    assert!(
+        measured < expected + SLACK,
+        "{what}: due after {expected:?}, came after {measured:?}"
+    );
+}
+
+/// Waits until it is so, looking again and again; false when the time is over. For what sends no event.
+pub fn becomes_true(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let end = now() + limit;
+    loop {
+        if is_so() {
+            return true;
+        }
+        if now() > end {
+            return false;
+        }
+        pause(ms(2));
+    }
+}
+
+// ---- lines
+
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub text: String,
+    pub at: Instant,
+}
+
+/// The lines of a stream, as they come.
+struct Lines {
+    is_piped: bool,
+    coming: Receiver<Line>,
+    come: Vec<Line>,
+    ended: bool,
+}
+
+impl Lines {
+    fn new(stream: Option<impl Read + Send + 'static>) -> Self {
+        let (to, coming) = mpsc::channel();
+        let is_piped = stream.is_some();
+        if let Some(stream) = stream {
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(stream);
+                let mut bytes = vec![];
+                while stream
+                    .read_until(b'\n', &mut bytes)
+                    .is_ok_and(|count| count > 0)
+                {
+                    let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes))
+                        .into_owned();
+                    if to.send(Line { text, at: now() }).is_err() {
+                        break;
+                    }
+                    bytes.clear();
+                }
+            });
+        }
+        Lines {
+            is_piped,
+            coming,
+            come: vec![],
+            ended: false,
+        }
+    }
+
+    fn wait(&mut self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Option<Line> {
+        let end = now() + limit;
+        loop {
+            match self
+                .coming
+                .recv_timeout(end.saturating_duration_since(now()))
+            {
+                Ok(line) => {
+                    self.come.push(line.clone());
+                    if wanted(&line.text) {
+                        return Some(line);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.ended = true;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        self.wait(limit, |_| false);
+        self.ended
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.come.iter().map(|line| line.text.clone()).collect()
+    }
+}

@@ -1,0 +1,303 @@
+//! What the tests need of the kernel: how a process is to begin (mask, ignored signals, namespaces, terminal), signals by number,
+//! waiting for a process with a limit, and the clock. All the unsafe of the tests is here and in the witness.
+//!
+//! It must not know what is tested.
+
+use std::ffi::{CStr, CString, c_int, c_long, c_ulong};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub const KILL: i32 = libc::SIGKILL;
+
+/// How the process is to begin. Whatever isn't asked for is the plain default, wherever the tests themselves were started.
+#[derive(Default)]
+pub struct Beginning {
+    pub pid_namespace: bool,
+    pub blocked: Vec<i32>,
+    pub ignored: Vec<i32>,
+    pub closed: Vec<i32>,
+    pub kept: Vec<Arc<OwnedFd>>,
+    pub root: Option<CString>,
+    pub without_proc: bool,
+    pub without_dev: bool,
+    /// A read-only, empty file system is mounted here.
+    pub read_only: Option<CString>,
+    pub user: Option<u32>,
+    /// Standard input becomes the controlling terminal of a new session.
+    pub own_terminal: bool,
+}
+
+/// Starts it; also says the pid of the process that was asked for, which in a PID namespace isn't our child but our grandchild.
+pub fn spawn(mut command: Command, beginning: Beginning) -> io::Result<(Child, i32)> {
+    let (pid_from, pid_to) = pipe()?;
+    let namespace = beginning.pid_namespace;
+    // SAFETY: between fork and exec it only makes system calls, and allocates nothing.
+    unsafe { command.pre_exec(move || begin(&beginning, pid_to.as_raw_fd())) };
+    let child = command.spawn()?;
+    drop(command); // with the closure goes our copy of the pipe's end
+    let mut pid = child.id().cast_signed();
+    if namespace {
+        let mut bytes = [0; 4];
+        File::from(pid_from).read_exact(&mut bytes)?;
+        pid = i32::from_ne_bytes(bytes);
+    }
+    Ok((child, pid))
+}
+
+fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
+    // SAFETY: system calls with constant or owned arguments, in a process with one thread.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, KILL as c_ulong))?; // nothing outlives the tests
+        if beginning.own_terminal {
+            check(libc::setsid())?;
+            check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+        }
+        if beginning.pid_namespace {
+            enter_pid_namespace(pid_to)?;
+        }
+        if beginning.without_proc || beginning.without_dev || beginning.read_only.is_some() {
+            check(libc::unshare(libc::CLONE_NEWNS))?;
+            mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE)?;
+        }
+        if beginning.without_proc {
+            mount(c"none", c"/proc", c"tmpfs", 0)?;
+        }
+        if beginning.without_dev {
+            mount(c"none", c"/dev", c"tmpfs", 0)?;
+        }
+        if let Some(folder) = &beginning.read_only {
+            mount(c"none", folder, c"tmpfs", libc::MS_RDONLY)?;
+        }
+        if let Some(root) = &beginning.root {
+            check(libc::chroot(root.as_ptr()))?;
+            check(libc::chdir(c"/".as_ptr()))?;
+        }
+        if let Some(user) = beginning.user {
+            check(libc::setgid(user))?;
+            check(libc::setuid(user))?;
+        }
+        for &fd in &beginning.closed {
+            libc::close(fd);
+        }
+        // Whatever the tests were started with themselves.
+        let cloexec = c_long::from(libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(
+            libc::SYS_close_range,
+            3 as c_long,
+            c_long::from(c_int::MAX),
+            cloexec,
+        );
+        for fd in &beginning.kept {
+            check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0))?;
+        }
+        for number in 1..=64 {
+            set_disposition(
+                number,
+                if beginning.ignored.contains(&number) {
+                    libc::SIG_IGN
+                } else {
+                    libc::SIG_DFL
+                },
+            );
+        }
+        let blocked = beginning
+            .blocked
+            .iter()
+            .fold(0_u64, |mask, n| mask | 1 << (n - 1));
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const blocked,
+            0 as c_long,
+            8,
+        );
+    }
+    Ok(())
+}
+
+/// The caller returns as PID 1 of a new namespace with its own /proc. The process that it was stays behind, says the new one's pid
+/// as seen from here, and ends as that one ends. (unshare(1) does the same, but nobody is told the pid.)
+///
+/// # Safety
+/// One thread; between fork and exec.
+unsafe fn enter_pid_namespace(pid_to: c_int) -> io::Result<()> {
+    // SAFETY: as fork, with two namespaces more; no new stack is asked for.
+    unsafe {
+        let flags = (libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::SIGCHLD) as c_long;
+        let pid = libc::syscall(
+            libc::SYS_clone,
+            flags,
+            0 as c_long,
+            0 as c_long,
+            0 as c_long,
+            0 as c_long,
+        ) as c_int;
+        check(pid)?;
+        if pid == 0 {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, KILL as c_ulong))?; // and with it goes the whole namespace
+            mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE)?;
+            return mount(c"proc", c"/proc", c"proc", 0);
+        }
+        libc::write(pid_to, (&raw const pid).cast(), 4);
+        // Whoever waits for the end of our streams, or for std's "exec has worked", waits for the new process, not for us.
+        libc::syscall(
+            libc::SYS_close_range,
+            0 as c_long,
+            c_long::from(c_int::MAX),
+            0 as c_long,
+        );
+        let mut status = 0;
+        while libc::waitpid(pid, &raw mut status, 0) != pid {}
+        if libc::WIFSIGNALED(status) {
+            libc::setrlimit(
+                libc::RLIMIT_CORE,
+                &libc::rlimit {
+                    rlim_cur: 0,
+                    rlim_max: 0,
+                },
+            );
+            set_disposition(libc::WTERMSIG(status), libc::SIG_DFL);
+            libc::kill(libc::getpid(), libc::WTERMSIG(status));
+        }
+        libc::_exit(libc::WEXITSTATUS(status))
+    }
+}
+
+fn mount(what: &CStr, target: &CStr, kind: &CStr, flags: c_ulong) -> io::Result<()> {
+    // SAFETY: C strings; no data.
+    check(unsafe {
+        libc::mount(
+            what.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            flags,
+            std::ptr::null(),
+        )
+    })
+}
+
+/// The raw call: a libc's own refuses 32 and 33.
+fn set_disposition(number: i32, handler: usize) {
+    let action = [handler, 0, 0, 0]; // the kernel's struct sigaction: no flags, an empty mask
+    // SAFETY: SIG_DFL or SIG_IGN; fails for SIGKILL and SIGSTOP, which are the default anyway.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            c_long::from(number),
+            &raw const action,
+            0 as c_long,
+            8,
+        )
+    };
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Both ends are closed by exec.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: an array of two; the descriptors are ours alone.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC))?;
+        Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// A pipe that is full, and stays so as long as the first of the two is kept: whoever writes to the second blocks for ever.
+pub fn stuck_pipe() -> (OwnedFd, OwnedFd) {
+    let (from, to) = pipe().expect("a pipe");
+    // SAFETY: descriptors of ours and a valid buffer. The flag is taken back: a reader that is merely slow is what is tested.
+    unsafe {
+        libc::fcntl(to.as_raw_fd(), libc::F_SETPIPE_SZ, 4096);
+        libc::fcntl(to.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK);
+        while libc::write(to.as_raw_fd(), [b'.'; 64].as_ptr().cast(), 64) > 0 {}
+        libc::fcntl(to.as_raw_fd(), libc::F_SETFL, 0);
+    }
+    (from, to)
+}
+
+/// The two sides of a new terminal; it echoes nothing, so that what is read is what programs wrote.
+pub fn terminal() -> (OwnedFd, OwnedFd) {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC; // from the start: other threads start programs meanwhile
+    // SAFETY: descriptors that are ours alone from where they are made on; settings read are written back, changed.
+    unsafe {
+        let ours = libc::posix_openpt(flags);
+        check(ours).expect("a terminal");
+        let ours = OwnedFd::from_raw_fd(ours);
+        check(libc::unlockpt(ours.as_raw_fd())).expect("unlockpt");
+        let theirs = libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags);
+        check(theirs).expect("the other side");
+        let theirs = OwnedFd::from_raw_fd(theirs);
+        let mut settings: libc::termios = std::mem::zeroed();
+        libc::tcgetattr(theirs.as_raw_fd(), &raw mut settings);
+        settings.c_lflag &= !libc::ECHO;
+        libc::tcsetattr(theirs.as_raw_fd(), libc::TCSANOW, &raw const settings);
+        (ours, theirs)
+    }
+}
+
+/// The process group in the terminal's foreground.
+pub fn foreground(terminal: &OwnedFd) -> i32 {
+    // SAFETY: a question.
+    unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) }
+}
+
+pub fn signal(pid: i32, number: i32) {
+    // SAFETY: a signal to a process that the tests started.
+    check(unsafe { libc::kill(pid, number) })
+        .unwrap_or_else(|e| panic!("signal {number} to {pid}: {e}"));
+}
+
+/// As `signal`, where the process may be gone.
+pub fn try_signal(pid: i32, number: i32) {
+    // SAFETY: a signal to a process that the tests started.
+    unsafe { libc::kill(pid, number) };
+}
+
+/// True when the child has ended within the time; it is left to be waited for.
+pub fn ends_within(child: &Child, limit: Duration) -> bool {
+    let pid = c_long::from(child.id());
+    // SAFETY: the child has not been waited for, so its pid is its own; the descriptor is ours, and polled for at most the limit.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0 as c_long) as c_int;
+        check(fd).expect("pidfd_open");
+        let fd = OwnedFd::from_raw_fd(fd);
+        let mut polled = libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        libc::poll(
+            &raw mut polled,
+            1,
+            c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX),
+        ) == 1
+    }
+}
+
+pub fn is_root() -> bool {
+    // SAFETY: no arguments.
+    unsafe { libc::geteuid() == 0 }
+}
+
+#[allow(clippy::disallowed_methods)] // the tests' one reader of the clock
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Lets time pass: where nothing is to happen for so long, and between two looks at what can't be waited for.
+#[allow(clippy::disallowed_methods)] // the tests' one sleep
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
