@@ -282,7 +282,7 @@ fn since(then: Instant) -> f64 {
 
 /// A line of the timeline. A long one goes on below its own beginning.
 fn say(time: f64, text: &str) {
-    const WIDTH: usize = 80 - 11;
+    const WIDTH: usize = 80 - 9;
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is one at least");
@@ -293,7 +293,7 @@ fn say(time: f64, text: &str) {
             line.push_str(word);
         }
     }
-    println!("  {time:>5.1} s  {}", lines.join("\n           "));
+    println!("{time:>5.1} s  {}", lines.join("\n         "));
 }
 
 /// One mark for all requests that were sent within the same tenth of a second.
@@ -347,10 +347,10 @@ fn verdict(bare: &Tally, drained: &Tally) -> bool {
     let good = bare > 0 && drained == 0;
     let text = if good {
         bold(&format!(
-            "drain-init lost no request; bare, {bare} were lost."
+            "Under drain-init no request was lost; bare, {bare} were."
         ))
     } else if drained > 0 {
-        red(&format!("drain-init lost {drained} requests."))
+        red(&format!("Under drain-init {drained} requests were lost."))
     } else {
         red("The bare server lost no request, so this run shows nothing.")
     };

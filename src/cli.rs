@@ -107,7 +107,7 @@ pub struct Typed {
 
     /// what stands where `--` should
     #[argh(positional, greedy)]
-    rest: Vec<String>,
+    pub rest: Vec<String>,
 }
 
 /// What a command line asks for.

@@ -1,1 +1,310 @@
+//! Timelines, and a walk through every history up to a length that checks the laws.
 
+use super::*;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+fn signal(name: &str) -> Signal {
+    Signal::parse(name).expect(name)
+}
+
+/// Delay 2 s, grace 6 s: SIGKILL at 5.5 s.
+fn plan() -> Plan {
+    Plan {
+        delay: MS(2_000),
+        grace: MS(6_000),
+        kill_margin: MS(500),
+        orphan_grace: MS(1_000),
+        stop_on: SignalSet::from_iter([Signal::TERM, Signal::INT]),
+        stop_signal: None,
+        escalate: vec![Escalation { signal: signal("QUIT"), before_kill: MS(1_000) }],
+        map_signal: SignalMap::default(),
+        exit_codes: ExitCodes::default(),
+    }
+}
+
+fn sent(name: &str) -> Event {
+    Event::Signal { signal: signal(name), by_hand: false }
+}
+
+fn by_hand() -> Event {
+    Event::Signal { signal: Signal::INT, by_hand: true }
+}
+
+fn ended(code: u8, left: bool) -> Event {
+    Event::AppEnded { status: Status::Exited(code), left }
+}
+
+/// A plan as it is lived through: every wake that is due comes before what happens then.
+struct Life {
+    plan: Plan,
+    state: State,
+}
+
+impl Life {
+    fn new(plan: Plan) -> Self {
+        Self { plan, state: State::Running }
+    }
+
+    /// Time goes on to `millis`, and `event` happens then; a line for each action but the log's.
+    fn at(&mut self, millis: u64, event: Option<Event>) -> Vec<String> {
+        let now = MS(millis);
+        let mut lines = Vec::new();
+        while self.plan.deadline(self.state).is_some_and(|deadline| deadline <= now) {
+            lines.extend(self.step(Event::Wake, now));
+        }
+        lines.extend(event.into_iter().flat_map(|event| self.step(event, now)));
+        lines
+    }
+
+    fn step(&mut self, event: Event, now: Time) -> Vec<String> {
+        let (state, actions) = self.plan.step(self.state, event, now);
+        self.state = state;
+        let spoken = actions.into_iter().filter_map(|action| match action {
+            Action::Say(_) => None,
+            Action::Forward(signal) => Some(signal.to_string()),
+            other => Some(format!("{other:?}")),
+        });
+        spoken.collect()
+    }
+}
+
+#[test]
+fn a_stop_in_full_for_an_app_that_does_not_listen() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(10_000, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert!(life.at(11_999, None).is_empty());
+    assert_eq!(life.at(12_000, None), ["SIGTERM"]);
+    assert!(life.at(14_499, None).is_empty());
+    assert_eq!(life.at(14_500, None), ["SIGQUIT"]);
+    assert!(life.at(15_499, None).is_empty());
+    assert_eq!(life.at(15_500, None), ["KillRest"]);
+    assert_eq!(life.at(15_600, None), ["Exit(137)"]);
+    assert!(life.at(99_000, Some(sent("TERM"))).is_empty());
+}
+
+#[test]
+fn the_app_that_ends_in_the_drain_ends_it() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(1_000, Some(ended(3, false))), ["Unready", "Exit(3)"]);
+}
+
+#[test]
+fn the_second_stop_signal_ends_the_drain_and_the_third_goes_straight_on() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(1_000, Some(sent("INT"))), ["SIGTERM"]);
+    assert_eq!(life.at(1_100, Some(sent("INT"))), ["SIGINT"]);
+    assert!(life.at(2_500, None).is_empty(), "the clock forwards no second one");
+    assert_eq!(life.at(5_500, None), ["SIGQUIT", "KillRest"], "the deadline is the first one's");
+}
+
+#[test]
+fn no_delay_and_a_person_at_the_terminal_forward_at_once() {
+    let mut life = Life::new(Plan { delay: Duration::ZERO, ..plan() });
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain", "SIGTERM"]);
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(by_hand())), ["Unready", "BeginDrain", "SIGINT"]);
+}
+
+#[test]
+fn what_was_missed_while_stopped_is_done_once_and_in_order() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(60_000, None), ["SIGTERM", "SIGQUIT", "KillRest"]);
+    assert_eq!(life.at(60_099, Some(ended(0, false))), ["Exit(0)"]);
+}
+
+#[test]
+fn orphans_are_told_and_killed_after_their_grace() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(ended(4, true))), ["Unready", "TerminateRest"]);
+    assert!(life.at(999, Some(Event::OrphansReaped { left: true })).is_empty());
+    assert_eq!(life.at(1_000, None), ["KillRest"]);
+    assert_eq!(life.at(1_001, Some(Event::OrphansReaped { left: false })), ["Exit(4)"]);
+}
+
+#[test]
+fn orphans_get_nothing_past_the_deadline() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(4_400, Some(ended(0, true))), ["SIGTERM", "Unready", "TerminateRest"]);
+    assert_eq!(life.at(5_400, None), ["KillRest"]);
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    let lines = life.at(5_000, Some(ended(0, true)));
+    assert_eq!(lines, ["SIGTERM", "SIGQUIT", "Unready", "TerminateRest"]);
+    assert!(life.at(5_499, None).is_empty());
+    assert_eq!(life.at(5_500, None), ["KillRest"]);
+}
+
+#[test]
+fn the_stop_signal_is_replaced_and_others_are_rewritten() {
+    let mut map_signal = SignalMap::default();
+    map_signal.set(signal("HUP"), Some(signal("USR1")));
+    map_signal.set(signal("USR2"), None);
+    map_signal.set(signal("PWR"), Some(Signal::TERM));
+    let plan = Plan { map_signal, stop_signal: Some(signal("WINCH")), ..plan() };
+    let mut life = Life::new(plan);
+    assert_eq!(life.at(0, Some(sent("HUP"))), ["SIGUSR1"]);
+    assert!(life.at(0, Some(sent("USR2"))).is_empty());
+    assert_eq!(life.at(0, Some(sent("PWR"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(2_000, None), ["SIGWINCH"]);
+}
+
+#[test]
+fn exit_codes_are_rewritten_once() {
+    let codes = ExitCodes { always: vec![(3, 4), (4, 5)], after_stop: vec![(143, 0), (3, 9)] };
+    assert_eq!(codes.pass_on(3, false), 4);
+    assert_eq!(codes.pass_on(3, true), 9);
+    assert_eq!(codes.pass_on(143, false), 143);
+    assert_eq!(codes.pass_on(143, true), 0);
+    assert_eq!(code(Status::Killed(signal("SIGRTMAX"))), 192);
+}
+
+/// What has happened in one history, for the laws to be checked against.
+#[derive(Clone, Copy, Default)]
+struct Past {
+    now: Time,
+    stop_began: Option<Time>,
+    app_ended: Option<(Time, u8)>,
+    none_left: bool,
+    /// Stop signals sent to the app by the clock.
+    by_clock: u32,
+    stop_signals: u32,
+    unready: bool,
+    killed: bool,
+    exits: u32,
+}
+
+/// Performs one step and checks what holds for every one.
+fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State {
+    let (next, actions) = plan.step(state, event, past.now);
+    assert!(past.exits == 0 || actions == Actions::none(), "nothing after exit");
+    let kill_at = past.stop_began.map(|began| began + plan.kill_after());
+    let mut forwarded = 0;
+    for action in actions {
+        match action {
+            Action::Forward(signal) => {
+                forwarded += 1;
+                assert!(past.app_ended.is_none(), "nothing is forwarded to an app that ended");
+                assert!(!past.killed, "nothing is forwarded after SIGKILL");
+                if event == Event::Wake && plan.stop_on.contains(signal) {
+                    past.by_clock += 1;
+                    let began = past.stop_began.expect("only a stop signal starts the clock");
+                    assert!(past.now >= began + plan.delay, "the drain is never cut by the clock");
+                }
+            }
+            Action::KillRest => {
+                let deadline = kill_at.is_some_and(|kill_at| past.now >= kill_at);
+                let (grace, began) = (plan.orphan_grace, past.stop_began.unwrap_or_default());
+                let orphans = past.app_ended.is_some_and(|(ended, _)| {
+                    past.now >= ended + grace || past.now >= began + plan.kill_after()
+                });
+                assert!(deadline || orphans || past.killed, "SIGKILL before its time");
+                past.killed = true;
+            }
+            Action::TerminateRest => assert!(past.app_ended.is_some_and(|(at, _)| at == past.now)),
+            Action::Unready => past.unready = true,
+            Action::BeginDrain => assert_eq!(past.stop_signals, 1, "one drain a life"),
+            Action::Exit(code) => {
+                past.exits += 1;
+                assert!(past.unready, "never ready past the end");
+                assert_eq!(code, past.app_ended.map_or(KILLED, |(_, code)| code), "the app's code");
+                assert!(past.none_left || past.killed, "nobody is left behind untold");
+            }
+            Action::Say(_) => {}
+            Action::Suspend { .. } => assert!(past.stop_began.is_none(), "a stop is not stopped"),
+        }
+    }
+    assert!(past.by_clock <= 1, "the clock forwards the stop signal once");
+    if let Event::Signal { .. } = event
+        && past.app_ended.is_none()
+        && !past.killed
+    {
+        let held = matches!(next, State::Draining(_)) && !matches!(state, State::Draining(_));
+        assert_eq!(forwarded, u32::from(!held), "a signal is forwarded at once, or begins the drain");
+    }
+    if past.stop_began.is_some() {
+        assert!(past.unready, "not ready from the stop signal on");
+    }
+    next
+}
+
+/// The clock goes to `now`, and everything that is due by then is done.
+fn walk_to(plan: &Plan, mut state: State, past: &mut Past, now: Time) -> State {
+    past.now = now;
+    for _ in 0..8 {
+        match plan.deadline(state) {
+            Some(deadline) if deadline <= now => {
+                state = walk_step(plan, state, past, Event::Wake);
+            }
+            _ => {
+                let overdue = past.stop_began.is_some_and(|began| now >= began + plan.kill_after());
+                assert!(!overdue || past.killed || past.exits > 0, "silent past the deadline");
+                return state;
+            }
+        }
+    }
+    panic!("the deadline does not move: {state:?}");
+}
+
+fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
+    if length == 0 || past.exits > 0 {
+        return 1;
+    }
+    let mut histories = 0;
+    let mut branch = |event: Event, mark: &dyn Fn(&mut Past)| {
+        let mut past = past;
+        let now = past.now;
+        let state = walk_to(plan, state, &mut past, now);
+        if past.exits == 0 {
+            mark(&mut past);
+            let state = walk_step(plan, state, &mut past, event);
+            histories += walk(plan, state, past, length - 1);
+        }
+    };
+    let stop = |past: &mut Past| {
+        past.stop_signals += 1;
+        if past.app_ended.is_none() {
+            past.stop_began.get_or_insert(past.now);
+        }
+    };
+    branch(sent("TERM"), &stop);
+    branch(by_hand(), &stop);
+    branch(sent("USR1"), &|_| {});
+    if past.app_ended.is_none() {
+        branch(Event::AppStopped { by: Signal::TSTP }, &|_| {});
+        branch(Event::OrphansReaped { left: true }, &|_| {});
+        for left in [false, true] {
+            branch(ended(7, left), &|past| {
+                past.app_ended = Some((past.now, 7));
+                past.none_left = !left;
+            });
+        }
+    } else {
+        branch(Event::OrphansReaped { left: true }, &|_| {});
+        branch(Event::OrphansReaped { left: false }, &|past| past.none_left = true);
+    }
+    let to_deadline = plan.deadline(state);
+    for now in [Some(past.now + MS(700)), to_deadline, Some(past.now + MS(100_000))] {
+        if let Some(now) = now {
+            let mut past = past;
+            let now = now.max(past.now);
+            let state = walk_to(plan, state, &mut past, now);
+            histories += walk(plan, state, past, length - 1);
+        }
+    }
+    histories
+}
+
+#[test]
+fn the_laws_hold_in_every_history() {
+    let plans = [plan(), Plan { delay: Duration::ZERO, ..plan() }];
+    for plan in plans {
+        let histories = walk(&plan, State::Running, Past::default(), 6);
+        assert!(histories > 100_000, "only {histories} histories were walked");
+        println!("{histories} histories walked, delay {:?}", plan.delay);
+    }
+}

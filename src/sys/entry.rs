@@ -9,9 +9,12 @@
 //! Rust's own start-up is left out as well: it would set SIGPIPE to ignored, which the app would
 //! inherit, and abort where a standard descriptor is closed and /dev/null is missing.
 
-use core::ffi::{c_char, c_int};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(not(test))]
+use core::ffi::{c_char, c_int};
+
+#[cfg(not(test))]
 use super::Arguments;
 
 /// The signal mask that this process was started with: bit n-1 is signal n.

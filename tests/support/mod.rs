@@ -202,16 +202,22 @@ pub fn needs_root() -> bool {
 }
 
 pub fn needs_namespaces() -> bool {
+    needs(
+        "PID and mount namespaces (CAP_SYS_ADMIN)",
+        can_make_namespaces(),
+    )
+}
+
+fn can_make_namespaces() -> bool {
     static THERE: OnceLock<bool> = OnceLock::new();
-    let there = *THERE.get_or_init(|| {
+    *THERE.get_or_init(|| {
         let beginning = Beginning {
             pid_namespace: true,
             ..Beginning::default()
         };
         system::spawn(Command::new("true"), beginning)
             .is_ok_and(|(mut child, _)| child.wait().is_ok_and(|s| s.success()))
-    });
-    needs("PID and mount namespaces (CAP_SYS_ADMIN)", there)
+    })
 }
 
 pub fn needs_program(program: &str) -> bool {
@@ -225,7 +231,10 @@ pub fn needs_program(program: &str) -> bool {
 /// Runs it with the init as a subreaper and as PID 1.
 pub fn at_both_levels(test: impl Fn(&dyn Fn() -> Init)) {
     test(&init);
-    if needs_namespaces() {
+    if needs(
+        "PID and mount namespaces (CAP_SYS_ADMIN) to run it as PID 1 too",
+        can_make_namespaces(),
+    ) {
         test(&|| init().pid1());
     }
 }
