@@ -3,5 +3,6 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rustc-link-arg-bins=-Wl,-e,drain_init_start");
+    // In the one form that C compilers as linkers and linkers themselves both take.
+    println!("cargo::rustc-link-arg-bins=-edrain_init_start");
 }

@@ -66,10 +66,7 @@ async fn main() -> ExitCode {
 }
 
 async fn demo() -> Result<bool> {
-    println!(
-        "{}\n",
-        bold("drain-init demo: a rolling update on one machine, twice")
-    );
+    println!("{}\n", bold("drain-init demo: a rolling update on one machine, twice"));
     let (init, server) = build().await?;
 
     println!("  The server dies on SIGTERM at once, as most do. Its clients hear that it is");
@@ -93,10 +90,7 @@ async fn demo() -> Result<bool> {
 async fn build() -> Result<(PathBuf, PathBuf)> {
     // This file is TARGET/PROFILE/examples/demo.
     let exe = env::current_exe()?;
-    let target = exe
-        .ancestors()
-        .nth(3)
-        .ok_or("not started from a target folder")?;
+    let target = exe.ancestors().nth(3).ok_or("not started from a target folder")?;
     println!("  Building drain-init and the server; the first time takes a minute.\n");
     cargo_build(target, &["--example", "server"]).await?;
     let server = target.join("release/examples/server");
@@ -147,11 +141,7 @@ async fn tell(title: &str, command: &mut Command) -> Result<Tally> {
     let removed = stop + LAG;
     let say = |text: &str| say(since(stop), text);
 
-    let load = Load {
-        server: app.address,
-        from: begin,
-        until: removed,
-    };
+    let load = Load { server: app.address, from: begin, until: removed };
     let mut events = load.start();
     say("serving; the clients begin");
 
@@ -242,12 +232,9 @@ impl App {
         let mut stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?).lines();
         let mut log = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
 
-        let first = timeout(START, stdout.next_line())
-            .await
-            .map_err(|_| "the server does not start")??;
-        let Some(address) = first
-            .as_deref()
-            .and_then(|line| line.strip_prefix("listening on "))
+        let first =
+            timeout(START, stdout.next_line()).await.map_err(|_| "the server does not start")??;
+        let Some(address) = first.as_deref().and_then(|line| line.strip_prefix("listening on "))
         else {
             let why = timeout(START, log.next_line()).await??;
             return Err(why.unwrap_or("the server does not start".to_owned()).into());
@@ -312,11 +299,7 @@ fn strip(tally: &Tally, begin: Instant) {
     let after = marks(COLUMNS_BEFORE..COLUMNS);
     println!("\n  requests sent, x: some of them lost");
     println!("  -2 s {before}|{after} +2 s");
-    println!(
-        "       {:width$}SIGTERM",
-        "",
-        width = COLUMNS_BEFORE as usize
-    );
+    println!("       {:width$}SIGTERM", "", width = COLUMNS_BEFORE as usize);
 }
 
 fn table(bare: &Tally, drained: &Tally) {
@@ -346,9 +329,7 @@ fn verdict(bare: &Tally, drained: &Tally) -> bool {
     let (bare, drained) = (bare.lost.len(), drained.lost.len());
     let good = bare > 0 && drained == 0;
     let text = if good {
-        bold(&format!(
-            "Under drain-init no request was lost; bare, {bare} were."
-        ))
+        bold(&format!("Under drain-init no request was lost; bare, {bare} were."))
     } else if drained > 0 {
         red(&format!("Under drain-init {drained} requests were lost."))
     } else {

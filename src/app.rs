@@ -25,10 +25,7 @@ pub struct App {
 /// Why the app could not be started.
 pub enum StartError {
     /// drain-init could not make itself ready.
-    Own {
-        what: &'static str,
-        error: io::Error,
-    },
+    Own { what: &'static str, error: io::Error },
     /// COMMAND could not be executed.
     Command { name: String, error: io::Error },
 }
@@ -69,10 +66,8 @@ impl App {
             let _ = sys::become_subreaper();
         }
         if let Some(signal) = config.parent_death_signal {
-            sys::set_parent_death_signal(signal).map_err(|error| StartError::Own {
-                what: "set the parent death signal",
-                error,
-            })?;
+            sys::set_parent_death_signal(signal)
+                .map_err(|error| StartError::Own { what: "set the parent death signal", error })?;
         }
         let terminal = Terminal::find();
         let pid = sys::spawn(&Spawn {
@@ -81,21 +76,13 @@ impl App {
             ignore_children: sys::stop_ignoring_children(),
         })
         .map_err(|error| {
-            let name = command
-                .get(0)
-                .map(|name| name.to_string_lossy().into_owned());
-            StartError::Command {
-                name: name.unwrap_or_default(),
-                error,
+            if let Some(terminal) = terminal {
+                terminal.take_back();
             }
+            let name = command.get(0).map(|name| name.to_string_lossy().into_owned());
+            StartError::Command { name: name.unwrap_or_default(), error }
         })?;
-        Ok(Self {
-            pid,
-            group: config.group,
-            ended: false,
-            terminal,
-            own_pid,
-        })
+        Ok(Self { pid, group: config.group, ended: false, terminal, own_pid })
     }
 
     pub fn is(&self, pid: Pid) -> bool {
@@ -126,14 +113,7 @@ impl App {
             _ => {}
         }
         let group = Recipient::Group(self.pid);
-        let _ = sys::send(
-            if self.group {
-                group
-            } else {
-                Recipient::Process(self.pid)
-            },
-            signal,
-        );
+        let _ = sys::send(if self.group { group } else { Recipient::Process(self.pid) }, signal);
     }
 
     /// It was stopped by job control.

@@ -15,6 +15,9 @@ use crate::sys::{self, Arguments};
 /// What every variable's name begins with.
 const PREFIX: &str = "DRAIN_INIT_";
 
+/// The options that take no value.
+const SWITCHES: [&str; 5] = ["--group", "--quiet", "--verbose", "--version", "--help"];
+
 /// The text of an option, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
@@ -30,10 +33,7 @@ pub enum Source {
 
 impl FromArgValue for Given {
     fn from_arg_value(text: &str) -> Result<Self, String> {
-        Ok(Self {
-            text: text.to_owned(),
-            source: Source::CommandLine,
-        })
+        Ok(Self { text: text.to_owned(), source: Source::CommandLine })
     }
 }
 
@@ -128,15 +128,9 @@ pub fn read(
     arguments: Arguments,
     warn: impl FnMut(Complaint),
 ) -> Result<Asked, Vec<Complaint>> {
-    let separator = arguments
-        .iter()
-        .position(|argument| argument.to_bytes() == b"--");
+    let separator = arguments.iter().position(|argument| argument.to_bytes() == b"--");
     let count = separator.unwrap_or(arguments.len());
-    let typed = arguments
-        .iter()
-        .take(count)
-        .map(CStr::to_bytes)
-        .collect::<Vec<_>>();
+    let typed = arguments.iter().take(count).map(CStr::to_bytes).collect::<Vec<_>>();
     let command = arguments.tail(separator.map_or(count, |separator| separator + 1));
 
     let mut typed = match parse(&typed) {
@@ -146,19 +140,10 @@ pub fn read(
         Err(complaint) => return Err(vec![complaint]),
     };
     if !typed.rest.is_empty() {
-        return Err(vec![misplaced(
-            verb,
-            &arguments,
-            &typed.rest,
-            separator.is_some(),
-        )]);
+        return Err(vec![misplaced(verb, &arguments, &typed.rest, separator.is_some())]);
     }
     let complaints = typed.add_environment(sys::environment(PREFIX.as_bytes()), warn);
-    if complaints.is_empty() {
-        Ok(Asked::Options(typed, command))
-    } else {
-        Err(complaints)
-    }
+    if complaints.is_empty() { Ok(Asked::Options(typed, command)) } else { Err(complaints) }
 }
 
 enum Parsed {
@@ -171,13 +156,13 @@ fn parse(arguments: &[&[u8]]) -> Result<Parsed, Complaint> {
     let mut words = Vec::with_capacity(arguments.len());
     for argument in arguments {
         let word = str::from_utf8(argument).map_err(|_| {
-            format!(
-                "{}: is no UTF-8; COMMAND follows `--`",
-                String::from_utf8_lossy(argument)
-            )
+            format!("{}: is no UTF-8; COMMAND follows `--`", String::from_utf8_lossy(argument))
         })?;
         // argh knows `--option value` alone.
         match word.split_once('=') {
+            Some((option, _)) if SWITCHES.contains(&option) => {
+                return Err(format!("{word}: it takes no value; write {option}"));
+            }
             Some((option, value)) if option.starts_with("--") => words.extend([option, value]),
             _ => words.push(word),
         }
@@ -185,10 +170,7 @@ fn parse(arguments: &[&[u8]]) -> Result<Parsed, Complaint> {
     match Typed::from_args(&["drain-init"], &words) {
         Ok(typed) => Ok(Parsed::Typed(Box::new(typed))),
         Err(EarlyExit { status: Ok(()), .. }) => Ok(Parsed::Help),
-        Err(EarlyExit {
-            output,
-            status: Err(()),
-        }) => Err(reworded(&output)),
+        Err(EarlyExit { output, status: Err(()) }) => Err(reworded(&output)),
     }
 }
 
@@ -301,9 +283,8 @@ impl Typed {
             };
             match known {
                 Known::Yes => {}
-                Known::NoSwitch => complaints.push(format!(
-                    "{PREFIX}{name}={value}: is neither 1 nor 0; say which"
-                )),
+                Known::NoSwitch => complaints
+                    .push(format!("{PREFIX}{name}={value}: is neither 1 nor 0; say which")),
                 // Kubernetes sets these in every pod beside a Service called drain-init.
                 Known::No if name.starts_with("SERVICE_") || name.starts_with("PORT") => {}
                 Known::No => warn(format!(
@@ -324,10 +305,7 @@ enum Known {
 }
 
 fn from_environment(text: &str) -> Given {
-    Given {
-        text: text.to_owned(),
-        source: Source::Environment,
-    }
+    Given { text: text.to_owned(), source: Source::Environment }
 }
 
 fn one(option: &mut Option<Given>, value: &str) -> Known {
@@ -336,10 +314,7 @@ fn one(option: &mut Option<Given>, value: &str) -> Known {
 }
 
 fn list(option: &mut Vec<Given>, value: &str) -> Known {
-    if !option
-        .iter()
-        .any(|given| given.source == Source::CommandLine)
-    {
+    if !option.iter().any(|given| given.source == Source::CommandLine) {
         option.extend(value.split(',').map(from_environment));
     }
     Known::Yes

@@ -37,11 +37,7 @@ impl Config {
     pub fn new(typed: &Typed) -> Result<Self, Vec<Complaint>> {
         let mut reader = Reader::default();
         let config = reader.config(typed);
-        if reader.complaints.is_empty() {
-            Ok(config)
-        } else {
-            Err(reader.complaints)
-        }
+        if reader.complaints.is_empty() { Ok(config) } else { Err(reader.complaints) }
     }
 }
 
@@ -73,8 +69,7 @@ impl Reader {
             },
         };
         let max_delay = typed.max_delay.as_ref().and_then(|given| {
-            self.duration_of("max-delay", given)
-                .map(|max_delay| (given, max_delay))
+            self.duration_of("max-delay", given).map(|max_delay| (given, max_delay))
         });
         // What follows from a value that could not be read would only mislead.
         if self.complaints.is_empty() {
@@ -85,33 +80,23 @@ impl Reader {
             ready_file: self.file("ready-file", &typed.ready_file),
             group: typed.group,
             parent_death_signal: self.parent_death_signal(&typed.parent_death_signal),
-            log: Log {
-                format: self.log_format(&typed.log_format),
-                level: self.level(typed),
-            },
+            log: Log { format: self.log_format(&typed.log_format), level: self.level(typed) },
             plan,
         };
         if let Some(given) = &typed.drain_file
             && config.drain_file == config.ready_file
         {
-            self.refuse(
-                "drain-file",
-                given,
-                "is the ready-file too; give it another path",
-            );
+            self.refuse("drain-file", given, "is the ready-file too; give it another path");
         }
         config
     }
 
     fn refuse(&mut self, option: &str, given: &Given, why: impl AsRef<str>) {
-        self.complaints
-            .push(format!("{}: {}", as_written(option, given), why.as_ref()));
+        self.complaints.push(format!("{}: {}", as_written(option, given), why.as_ref()));
     }
 
     fn duration(&mut self, option: &str, given: &Option<Given>, default: Duration) -> Duration {
-        let value = given
-            .as_ref()
-            .and_then(|given| self.duration_of(option, given));
+        let value = given.as_ref().and_then(|given| self.duration_of(option, given));
         value.unwrap_or(default)
     }
 
@@ -159,9 +144,7 @@ impl Reader {
     }
 
     fn to_app(&mut self, option: &str, given: &Option<Given>) -> Option<Signal> {
-        given
-            .as_ref()
-            .and_then(|given| self.sent(option, given, &given.text))
+        given.as_ref().and_then(|given| self.sent(option, given, &given.text))
     }
 
     fn stop_on(&mut self, list: &[Given]) -> SignalSet {
@@ -181,20 +164,13 @@ impl Reader {
         let mut escalations = Vec::new();
         for given in list {
             let Some((name, before)) = given.text.split_once(':') else {
-                self.refuse(
-                    "escalate",
-                    given,
-                    "has no `:`; write SIGNAL:TIME, as in QUIT:2s",
-                );
+                self.refuse("escalate", given, "has no `:`; write SIGNAL:TIME, as in QUIT:2s");
                 continue;
             };
             let signal = self.sent("escalate", given, name);
             match (signal, duration::parse(before)) {
                 (Some(signal), Ok(before_kill)) => {
-                    escalations.push(Escalation {
-                        signal,
-                        before_kill,
-                    });
+                    escalations.push(Escalation { signal, before_kill });
                 }
                 (_, Err(why)) => {
                     self.refuse("escalate", given, format!("its time {why}; write QUIT:2s"));
@@ -211,11 +187,7 @@ impl Reader {
         let mut map = SignalMap::default();
         for given in list {
             let Some((from, to)) = given.text.split_once('=') else {
-                self.refuse(
-                    "map-signal",
-                    given,
-                    "has no `=`; write FROM=TO, as in HUP=USR1",
-                );
+                self.refuse("map-signal", given, "has no `=`; write FROM=TO, as in HUP=USR1");
                 continue;
             };
             let from = self.received("map-signal", given, from);
@@ -235,10 +207,7 @@ impl Reader {
     /// container with no drain and no deadline.
     fn check_stops_survive(&mut self, list: &[Given], map: &SignalMap, stop_on: SignalSet) {
         for given in list {
-            let from = given
-                .text
-                .split_once('=')
-                .and_then(|(from, _)| Signal::parse(from));
+            let from = given.text.split_once('=').and_then(|(from, _)| Signal::parse(from));
             let Some(from) = from.filter(|from| stop_on.contains(*from)) else {
                 continue;
             };
@@ -279,11 +248,7 @@ impl Reader {
         let given = given.as_ref()?;
         let signal = self.signal("parent-death-signal", given, &given.text)?;
         if signal == Signal::STOP {
-            self.refuse(
-                "parent-death-signal",
-                given,
-                "would stop drain-init for ever",
-            );
+            self.refuse("parent-death-signal", given, "would stop drain-init for ever");
             return None;
         }
         Some(signal)
@@ -303,8 +268,7 @@ impl Reader {
     fn level(&mut self, typed: &Typed) -> Level {
         match (typed.quiet, typed.verbose) {
             (true, true) => {
-                self.complaints
-                    .push("--quiet and --verbose: choose one".to_owned());
+                self.complaints.push("--quiet and --verbose: choose one".to_owned());
                 Level::Info
             }
             (true, false) => Level::Error,
@@ -370,10 +334,8 @@ impl Reader {
             }
         }
         for given in &typed.escalate {
-            let before = given
-                .text
-                .split_once(':')
-                .and_then(|(_, time)| duration::parse(time).ok());
+            let before =
+                given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
             let room = kill_after.saturating_sub(plan.delay);
             if before.is_some_and(|before| before > room) && plan.delay < kill_after {
                 let why = format!(

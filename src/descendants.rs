@@ -23,9 +23,7 @@ pub fn of(ancestor: Pid) -> Vec<Pid> {
     let mut found = vec![ancestor];
     let mut index = 0;
     while let Some(&parent) = found.get(index) {
-        let children = parents
-            .iter()
-            .filter(|(_, its_parent)| *its_parent == parent);
+        let children = parents.iter().filter(|(_, its_parent)| *its_parent == parent);
         let children: Vec<Pid> = children.map(|(child, _)| *child).collect();
         // Process ids are used again while the table is read: nobody is taken twice.
         found.extend(children.into_iter().filter(|child| *child != ancestor));

@@ -12,10 +12,7 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
         return Err("is empty");
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text
-            .parse()
-            .map(Duration::from_secs)
-            .map_err(|_| "is too large");
+        return text.parse().map(Duration::from_secs).map_err(|_| "is too large");
     }
     humantime::parse_duration(text).map_err(|error| match error {
         humantime::DurationError::NumberOverflow => "is too large",
@@ -78,27 +75,16 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in [
-            "",
-            "-1",
-            "-1s",
-            "5x",
-            "1e30",
-            "s",
-            "5 5",
-            "+5s",
-            "five",
-            "99999999999999999999",
-        ] {
+        for text in
+            ["", "-1", "-1s", "5x", "1e30", "s", "5 5", "+5s", "five", "99999999999999999999"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn writes_what_it_would_read() {
-        for text in [
-            "500ms", "5s", "29.5s", "1m30s", "2m", "0s", "1.25s", "2.003s", "1m0.5s",
-        ] {
+        for text in ["500ms", "5s", "29.5s", "1m30s", "2m", "0s", "1.25s", "2.003s", "1m0.5s"] {
             let duration = match text {
                 "29.5s" => Duration::from_millis(29_500),
                 "1.25s" => Duration::from_millis(1_250),

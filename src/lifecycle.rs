@@ -230,30 +230,13 @@ impl Plan {
             (Stopping(..), StopAsked { signal, .. })
             | (Running | Draining(_) | Stopping(..), ToForward(signal)) => {
                 let note = Note::Forwarded(signal);
-                (
-                    state,
-                    Actions::of([Action::Forward(signal), Action::Say(note)]),
-                )
+                (state, Actions::of([Action::Forward(signal), Action::Say(note)]))
             }
             // They have been told, or killed, already. What is left gets no more time than a stop
             // that begins now would give it.
-            (
-                Orphaned {
-                    stop,
-                    status,
-                    until,
-                },
-                StopAsked { .. },
-            ) => {
+            (Orphaned { stop, status, until }, StopAsked { .. }) => {
                 let until = until.min(now.saturating_add(self.kill_after()));
-                (
-                    Orphaned {
-                        stop,
-                        status,
-                        until,
-                    },
-                    Actions::none(),
-                )
+                (Orphaned { stop, status, until }, Actions::none())
             }
             (Killing { .. }, StopAsked { .. })
             | (Orphaned { .. } | Killing { .. }, ToForward(_)) => (state, Actions::none()),
@@ -274,20 +257,12 @@ impl Plan {
             }
             (Killing { stop, until, .. }, AppEnded { status, left: true }) => {
                 // Children of the killed may have become ours.
-                let state = Killing {
-                    stop,
-                    status: Some(status),
-                    until,
-                };
+                let state = Killing { stop, status: Some(status), until };
                 (state, Actions::of([Action::KillRest]))
             }
-            (
-                Killing { stop, .. },
-                AppEnded {
-                    status,
-                    left: false,
-                },
-            ) => self.exit(stop, Some(status), []),
+            (Killing { stop, .. }, AppEnded { status, left: false }) => {
+                self.exit(stop, Some(status), [])
+            }
             // It ends once.
             (Orphaned { .. }, AppEnded { .. }) => (state, Actions::none()),
 
@@ -333,9 +308,7 @@ impl Plan {
     }
 
     fn drain_end(&self, stop: Stop) -> Time {
-        stop.began
-            .saturating_add(self.delay)
-            .min(self.kill_at(stop))
+        stop.began.saturating_add(self.delay).min(self.kill_at(stop))
     }
 
     fn begin_stop(&self, signal: Signal, by_hand: bool, now: Time) -> (State, Actions) {
@@ -343,24 +316,12 @@ impl Plan {
         let kill_in = self.kill_after();
         if self.delay.is_zero() || by_hand {
             let forward = self.stop_signal.unwrap_or(signal);
-            let note = Note::Stopping {
-                by: signal,
-                forward,
-                kill_in,
-            };
-            let actions = [
-                Action::Unready,
-                Action::BeginDrain,
-                Action::Forward(forward),
-                Action::Say(note),
-            ];
+            let note = Note::Stopping { by: signal, forward, kill_in };
+            let actions =
+                [Action::Unready, Action::BeginDrain, Action::Forward(forward), Action::Say(note)];
             return (State::Stopping(stop, 0), Actions::of(actions));
         }
-        let note = Note::Draining {
-            by: signal,
-            lasts: self.delay,
-            kill_in,
-        };
+        let note = Note::Draining { by: signal, lasts: self.delay, kill_in };
         let actions = [Action::Unready, Action::BeginDrain, Action::Say(note)];
         (State::Draining(stop), Actions::of(actions))
     }
@@ -369,12 +330,7 @@ impl Plan {
         let forward = self.stop_signal.unwrap_or(stop.signal);
         let kill_in = self.kill_at(stop).saturating_sub(now);
         let after = now.saturating_sub(stop.began);
-        let note = Note::DrainOver {
-            after,
-            cut_by,
-            forward,
-            kill_in,
-        };
+        let note = Note::DrainOver { after, cut_by, forward, kill_in };
         let actions = [Action::Forward(forward), Action::Say(note)];
         (State::Stopping(stop, 0), Actions::of(actions))
     }
@@ -387,29 +343,15 @@ impl Plan {
             return Self::kill(Some(stop), None, Note::Deadline { after }, now);
         };
         let kill_in = self.kill_at(stop).saturating_sub(now);
-        let note = Note::Escalating {
-            after,
-            signal,
-            kill_in,
-        };
+        let note = Note::Escalating { after, signal, kill_in };
         let actions = [Action::Forward(signal), Action::Say(note)];
-        (
-            State::Stopping(stop, escalation.saturating_add(1)),
-            Actions::of(actions),
-        )
+        (State::Stopping(stop, escalation.saturating_add(1)), Actions::of(actions))
     }
 
     fn kill(stop: Option<Stop>, status: Option<Status>, note: Note, now: Time) -> (State, Actions) {
         let until = now.saturating_add(STATUS_WAIT);
         let actions = [Action::KillRest, Action::Say(note)];
-        (
-            State::Killing {
-                stop,
-                status,
-                until,
-            },
-            Actions::of(actions),
-        )
+        (State::Killing { stop, status, until }, Actions::of(actions))
     }
 
     fn app_ended(
@@ -427,19 +369,9 @@ impl Plan {
         }
         let latest = stop.map_or(Time::MAX, |stop| self.kill_at(stop));
         let until = now.saturating_add(self.orphan_grace).min(latest);
-        let note = Note::Orphaned {
-            status,
-            kill_in: until.saturating_sub(now),
-        };
+        let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
         let actions = [Action::Unready, Action::TerminateRest, Action::Say(note)];
-        (
-            State::Orphaned {
-                stop,
-                status,
-                until,
-            },
-            Actions::of(actions),
-        )
+        (State::Orphaned { stop, status, until }, Actions::of(actions))
     }
 
     fn exit<const N: usize>(
@@ -448,13 +380,8 @@ impl Plan {
         status: Option<Status>,
         before: [Action; N],
     ) -> (State, Actions) {
-        let code = self
-            .exit_codes
-            .pass_on(status.map_or(KILLED, code), stop.is_some());
-        (
-            State::Ended,
-            Actions::of(before.into_iter().chain([Action::Exit(code)])),
-        )
+        let code = self.exit_codes.pass_on(status.map_or(KILLED, code), stop.is_some());
+        (State::Ended, Actions::of(before.into_iter().chain([Action::Exit(code)])))
     }
 }
 
@@ -470,9 +397,7 @@ impl ExitCodes {
     fn pass_on(&self, code: u8, after_stop: bool) -> u8 {
         let after_stop: &[(u8, u8)] = if after_stop { &self.after_stop } else { &[] };
         let mut pairs = after_stop.iter().chain(&self.always);
-        pairs
-            .find(|(from, _)| *from == code)
-            .map_or(code, |(_, to)| *to)
+        pairs.find(|(from, _)| *from == code).map_or(code, |(_, to)| *to)
     }
 }
 

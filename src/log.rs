@@ -92,14 +92,8 @@ fn classify(note: Note) -> (Level, &'static str) {
         Note::Orphaned { .. } => (Level::Info, "orphaned"),
         Note::AppEnded { after: Some(_), .. } => (Level::Info, "ended"),
         // Out of the blue, and by no doing of its own.
-        Note::AppEnded {
-            status: Status::Killed(_),
-            after: None,
-        } => (Level::Info, "ended"),
-        Note::AppEnded {
-            status: Status::Exited(_),
-            after: None,
-        } => (Level::Debug, "ended"),
+        Note::AppEnded { status: Status::Killed(_), after: None } => (Level::Info, "ended"),
+        Note::AppEnded { status: Status::Exited(_), after: None } => (Level::Debug, "ended"),
         Note::Forwarded(_) => (Level::Debug, "forwarded"),
     }
 }
@@ -108,41 +102,19 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match *self {
             Self::Draining { by, lasts, kill_in } => {
-                write!(
-                    f,
-                    "{by}: draining for {}, SIGKILL at {}",
-                    Short(lasts),
-                    Short(kill_in)
-                )
+                write!(f, "{by}: draining for {}, SIGKILL at {}", Short(lasts), Short(kill_in))
             }
-            Self::DrainOver {
-                after,
-                cut_by,
-                forward,
-                kill_in,
-            } => {
+            Self::DrainOver { after, cut_by, forward, kill_in } => {
                 if let Some(signal) = cut_by {
                     write!(f, "{signal} again: ")?;
                 }
                 write!(f, "drain over after {}: ", Rounded(after))?;
                 write!(f, "{forward} to the app, SIGKILL in {}", Rounded(kill_in))
             }
-            Self::Stopping {
-                by,
-                forward,
-                kill_in,
-            } => {
-                write!(
-                    f,
-                    "{by}: no drain, {forward} to the app, SIGKILL in {}",
-                    Short(kill_in)
-                )
+            Self::Stopping { by, forward, kill_in } => {
+                write!(f, "{by}: no drain, {forward} to the app, SIGKILL in {}", Short(kill_in))
             }
-            Self::Escalating {
-                after,
-                signal,
-                kill_in,
-            } => {
+            Self::Escalating { after, signal, kill_in } => {
                 write!(f, "app still there after {}: ", Rounded(after))?;
                 write!(f, "{signal} to the app, SIGKILL in {}", Rounded(kill_in))
             }
@@ -152,21 +124,10 @@ impl fmt::Display for Note {
                 Rounded(after)
             ),
             Self::Forwarded(signal) => write!(f, "{signal} to the app"),
-            Self::AppEnded {
-                status,
-                after: Some(after),
-            } => {
-                write!(
-                    f,
-                    "app {} {} after the stop signal",
-                    Outcome(status),
-                    Rounded(after)
-                )
+            Self::AppEnded { status, after: Some(after) } => {
+                write!(f, "app {} {} after the stop signal", Outcome(status), Rounded(after))
             }
-            Self::AppEnded {
-                status,
-                after: None,
-            } => write!(f, "app {}", Outcome(status)),
+            Self::AppEnded { status, after: None } => write!(f, "app {}", Outcome(status)),
             Self::Orphaned { status, kill_in } => write!(
                 f,
                 "app {}: SIGTERM to the processes it left, SIGKILL in {}",
@@ -194,11 +155,7 @@ impl fmt::Display for Outcome {
 }
 
 fn write_json(line: &mut Line, level: Level, event: &str, message: fmt::Arguments) -> fmt::Result {
-    write!(
-        line,
-        r#"{{"from":"drain-init","level":"{}","event":"{event}","msg":""#,
-        level.name()
-    )?;
+    write!(line, r#"{{"from":"drain-init","level":"{}","event":"{event}","msg":""#, level.name())?;
     // What a long message may fill, so that the object is closed on the line.
     line.limit = LINE - r#""}"#.len() - 1;
     write!(JsonText(line), "{message}")?;
@@ -215,11 +172,7 @@ struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self {
-            text: [0; LINE],
-            length: 0,
-            limit: LINE - 1,
-        }
+        Self { text: [0; LINE], length: 0, limit: LINE - 1 }
     }
 }
 
@@ -238,9 +191,7 @@ impl Write for Line {
     /// Cuts at the limit, between two characters.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = self.limit.saturating_sub(self.length);
-        let text = text
-            .get(..text.floor_char_boundary(room))
-            .unwrap_or_default();
+        let text = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
         let end = self.length + text.len();
         if let Some(place) = self.text.get_mut(self.length..end) {
             place.copy_from_slice(text.as_bytes());
@@ -271,11 +222,7 @@ impl JsonText<'_> {
     /// An escape is written whole or not at all.
     fn whole(&mut self, escape: fmt::Arguments) -> fmt::Result {
         const LONGEST: usize = r"\u0000".len();
-        if self.0.length + LONGEST <= self.0.limit {
-            self.0.write_fmt(escape)
-        } else {
-            Ok(())
-        }
+        if self.0.length + LONGEST <= self.0.limit { self.0.write_fmt(escape) } else { Ok(()) }
     }
 }
 
@@ -297,21 +244,14 @@ mod tests {
     #[test]
     fn a_line_is_cut_and_ended() {
         let line = text(Format::Text, &"ä".repeat(LINE));
-        assert!(
-            line.len() >= LINE - 1 && line.len() <= LINE,
-            "{}",
-            line.len()
-        );
+        assert!(line.len() >= LINE - 1 && line.len() <= LINE, "{}", line.len());
         assert!(line.ends_with("ä\n"));
     }
 
     #[test]
     fn json_is_escaped() {
         let line = text(Format::Json, "a \"b\" \\ \n \u{1} ä");
-        assert!(
-            line.ends_with("\"msg\":\"a \\\"b\\\" \\\\ \\n \\u0001 ä\"}\n"),
-            "{line}"
-        );
+        assert!(line.ends_with("\"msg\":\"a \\\"b\\\" \\\\ \\n \\u0001 ä\"}\n"), "{line}");
     }
 
     #[test]

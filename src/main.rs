@@ -62,10 +62,7 @@ fn run_verb(arguments: Arguments) -> u8 {
 /// Answers on standard output. The exit code says whether that worked.
 fn print(text: &str) -> u8 {
     let mut output = std::io::stdout();
-    match output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-    {
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Ok(()) => 0,
         Err(_) => OWN_FAILURE,
     }

@@ -24,11 +24,7 @@ pub fn check(path: &Path) -> Result<(), String> {
     };
     access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
         let remedy = "name a folder that is there and can be written, such as an emptyDir or tmpfs";
-        format!(
-            "its folder {}: {}; {remedy}",
-            folder.display(),
-            errno.desc()
-        )
+        format!("its folder {}: {}; {remedy}", folder.display(), errno.desc())
     })
 }
 
@@ -36,16 +32,9 @@ pub fn check(path: &Path) -> Result<(), String> {
 pub fn create(path: &Path, log: Log) {
     // A pipe or a device of that name must not hold PID 1 up.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let options = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .custom_flags(flags)
-        .open(path);
+    let options = OpenOptions::new().write(true).create(true).custom_flags(flags).open(path);
     if let Err(error) = options {
-        log.error(
-            "marker",
-            format_args!("cannot make {}: {error}", path.display()),
-        );
+        log.error("marker", format_args!("cannot make {}: {error}", path.display()));
     }
 }
 
@@ -53,10 +42,7 @@ pub fn create(path: &Path, log: Log) {
 pub fn remove(path: &Path, log: Log) {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            log.error(
-                "marker",
-                format_args!("cannot remove {}: {error}", path.display()),
-            );
+            log.error("marker", format_args!("cannot remove {}: {error}", path.display()));
         }
         _ => {}
     }

@@ -67,10 +67,7 @@ impl Signal {
         }
         let standard = NAMES.iter().zip(1..).find(|(known, _)| **known == name);
         let alias = ALIASES.iter().find(|(known, _)| *known == name);
-        standard
-            .map(|(_, number)| number)
-            .or(alias.map(|(_, number)| *number))
-            .map(Self)
+        standard.map(|(_, number)| number).or(alias.map(|(_, number)| *number)).map(Self)
     }
 
     /// The real-time signal at `offset` (empty, or `sign` and a number) from `base`.
@@ -83,14 +80,9 @@ impl Signal {
             None if offset.is_empty() => 0,
             None => return None,
         };
-        let number = if sign == '+' {
-            base.checked_add(distance)
-        } else {
-            base.checked_sub(distance)
-        };
-        number
-            .filter(|number| (RTMIN..=RTMAX).contains(number))
-            .map(Self)
+        let number =
+            if sign == '+' { base.checked_add(distance) } else { base.checked_sub(distance) };
+        number.filter(|number| (RTMIN..=RTMAX).contains(number)).map(Self)
     }
 
     /// Why this signal is never forwarded and cannot be named in an option, if that is so.
@@ -141,9 +133,7 @@ impl SignalSet {
 
     /// From the lowest number up.
     pub fn iter(self) -> impl Iterator<Item = Signal> {
-        (1..=RTMAX)
-            .map(Signal)
-            .filter(move |signal| self.contains(*signal))
+        (1..=RTMAX).map(Signal).filter(move |signal| self.contains(*signal))
     }
 }
 
@@ -197,11 +187,7 @@ mod tests {
             ("WINCH", 28),
             ("64", 64),
         ] {
-            assert_eq!(
-                Signal::parse(text).map(Signal::number),
-                Some(number),
-                "{text}"
-            );
+            assert_eq!(Signal::parse(text).map(Signal::number), Some(number), "{text}");
         }
     }
 
@@ -235,19 +221,14 @@ mod tests {
     fn every_signal_is_read_back_from_its_own_name() {
         for signal in (1..=64).filter(|number| ![32, 33].contains(number)) {
             let name = Signal::new(signal).expect("in range").to_string();
-            assert_eq!(
-                Signal::parse(&name).map(Signal::number),
-                Some(signal),
-                "{name}"
-            );
+            assert_eq!(Signal::parse(&name).map(Signal::number), Some(signal), "{name}");
         }
     }
 
     #[test]
     fn the_excepted_signals_are_those_of_the_design() {
-        let excepted: Vec<i32> = (1..=64)
-            .filter(|n| Signal::new(*n).is_some_and(|s| s.excepted().is_some()))
-            .collect();
+        let excepted: Vec<i32> =
+            (1..=64).filter(|n| Signal::new(*n).is_some_and(|s| s.excepted().is_some())).collect();
         assert_eq!(excepted, [4, 5, 6, 7, 8, 11, 17, 31, 32, 33, 64]);
     }
 

@@ -32,13 +32,7 @@ impl Supervisor {
         if let Some(path) = &config.ready_file {
             marker::create(path, config.log);
         }
-        Self {
-            config,
-            app,
-            state: State::Running,
-            began: Instant::now(),
-            exit_code: None,
-        }
+        Self { config, app, state: State::Running, began: Instant::now(), exit_code: None }
     }
 
     /// Until the app has ended, and what it left.
@@ -101,9 +95,7 @@ impl Supervisor {
             }
         };
         if others > 0 {
-            self.config
-                .log
-                .debug("reaped", format_args!("{others} orphans reaped"));
+            self.config.log.debug("reaped", format_args!("{others} orphans reaped"));
         }
         match app_ended {
             Some(status) => self.handle(Event::AppEnded { status, left }, self.now()),

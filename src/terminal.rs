@@ -18,6 +18,8 @@ pub struct Terminal {
     descriptor: BorrowedFd<'static>,
     /// The process group that drain-init was started in.
     own_group: Pid,
+    /// Whether that group had the foreground then.
+    had_foreground: bool,
 }
 
 /// The descriptors are the process's for as long as it lives, open or not: a call on a closed one
@@ -33,18 +35,15 @@ fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
 impl Terminal {
     /// The controlling terminal, if a standard descriptor is it.
     pub fn find() -> Option<Self> {
-        let descriptor = standard_descriptors()
-            .into_iter()
-            .find(|fd| tcgetpgrp(fd).is_ok())?;
-        Some(Self {
-            descriptor,
-            own_group: getpgrp(),
-        })
+        let descriptor = standard_descriptors().into_iter().find(|fd| tcgetpgrp(fd).is_ok())?;
+        let own_group = getpgrp();
+        let had_foreground = tcgetpgrp(descriptor) == Ok(own_group);
+        Some(Self { descriptor, own_group, had_foreground })
     }
 
     /// Its descriptor, if drain-init has its foreground and may hand it to the app.
     pub fn foreground(self) -> Option<RawFd> {
-        self.has_foreground().then(|| self.descriptor.as_raw_fd())
+        self.had_foreground.then(|| self.descriptor.as_raw_fd())
     }
 
     fn has_foreground(self) -> bool {
@@ -74,6 +73,13 @@ impl Terminal {
         }
         // The terminal stopped the whole group.
         let _ = sys::send(Recipient::Group(app), Signal::CONT);
+    }
+
+    /// The app could not be started, and may have had the foreground before that was clear.
+    pub fn take_back(self) {
+        if !self.has_foreground() && self.had_foreground {
+            self.give_to(self.own_group);
+        }
     }
 
     /// The app has ended: whoever started drain-init reads from the terminal next.

@@ -18,22 +18,14 @@ use support::{
 const VALUES: [(&str, &str, &str); 15] = [
     ("delay", "7s", "5x"),
     ("max-delay", "9s", "-1"),
-    (
-        "drain-file",
-        "/tmp/drain-init-test-drain",
-        "/no/such/folder/drain",
-    ),
+    ("drain-file", "/tmp/drain-init-test-drain", "/no/such/folder/drain"),
     ("grace", "41s", "1e30"),
     ("kill-margin", "700ms", "half"),
     ("stop-on", "QUIT", "NOSUCH"),
     ("stop-signal", "USR2", "65"),
     ("escalate", "QUIT:2s", "QUIT"),
     ("orphan-grace", "4s", "4 s s"),
-    (
-        "ready-file",
-        "/tmp/drain-init-test-ready",
-        "/no/such/folder/ready",
-    ),
+    ("ready-file", "/tmp/drain-init-test-ready", "/no/such/folder/ready"),
     ("map-signal", "HUP=USR1", "HUP"),
     ("parent-death-signal", "USR2", "SIGNOTHING"),
     ("map-exit", "3=4", "300=0"),
@@ -80,11 +72,7 @@ fn assert_refused(init: Init, what: &str, parts: &[&str]) {
     assert_eq!(ended.code, 125, "{what}: {ended:?}");
     assert_eq!(ended.out, [""; 0], "{what}: the app was started");
     assert_eq!(ended.err.len(), 1, "{what}: one line: {:?}", ended.err);
-    assert!(
-        ended.err[0].starts_with("drain-init: "),
-        "{what}: {}",
-        ended.err[0]
-    );
+    assert!(ended.err[0].starts_with("drain-init: "), "{what}: {}", ended.err[0]);
     for part in parts {
         assert!(
             ended.err[0].contains(part),
@@ -96,10 +84,7 @@ fn assert_refused(init: Init, what: &str, parts: &[&str]) {
 
 /// Options, and what the line has to name of them.
 const REFUSED: &[(&[&str], &[&str])] = &[
-    (
-        &["--delay", "30s", "--grace", "30s"],
-        &["--delay 30s", "--grace"],
-    ),
+    (&["--delay", "30s", "--grace", "30s"], &["--delay 30s", "--grace"]),
     (&["--delay", "29.5s"], &["--delay 29.5s"]),
     (&["--delay", "40s"], &["--delay 40s"]),
     (&["--grace", "5s"], &["--grace 5s"]), // less than the default delay
@@ -109,10 +94,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--delay", "-1"], &["--delay -1"]),
     (&["--delay", "5x"], &["--delay 5x"]),
     (&["--delay", "1e30"], &["--delay 1e30"]),
-    (
-        &["--delay", "99999999999999999999"],
-        &["--delay 99999999999999999999"],
-    ),
+    (&["--delay", "99999999999999999999"], &["--delay 99999999999999999999"]),
     (&["--delay", ""], &["--delay"]),
     (&["--delay="], &["--delay"]),
     (&["--delay", "1.5.2s"], &["--delay 1.5.2s"]),
@@ -125,10 +107,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--stop-on", "SIGRTMIN+31"], &["--stop-on SIGRTMIN+31"]),
     (&["--stop-on", "SIGRTMIN-1"], &["--stop-on SIGRTMIN-1"]),
     (&["--stop-on", ""], &["--stop-on"]),
-    (
-        &["--stop-signal", "TERMINATE"],
-        &["--stop-signal TERMINATE"],
-    ),
+    (&["--stop-signal", "TERMINATE"], &["--stop-signal TERMINATE"]),
     (&["--escalate", "QUIT"], &["--escalate QUIT"]),
     (&["--escalate", "QUIT:"], &["--escalate QUIT:"]),
     (&["--escalate", ":2s"], &["--escalate :2s"]),
@@ -136,49 +115,25 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--escalate", "QUIT:40s"], &["--escalate QUIT:40s"]), // before the stop began
     (&["--escalate", "QUIT:27s"], &["--escalate QUIT:27s"]), // before the app is told
     (&["--map-signal", "HUP"], &["--map-signal HUP"]),
-    (
-        &["--map-signal", "HUP=NOSUCH"],
-        &["--map-signal HUP=NOSUCH"],
-    ),
-    (
-        &["--map-signal", "NOSUCH=HUP"],
-        &["--map-signal NOSUCH=HUP"],
-    ),
+    (&["--map-signal", "HUP=NOSUCH"], &["--map-signal HUP=NOSUCH"]),
+    (&["--map-signal", "NOSUCH=HUP"], &["--map-signal NOSUCH=HUP"]),
     (&["--map-signal", "TERM=none"], &["--map-signal TERM=none"]),
     (&["--map-signal", "INT=none"], &["--map-signal INT=none"]),
-    (
-        &["--stop-on", "QUIT", "--map-signal", "QUIT=none"],
-        &["--map-signal QUIT=none"],
-    ),
-    (
-        &["--map-signal", "TERM=QUIT"],
-        &["--map-signal TERM=QUIT", "--stop-signal"],
-    ), // TERM would ask for nothing
+    (&["--stop-on", "QUIT", "--map-signal", "QUIT=none"], &["--map-signal QUIT=none"]),
+    (&["--map-signal", "TERM=QUIT"], &["--map-signal TERM=QUIT", "--stop-signal"]), // TERM would ask for nothing
     (&["--map-exit", "300=0"], &["--map-exit 300=0"]),
     (&["--map-exit", "0=256"], &["--map-exit 0=256"]),
     (&["--map-exit", "-1=0"], &["--map-exit -1=0"]),
     (&["--map-exit", "143"], &["--map-exit 143"]),
     (&["--map-stop-exit", "300=0"], &["--map-stop-exit 300=0"]),
     (&["--map-stop-exit", "a=b"], &["--map-stop-exit a=b"]),
-    (
-        &["--parent-death-signal", "NOSUCH"],
-        &["--parent-death-signal NOSUCH"],
-    ),
+    (&["--parent-death-signal", "NOSUCH"], &["--parent-death-signal NOSUCH"]),
     (&["--log-format", "xml"], &["--log-format xml"]),
-    (
-        &["--ready-file", "/no/such/folder/ready"],
-        &["--ready-file /no/such/folder/ready"],
-    ),
+    (&["--ready-file", "/no/such/folder/ready"], &["--ready-file /no/such/folder/ready"]),
     (&["--ready-file", "/tmp"], &["--ready-file /tmp"]),
     (&["--ready-file", ""], &["--ready-file"]),
-    (
-        &["--drain-file", "/no/such/folder/drain"],
-        &["--drain-file /no/such/folder/drain"],
-    ),
-    (
-        &["--drain-file", "/tmp/x", "--ready-file", "/tmp/x"],
-        &["/tmp/x"],
-    ),
+    (&["--drain-file", "/no/such/folder/drain"], &["--drain-file /no/such/folder/drain"]),
+    (&["--drain-file", "/tmp/x", "--ready-file", "/tmp/x"], &["/tmp/x"]),
     (&["-q", "-v"], &["quiet", "verbose"]),
     (&["--quiet=1"], &["--quiet"]),
     (&["--delay", "1s", "--delay", "2s"], &["--delay"]),
@@ -199,10 +154,7 @@ fn bad_options_are_refused_in_one_line_and_the_app_not_started() {
     let mut wrong = vec![];
     for (options, parts) in REFUSED {
         for verb in [None, Some("run")] {
-            let init = verb
-                .into_iter()
-                .chain(options.iter().copied())
-                .fold(init(), Init::arg);
+            let init = verb.into_iter().chain(options.iter().copied()).fold(init(), Init::arg);
             let check = || assert_refused(init.app(["ready"]), &format!("{options:?}"), parts);
             // All of them in one run: a table with several wrong rows is put right at once.
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_err() {
@@ -210,11 +162,7 @@ fn bad_options_are_refused_in_one_line_and_the_app_not_started() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} rows, explained above: {wrong:?}",
-        wrong.len()
-    );
+    assert!(wrong.is_empty(), "{} rows, explained above: {wrong:?}", wrong.len());
 }
 
 /// SIGKILL and SIGSTOP no process gets; fault signals, SIGCHLD, the libc's own and SIGRTMAX drain-init keeps.
@@ -234,11 +182,7 @@ fn excepted_signals_are_refused_wherever_they_are_named() {
             ("--stop-signal", signal.to_owned()),
         ] {
             let written = format!("{option} {value}");
-            assert_refused(
-                init().arg(option).arg(&value).app(["ready"]),
-                &written,
-                &[&written],
-            );
+            assert_refused(init().arg(option).arg(&value).app(["ready"]), &written, &[&written]);
         }
     }
 }
@@ -251,26 +195,10 @@ fn a_command_line_without_a_command_or_without_dashes_is_refused() {
     }
     assert_refused(init(), "nothing at all", &["--", "COMMAND"]);
     assert_refused(init().arg("run"), "run", &["--", "COMMAND"]);
-    assert_refused(
-        init().args("--delay 1s"),
-        "options alone",
-        &["--", "COMMAND"],
-    );
-    assert_refused(
-        init().args("--delay 1s --"),
-        "nothing after --",
-        &["COMMAND"],
-    );
-    assert_refused(
-        init().args("/app --flag"),
-        "no --",
-        &["drain-init -- /app --flag"],
-    );
-    assert_refused(
-        init().args("run /app"),
-        "run, no --",
-        &["drain-init run -- /app"],
-    );
+    assert_refused(init().args("--delay 1s"), "options alone", &["--", "COMMAND"]);
+    assert_refused(init().args("--delay 1s --"), "nothing after --", &["COMMAND"]);
+    assert_refused(init().args("/app --flag"), "no --", &["drain-init -- /app --flag"]);
+    assert_refused(init().args("run /app"), "run, no --", &["drain-init run -- /app"]);
     assert_refused(
         init().args("--delay 1s -g /app --delay=2s"),
         "options, no --",
@@ -294,24 +222,17 @@ fn arguments_that_are_no_utf8_are_refused_before_the_dashes() {
         return;
     }
     assert_refused(
-        init()
-            .arg(OsStr::from_bytes(b"--delay=\xff"))
-            .app(["ready"]),
+        init().arg(OsStr::from_bytes(b"--delay=\xff")).app(["ready"]),
         "an option",
         &["--delay"],
     );
     assert_refused(
-        init()
-            .arg("--delay")
-            .arg(OsStr::from_bytes(b"\xff"))
-            .app(["ready"]),
+        init().arg("--delay").arg(OsStr::from_bytes(b"\xff")).app(["ready"]),
         "a value",
         &["\u{fffd}"],
     );
     assert_refused(
-        init()
-            .env("DRAIN_INIT_DELAY", OsStr::from_bytes(b"\xff"))
-            .app(["ready"]),
+        init().env("DRAIN_INIT_DELAY", OsStr::from_bytes(b"\xff")).app(["ready"]),
         "a variable",
         &["DRAIN_INIT_DELAY"],
     );
@@ -325,11 +246,7 @@ fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
     }
     for (option, _, nonsense) in VALUES {
         let named = format!("{}={nonsense}", variable(option));
-        assert_refused(
-            init().env(&variable(option), nonsense).app(["ready"]),
-            &named,
-            &[&named],
-        );
+        assert_refused(init().env(&variable(option), nonsense).app(["ready"]), &named, &[&named]);
         let typed = format!("--{option}");
         assert_refused(
             init().arg(&typed).arg(nonsense).app(["ready"]),
@@ -345,11 +262,7 @@ fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
     for switch in SWITCHES {
         for value in ["yes", "2", "true"] {
             let named = format!("{}={value}", variable(switch));
-            assert_refused(
-                init().env(&variable(switch), value).app(["ready"]),
-                &named,
-                &[&named],
-            );
+            assert_refused(init().env(&variable(switch), value).app(["ready"]), &named, &[&named]);
         }
     }
     assert_refused(
@@ -370,28 +283,20 @@ fn a_marker_file_in_a_folder_that_cannot_be_written_is_refused() {
     let (program, app) = (folder.path("drain-init"), folder.path("witness"));
     fs::copy(static_init(), &program).expect("a copy");
     fs::copy(static_witness(), &app).expect("a copy");
-    let (open, closed, read_only) = (
-        folder.path("open"),
-        folder.path("closed"),
-        folder.path("read-only"),
-    );
+    let (open, closed, read_only) =
+        (folder.path("open"), folder.path("closed"), folder.path("read-only"));
     for (folder, mode) in [(&open, 0o777), (&closed, 0o755), (&read_only, 0o777)] {
         fs::create_dir(folder).expect("a folder");
         fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("its mode");
     }
     for option in ["--ready-file", "--drain-file"] {
         let start = |folder: &Path| {
-            let init = Init::new(Kind::DrainInit, program.clone())
-                .arg(option)
-                .arg(folder.join("file"));
+            let init =
+                Init::new(Kind::DrainInit, program.clone()).arg(option).arg(folder.join("file"));
             init.command([app.as_os_str(), OsStr::new("ready")])
         };
         let written = |folder: &Path| format!("{option} {}", folder.join("file").display());
-        assert_refused(
-            start(&closed).user(65532),
-            "another's folder",
-            &[&written(&closed)],
-        );
+        assert_refused(start(&closed).user(65532), "another's folder", &[&written(&closed)]);
         assert_refused(
             start(&read_only).read_only(&read_only),
             "a read-only file system",
@@ -421,14 +326,8 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
     let mut effect = String::new();
     for end in ["exit:3", "exit:5"] {
         let init = with(init().args("--delay 0 --orphan-grace 100ms"));
-        let mut run = init
-            .app([
-                "child:name:child,print:there,trap",
-                "ready",
-                "until:15",
-                end,
-            ])
-            .start();
+        let mut run =
+            init.app(["child:name:child,print:there,trap", "ready", "until:15", end]).start();
         run.line("ready");
         run.says("child: there");
         for number in [1, 12, 15] {
@@ -437,11 +336,8 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
         let ended = run.ended();
         // As a set: who has several signals waiting sees the lowest first, and a child may be told twice.
         let lines: BTreeSet<&String> = ended.out.iter().collect();
-        let starts: BTreeSet<&str> = ended
-            .err
-            .iter()
-            .map(|line| &line[..4.min(line.len())])
-            .collect();
+        let starts: BTreeSet<&str> =
+            ended.err.iter().map(|line| &line[..4.min(line.len())]).collect();
         effect += &format!("{end}: {} {lines:?} {starts:?}\n", ended.code);
     }
     effect
@@ -466,33 +362,16 @@ fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {
             two,
             "{typed}={value}"
         );
-        assert_eq!(
-            effect(option, |init| init.env(&variable, value)),
-            two,
-            "{variable}={value}"
-        );
-        assert_eq!(
-            effect(option, |init| init.env(&variable, "")),
-            default,
-            "empty is unset"
-        );
+        assert_eq!(effect(option, |init| init.env(&variable, value)), two, "{variable}={value}");
+        assert_eq!(effect(option, |init| init.env(&variable, "")), default, "empty is unset");
     }
     let default = effect("group", |init| init);
     let typed = effect("group", |init| init.arg("--group"));
     assert_ne!(typed, default);
     assert_eq!(effect("group", |init| init.arg("-g")), typed);
-    assert_eq!(
-        effect("group", |init| init.env("DRAIN_INIT_GROUP", "1")),
-        typed
-    );
-    assert_eq!(
-        effect("group", |init| init.env("DRAIN_INIT_GROUP", "0")),
-        default
-    );
-    assert_eq!(
-        effect("group", |init| init.env("DRAIN_INIT_GROUP", "")),
-        default
-    );
+    assert_eq!(effect("group", |init| init.env("DRAIN_INIT_GROUP", "1")), typed);
+    assert_eq!(effect("group", |init| init.env("DRAIN_INIT_GROUP", "0")), default);
+    assert_eq!(effect("group", |init| init.env("DRAIN_INIT_GROUP", "")), default);
 }
 
 /// What it wins over isn't even looked at: an image's variable must not be in the way of a command line.
@@ -503,28 +382,17 @@ fn the_command_line_wins_over_the_environment() {
     }
     for (option, value, nonsense) in VALUES {
         let (typed, variable) = (format!("--{option}"), variable(option));
-        let ended = explain()
-            .arg(&typed)
-            .arg(value)
-            .env(&variable, nonsense)
-            .ended();
+        let ended = explain().arg(&typed).arg(value).env(&variable, nonsense).ended();
         assert_eq!(
             (ended.code, &ended.err),
             (0, &vec![]),
             "{typed} {value}, {variable}={nonsense}: {ended:?}"
         );
-        let init = init()
-            .arg(&typed)
-            .arg(nonsense)
-            .env(&variable, value)
-            .app(["ready"]);
+        let init = init().arg(&typed).arg(nonsense).env(&variable, value).app(["ready"]);
         assert_refused(init, &typed, &[&typed, nonsense]);
     }
     let timeline = |init: Init| explained(init.args("--delay 7s"));
-    assert_eq!(
-        timeline(explain().env("DRAIN_INIT_DELAY", "8s")),
-        timeline(explain())
-    );
+    assert_eq!(timeline(explain().env("DRAIN_INIT_DELAY", "8s")), timeline(explain()));
     let quiet = init()
         .arg("-q")
         .env("DRAIN_INIT_VERBOSE", "1")
@@ -533,11 +401,7 @@ fn the_command_line_wins_over_the_environment() {
     let mut run = quiet.start();
     run.line("ready");
     run.signal(15);
-    assert_eq!(
-        run.ended().err,
-        [""; 0],
-        "-q wins over the other switch of the pair"
-    );
+    assert_eq!(run.ended().err, [""; 0], "-q wins over the other switch of the pair");
 }
 
 #[test]
@@ -547,18 +411,12 @@ fn repeatable_options_are_comma_separated_in_a_variable() {
     }
     for (option, first, second) in REPEATABLE {
         let typed = format!("--{option}");
-        let both = effect(option, |init| {
-            init.arg(&typed).arg(first).arg(&typed).arg(second)
-        });
+        let both = effect(option, |init| init.arg(&typed).arg(first).arg(&typed).arg(second));
         let one = |value| effect(option, |init: Init| init.arg(&typed).arg(value));
         assert_ne!(both, one(first), "{option}: the second counts");
         assert_ne!(both, one(second), "{option}: the first counts");
         let list = format!("{first},{second}");
-        assert_eq!(
-            effect(option, |init| init.env(&variable(option), &list)),
-            both,
-            "{list}"
-        );
+        assert_eq!(effect(option, |init| init.env(&variable(option), &list)), both, "{list}");
     }
 }
 
@@ -569,10 +427,8 @@ fn log_switches_work_as_options_and_variables() {
         return;
     }
     let lines = |init: Init| -> Ended {
-        let mut run = init
-            .args("--delay 0")
-            .app(["ready", "until:10", "until:15", "exit:0"])
-            .start();
+        let mut run =
+            init.args("--delay 0").app(["ready", "until:10", "until:15", "exit:0"]).start();
         run.line("ready");
         run.signal(10);
         run.line("signal 10");
@@ -580,41 +436,20 @@ fn log_switches_work_as_options_and_variables() {
         run.ended()
     };
     let usual = lines(init()).err;
-    assert!(
-        !usual.is_empty() && !usual.iter().any(|line| line.contains("SIGUSR1")),
-        "{usual:?}"
-    );
-    for quiet in [
-        init().arg("-q"),
-        init().arg("--quiet"),
-        init().env("DRAIN_INIT_QUIET", "1"),
-    ] {
+    assert!(!usual.is_empty() && !usual.iter().any(|line| line.contains("SIGUSR1")), "{usual:?}");
+    for quiet in [init().arg("-q"), init().arg("--quiet"), init().env("DRAIN_INIT_QUIET", "1")] {
         assert_eq!(lines(quiet).err, [""; 0]);
     }
-    for verbose in [
-        init().arg("-v"),
-        init().arg("--verbose"),
-        init().env("DRAIN_INIT_VERBOSE", "1"),
-    ] {
-        assert!(
-            lines(verbose)
-                .err
-                .iter()
-                .any(|line| line.contains("SIGUSR1"))
-        );
+    for verbose in
+        [init().arg("-v"), init().arg("--verbose"), init().env("DRAIN_INIT_VERBOSE", "1")]
+    {
+        assert!(lines(verbose).err.iter().any(|line| line.contains("SIGUSR1")));
     }
     for off in ["DRAIN_INIT_QUIET", "DRAIN_INIT_VERBOSE"] {
-        assert_eq!(
-            lines(init().env(off, "0")).err.len(),
-            usual.len(),
-            "{off}=0"
-        );
+        assert_eq!(lines(init().env(off, "0")).err.len(), usual.len(), "{off}=0");
     }
     let json = lines(init().env("DRAIN_INIT_LOG_FORMAT", "json")).err;
-    assert!(
-        !json.is_empty() && json.iter().all(|line| line.starts_with('{')),
-        "{json:?}"
-    );
+    assert!(!json.is_empty() && json.iter().all(|line| line.starts_with('{')), "{json:?}");
 }
 
 /// Warned of, not refused: a new version's variable must not stop an old one's container. What Kubernetes sets for a Service of
@@ -625,11 +460,7 @@ fn an_unknown_variable_is_warned_of() {
         return;
     }
     let ended = init().env("DRAIN_INIT_DELAYS", "5s").app(["ready"]).ended();
-    assert_eq!(
-        (ended.code, ended.out.len(), ended.err.len()),
-        (0, 1, 1),
-        "{ended:?}"
-    );
+    assert_eq!((ended.code, ended.out.len(), ended.err.len()), (0, 1, 1), "{ended:?}");
     assert!(
         ended.err[0].starts_with("drain-init: ") && ended.err[0].contains("DRAIN_INIT_DELAYS"),
         "{ended:?}"
@@ -641,12 +472,7 @@ fn an_unknown_variable_is_warned_of() {
         .env("DRAIN_INIT_PORT_80_TCP_ADDR", "10.0.0.1");
     assert_eq!(service.app(["ready"]).ended().err, [""; 0]);
     assert_eq!(
-        init()
-            .env("DRAIN_INITIAL", "5s")
-            .env("DRAIN_INIT_DELAYS", "")
-            .app(["ready"])
-            .ended()
-            .err,
+        init().env("DRAIN_INITIAL", "5s").env("DRAIN_INIT_DELAYS", "").app(["ready"]).ended().err,
         [""; 0]
     );
 }
@@ -658,12 +484,8 @@ fn the_app_gets_the_environment_as_it_is() {
         return;
     }
     let environment = |init: Init| {
-        let mut lines = init
-            .env("DRAIN_INIT_DELAY", "3s")
-            .env("X", "a b")
-            .command(["env"])
-            .ended()
-            .out;
+        let mut lines =
+            init.env("DRAIN_INIT_DELAY", "3s").env("X", "a b").command(["env"]).ended().out;
         lines.retain(|line| !line.starts_with("STARTED_BY_TEST="));
         lines
     };
@@ -684,10 +506,7 @@ fn a_verb_is_one_only_as_the_first_argument() {
         let path = folder.path("").display().to_string();
         let start = || init().env("PATH", &path).command([name, "exit:9"]);
         assert_eq!(start().ended().code, 9, "-- {name}");
-        let init = init()
-            .env("PATH", &path)
-            .args("run --delay 1s")
-            .command([name, "exit:9"]);
+        let init = init().env("PATH", &path).args("run --delay 1s").command([name, "exit:9"]);
         assert_eq!(init.ended().code, 9, "run -- {name}");
     }
 }
@@ -702,11 +521,7 @@ fn version_is_the_packages() {
     for form in ["--version", "run --version", "explain --version"] {
         let ended = init().args(form).ended();
         assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
-        assert_eq!(
-            ended.out,
-            [concat!("drain-init ", env!("CARGO_PKG_VERSION"))],
-            "{form}"
-        );
+        assert_eq!(ended.out, [concat!("drain-init ", env!("CARGO_PKG_VERSION"))], "{form}");
     }
 }
 
@@ -719,11 +534,7 @@ fn help_names_every_option_and_variable_within_80_columns() {
     for form in ["--help", "-h", "run --help", "explain --help"] {
         let ended = init().args(form).ended();
         assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
-        let long: Vec<_> = ended
-            .out
-            .iter()
-            .filter(|line| line.chars().count() > 80)
-            .collect();
+        let long: Vec<_> = ended.out.iter().filter(|line| line.chars().count() > 80).collect();
         assert!(long.is_empty(), "{form}: {long:?}");
         let help = ended.out.join("\n");
         for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
@@ -769,25 +580,13 @@ fn explain_shows_when_what_happens() {
     let text = explained(explain().args(
         "--delay 4s --grace 20s --kill-margin 1s --escalate QUIT:3s --ready-file /tmp/ready",
     ));
-    for part in [
-        "4s",
-        "SIGTERM",
-        "16s",
-        "SIGQUIT",
-        "19s",
-        "SIGKILL",
-        "20s",
-        "/tmp/ready",
-    ] {
+    for part in ["4s", "SIGTERM", "16s", "SIGQUIT", "19s", "SIGKILL", "20s", "/tmp/ready"] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     let with_command = explained(explain().args("--delay 4s").command(["/no/such/command"]));
     assert!(!with_command.is_empty());
     assert_eq!(
-        with_command
-            .lines()
-            .filter(|line| line.chars().count() > 100)
-            .count(),
+        with_command.lines().filter(|line| line.chars().count() > 100).count(),
         0,
         "at a glance:\n{with_command}"
     );
@@ -800,10 +599,7 @@ fn explain_shows_all_findings_at_once() {
         return;
     }
     let bad = "--delay 5x --grace 1e30 --map-exit 300=0 --ready-file /no/such/folder/ready";
-    let ended = explain()
-        .args(bad)
-        .env("DRAIN_INIT_STOP_ON", "NOSUCH,CHLD")
-        .ended();
+    let ended = explain().args(bad).env("DRAIN_INIT_STOP_ON", "NOSUCH,CHLD").ended();
     assert_eq!(ended.code, 125, "{ended:?}");
     let all = format!("{}\n{}", ended.out.join("\n"), ended.err.join("\n"));
     for part in [
@@ -824,17 +620,11 @@ fn explain_refuses_what_run_refuses() {
     if !needs_drain_init() {
         return;
     }
-    for (options, parts) in REFUSED
-        .iter()
-        .filter(|(options, _)| options[0].starts_with('-'))
-    {
+    for (options, parts) in REFUSED.iter().filter(|(options, _)| options[0].starts_with('-')) {
         let ended = options.iter().fold(explain(), Init::arg).ended();
         assert_eq!(ended.code, 125, "{options:?}: {ended:?}");
         let all = format!("{}\n{}", ended.out.join("\n"), ended.err.join("\n"));
-        assert!(
-            parts.iter().all(|part| all.contains(part)),
-            "{options:?}: {parts:?}\n{all}"
-        );
+        assert!(parts.iter().all(|part| all.contains(part)), "{options:?}: {parts:?}\n{all}");
     }
 }
 
@@ -847,11 +637,7 @@ fn explain_changes_nothing() {
     let folder = Folder::new();
     let (ready, drain) = (folder.path("ready"), folder.path("drain"));
     fs::write(&drain, "stale").expect("a file");
-    let init = explain()
-        .arg("--ready-file")
-        .arg(&ready)
-        .arg("--drain-file")
-        .arg(&drain);
+    let init = explain().arg("--ready-file").arg(&ready).arg("--drain-file").arg(&drain);
     let text = explained(init.app(["touch:started", "print:started"]));
     assert!(!text.lines().any(|line| line == "started"), "{text}");
     assert!(!ready.exists() && drain.exists());

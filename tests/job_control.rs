@@ -11,10 +11,8 @@ use support::{
     needs_program, stat_of, system, witness,
 };
 
-const SHELLS: [&[&str]; 2] = [
-    &["bash", "--norc", "--noprofile", "--noediting", "-i"],
-    &["dash", "-i"],
-];
+const SHELLS: [&[&str]; 2] =
+    [&["bash", "--norc", "--noprofile", "--noediting", "-i"], &["dash", "-i"]];
 
 /// In each shell that is here, with `$INIT` and `$APP` ready to be used.
 fn in_a_shell(test: impl Fn(Terminal)) {
@@ -39,19 +37,14 @@ fn in_a_script(script: &str, test: impl Fn(Terminal)) {
     for shell in ["bash", "dash"] {
         if needs_program(shell) {
             println!("in {shell}");
-            test(Terminal::start(with_variables(
-                init().bare().command([shell, "-c", script]),
-            )));
+            test(Terminal::start(with_variables(init().bare().command([shell, "-c", script]))));
         }
     }
 }
 
 fn with_variables(init: Init) -> Init {
     let (_, program) = support::init_under_test();
-    init.env("PS1", "prompt> ")
-        .env("INIT", program)
-        .env("APP", witness())
-        .env("TERM", "dumb")
+    init.env("PS1", "prompt> ").env("INIT", program).env("APP", witness()).env("TERM", "dumb")
 }
 
 /// The init's pid, then the app's, once both are there.
@@ -59,10 +52,7 @@ fn processes(terminal: &Terminal) -> (i32, i32) {
     let mut found = (0, 0);
     let there = becomes_true(LIMIT, || {
         let init = children_of(terminal.leader.pid);
-        let app = init
-            .first()
-            .map(|&init| children_of(init))
-            .unwrap_or_default();
+        let app = init.first().map(|&init| children_of(init)).unwrap_or_default();
         found = (*init.first().unwrap_or(&0), *app.first().unwrap_or(&0));
         found.1 != 0
     });
@@ -72,14 +62,8 @@ fn processes(terminal: &Terminal) -> (i32, i32) {
 
 #[track_caller]
 fn becomes(pid: i32, state: char, who: &str) {
-    let there = becomes_true(LIMIT, || {
-        stat_of(pid).is_some_and(|stat| stat.state == state)
-    });
-    assert!(
-        there,
-        "{who} should be {state}, is {:?}",
-        stat_of(pid).map(|stat| stat.state)
-    );
+    let there = becomes_true(LIMIT, || stat_of(pid).is_some_and(|stat| stat.state == state));
+    assert!(there, "{who} should be {state}, is {:?}", stat_of(pid).map(|stat| stat.state));
 }
 
 /// The shell answers: it is in the foreground, and at its prompt. What it prints isn't what was typed.
@@ -105,10 +89,7 @@ fn ctrl_c_reaches_the_app_alone() {
         terminal.types(CTRL_C);
         let between = terminal.shows("code-3");
         assert_eq!(between.matches("signal 2").count(), 1, "{between}");
-        assert!(
-            !between.contains("SIGINT"),
-            "drain-init has seen none: {between}"
-        );
+        assert!(!between.contains("SIGINT"), "drain-init has seen none: {between}");
         terminal.shows("prompt> ");
         the_shell_answers(&mut terminal);
     });
@@ -208,11 +189,7 @@ fn bg_resumes_both_and_leaves_the_shell_its_terminal() {
         becomes(app, 'S', "the app");
         becomes(init, 'S', "drain-init");
         the_shell_answers(&mut terminal);
-        assert_eq!(
-            terminal.foreground(),
-            terminal.leader.pid,
-            "the shell's own group"
-        );
+        assert_eq!(terminal.foreground(), terminal.leader.pid, "the shell's own group");
         ends_by_ctrl_c_after_fg(&mut terminal, app);
     });
 }
@@ -226,11 +203,7 @@ fn started_in_the_background_it_leaves_the_shell_its_terminal() {
         terminal.types("\n");
         terminal.shows("prompt> ");
         the_shell_answers(&mut terminal);
-        assert_eq!(
-            terminal.foreground(),
-            terminal.leader.pid,
-            "the shell's own group"
-        );
+        assert_eq!(terminal.foreground(), terminal.leader.pid, "the shell's own group");
         let (_, app) = processes(&terminal);
         ends_by_ctrl_c_after_fg(&mut terminal, app);
     });
@@ -239,10 +212,7 @@ fn started_in_the_background_it_leaves_the_shell_its_terminal() {
 fn ends_by_ctrl_c_after_fg(terminal: &mut Terminal, app: i32) {
     terminal.types("fg; echo code-$?\n");
     let shell = terminal.leader.pid;
-    assert!(
-        becomes_true(LIMIT, || terminal.foreground() != shell),
-        "the job has the foreground"
-    );
+    assert!(becomes_true(LIMIT, || terminal.foreground() != shell), "the job has the foreground");
     terminal.types(CTRL_C);
     terminal.shows("code-130");
     assert!(stat_of(app).is_none(), "the app has ended");
@@ -300,10 +270,7 @@ fn a_stopped_app_is_still_stopped_by_sigterm() {
         system::signal(init, 15);
         terminal.types("fg; echo code-$?\n");
         terminal.shows("code-143");
-        assert!(
-            becomes_true(LIMIT, || stat_of(app).is_none()),
-            "the app has ended"
-        );
+        assert!(becomes_true(LIMIT, || stat_of(app).is_none()), "the app has ended");
         the_shell_answers(&mut terminal);
     });
 }
@@ -366,10 +333,7 @@ fn ttin_and_ttou_never_stop_it() {
         let _ = fs::remove_file(&report);
         terminal.types("stty tostop\n");
         terminal.shows("prompt> ");
-        terminal.types(&format!(
-            "$INIT -v -- $APP to:{} ready trap &\n",
-            report.display()
-        ));
+        terminal.types(&format!("$INIT -v -- $APP to:{} ready trap &\n", report.display()));
         let reported = |line: &str| {
             let there = becomes_true(LIMIT, || {
                 fs::read_to_string(&report).is_ok_and(|text| text.lines().any(|l| l == line))
@@ -383,11 +347,7 @@ fn ttin_and_ttou_never_stop_it() {
             reported(&format!("signal {number}"));
         }
         terminal.shows("SIGUSR1"); // the log, written from the background to a terminal that stops those who do
-        assert_eq!(
-            stat_of(init).map(|stat| stat.state),
-            Some('S'),
-            "drain-init"
-        );
+        assert_eq!(stat_of(init).map(|stat| stat.state), Some('S'), "drain-init");
         assert_eq!(stat_of(app).map(|stat| stat.state), Some('S'), "the app");
     });
 }

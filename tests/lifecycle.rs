@@ -44,10 +44,7 @@ fn forwards(run: &mut Running, signals: impl IntoIterator<Item = i32>) -> Vec<St
 }
 
 fn signals(lines: &[String]) -> Vec<&str> {
-    lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("signal "))
-        .collect()
+    lines.iter().filter_map(|line| line.strip_prefix("signal ")).collect()
 }
 
 // ---- signals
@@ -59,10 +56,7 @@ fn every_signal_is_forwarded_before_during_and_after_the_drain() {
         return;
     }
     at_both_levels(|init| {
-        let mut run = init()
-            .args("--delay 15s --grace 60s")
-            .app(["ready", "trap"])
-            .start();
+        let mut run = init().args("--delay 15s --grace 60s").app(["ready", "trap"]).start();
         run.line("ready");
         let mut expected = vec!["ready".to_owned()];
         expected.extend(forwards(&mut run, forwarded()));
@@ -84,10 +78,7 @@ fn excepted_signals_are_kept_from_the_app() {
         return;
     }
     at_both_levels(|init| {
-        let mut run = init()
-            .args("--delay 0")
-            .app(["ready", "until:15", "exit:3"])
-            .start();
+        let mut run = init().args("--delay 0").app(["ready", "until:15", "exit:3"]).start();
         run.line("ready");
         for number in EXCEPTED {
             run.signal(number);
@@ -111,11 +102,7 @@ fn with_group_signals_go_to_the_whole_group() {
     }
     at_both_levels(|init| {
         for group in [true, false] {
-            let options = if group {
-                "--delay 15s --group"
-            } else {
-                "--delay 15s"
-            };
+            let options = if group { "--delay 15s --group" } else { "--delay 15s" };
             let app = ["child:name:child,print:there,trap", "ready", "trap"];
             let mut run = init().args(options).app(app).start();
             run.line("child: there");
@@ -155,10 +142,7 @@ fn map_signal_rewrites_and_drops() {
     let options = "--delay 0 --map-signal HUP=USR1 --map-signal USR2=none --map-signal RTMIN+1=SIGRTMIN+2 \
                    --map-signal 3=TERM --map-signal PWR=HUP";
     at_both_levels(|init| {
-        let mut run = init()
-            .args(options)
-            .app(["ready", "until:15", "exit:0"])
-            .start();
+        let mut run = init().args(options).app(["ready", "until:15", "exit:0"]).start();
         run.line("ready");
         for (sent, seen) in [(HUP, USR1), (35, 36), (30, HUP)] {
             run.signal(USR2);
@@ -168,10 +152,7 @@ fn map_signal_rewrites_and_drops() {
         run.signal(QUIT);
         let ended = run.ended();
         assert_eq!(signals(&ended.out), ["10", "36", "1", "15"]);
-        assert!(
-            ended.log().contains("SIGTERM"),
-            "a stop was asked for: {ended:?}"
-        );
+        assert!(ended.log().contains("SIGTERM"), "a stop was asked for: {ended:?}");
         assert_eq!(ended.code, 0);
     });
 }
@@ -190,11 +171,7 @@ fn stop_on_names_what_asks_for_a_stop_and_stop_signal_what_the_app_gets() {
         ("--stop-signal RTMAX-1", TERM, 63),
         ("", INT, INT),
     ] {
-        let mut run = init()
-            .args("--delay 300ms")
-            .args(options)
-            .app(["ready", "trap"])
-            .start();
+        let mut run = init().args("--delay 300ms").args(options).app(["ready", "trap"]).start();
         run.line("ready");
         if options.contains("--stop-on") {
             for number in [TERM, INT] {
@@ -217,9 +194,7 @@ struct Files {
 
 impl Files {
     fn new() -> Self {
-        Files {
-            folder: Folder::new(),
-        }
+        Files { folder: Folder::new() }
     }
 
     fn ready(&self) -> PathBuf {
@@ -231,10 +206,7 @@ impl Files {
     }
 
     fn on(&self, init: Init) -> Init {
-        init.arg("--ready-file")
-            .arg(self.ready())
-            .arg("--drain-file")
-            .arg(self.drain())
+        init.arg("--ready-file").arg(self.ready()).arg("--drain-file").arg(self.drain())
     }
 
     /// As the state of the container should show: (ready, draining).
@@ -258,22 +230,11 @@ fn is_served(port: u16) -> bool {
 /// grandchild in its own session with it.
 fn a_stop_from_drain_to_sigkill(init: Init) {
     let files = Files::new();
-    let app = [
-        "child:setsid,name:grandchild,print:there,trap",
-        "serve",
-        "ready",
-        "trap",
-    ];
-    let mut run = files
-        .on(init.args("--delay 2s --grace 6s"))
-        .app(app)
-        .start();
+    let app = ["child:setsid,name:grandchild,print:there,trap", "serve", "ready", "trap"];
+    let mut run = files.on(init.args("--delay 2s --grace 6s")).app(app).start();
     let port = run.line_with("port ").text[5..].parse().expect("a port");
     run.line("ready");
-    assert!(
-        becomes_true(LIMIT, || files.there() == (true, false)),
-        "ready once the app runs"
-    );
+    assert!(becomes_true(LIMIT, || files.there() == (true, false)), "ready once the app runs");
 
     let asked = run.signal(TERM);
     assert!(
@@ -282,18 +243,10 @@ fn a_stop_from_drain_to_sigkill(init: Init) {
     );
     println!("readiness is gone after {:?}", now() - asked);
     while asked.elapsed() < ms(1900) {
-        assert!(
-            is_served(port),
-            "served all through the drain, {:?} into it",
-            asked.elapsed()
-        );
+        assert!(is_served(port), "served all through the drain, {:?} into it", asked.elapsed());
         pause(ms(20));
     }
-    assert_after(
-        "SIGTERM to the app",
-        run.line("signal 15") - asked,
-        ms(2000),
-    );
+    assert_after("SIGTERM to the app", run.line("signal 15") - asked, ms(2000));
     assert!(is_served(port), "this app goes on even now");
 
     let ended = run.ended();
@@ -325,10 +278,7 @@ fn an_app_that_ends_in_the_drain_ends_it() {
         return;
     }
     at_both_levels(|init| {
-        let mut run = init()
-            .args("--delay 20s")
-            .app(["ready", "until:10", "exit:3"])
-            .start();
+        let mut run = init().args("--delay 20s").app(["ready", "until:10", "exit:3"]).start();
         run.line("ready");
         run.signal(TERM);
         run.log("draining");
@@ -345,10 +295,7 @@ fn a_second_stop_signal_ends_the_drain_at_once() {
         return;
     }
     at_both_levels(|init| {
-        let mut run = init()
-            .args("--delay 20s")
-            .app(["ready", "until:15", "exit:0"])
-            .start();
+        let mut run = init().args("--delay 20s").app(["ready", "until:15", "exit:0"]).start();
         run.line("ready");
         run.signal(TERM);
         run.silent_for(ms(500));
@@ -364,19 +311,12 @@ fn a_delay_of_zero_forwards_at_once() {
         return;
     }
     let files = Files::new();
-    let mut run = files
-        .on(init().args("--delay 0"))
-        .app(["ready", "until:15", "exit:0"])
-        .start();
+    let mut run = files.on(init().args("--delay 0")).app(["ready", "until:15", "exit:0"]).start();
     run.line("ready");
     let asked = run.signal(TERM);
     assert_after("SIGTERM to the app", run.line("signal 15") - asked, ms(0));
     assert_eq!(run.ended().code, 0);
-    assert_eq!(
-        files.there(),
-        (false, true),
-        "a drain it was, if a short one"
-    );
+    assert_eq!(files.there(), (false, true), "a drain it was, if a short one");
 }
 
 /// A person at a keyboard doesn't want to wait; a SIGTERM is no person, nor is a SIGINT where there is no terminal.
@@ -415,20 +355,14 @@ fn escalation_comes_in_order_before_the_sigkill() {
         let mut run = init().args(options).app(["ready", "trap"]).start();
         run.line("ready");
         let asked = run.signal(TERM);
-        for (line, due) in [
-            ("signal 15", 200),
-            ("signal 10", 900),
-            ("signal 38", 1200),
-            ("signal 3", 1500),
-        ] {
+        for (line, due) in
+            [("signal 15", 200), ("signal 10", 900), ("signal 38", 1200), ("signal 3", 1500)]
+        {
             assert_after(line, run.line(line) - asked, ms(due));
         }
         let ended = run.ended();
         assert_after("SIGKILL", ended.at - asked, ms(1800));
-        assert_eq!(
-            (ended.code, signals(&ended.out)),
-            (137, vec!["15", "10", "38", "3"])
-        );
+        assert_eq!((ended.code, signals(&ended.out)), (137, vec!["15", "10", "38", "3"]));
     });
 }
 
@@ -464,11 +398,8 @@ fn what_an_app_leaves_that_ended_by_itself_is_told_too() {
         return;
     }
     at_both_levels(|init| {
-        let app = [
-            "child:name:child,print:there,until:15,wait:300,print:cleaned",
-            "until:10",
-            "exit:5",
-        ];
+        let app =
+            ["child:name:child,print:there,until:15,wait:300,print:cleaned", "until:10", "exit:5"];
         let mut run = init().app(app).start();
         run.line("child: there");
         run.signal(USR1);
@@ -483,15 +414,9 @@ fn a_grandchild_that_ignores_sigterm_is_killed_after_orphan_grace() {
         return;
     }
     at_both_levels(|init| {
-        let app = [
-            "child:setsid,ignore:15,name:grandchild,print:there,pause",
-            "until:15",
-            "exit:5",
-        ];
-        let mut run = init()
-            .args("--delay 0 --orphan-grace 700ms")
-            .app(app)
-            .start();
+        let app =
+            ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:15", "exit:5"];
+        let mut run = init().args("--delay 0 --orphan-grace 700ms").app(app).start();
         run.line("grandchild: there");
         let asked = run.signal(TERM);
         let ended = run.ended();
@@ -505,11 +430,7 @@ fn orphan_grace_ends_at_the_deadline() {
     if !needs_drain_init() {
         return;
     }
-    let app = [
-        "child:setsid,ignore:15,name:grandchild,print:there,pause",
-        "until:15",
-        "exit:5",
-    ];
+    let app = ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:15", "exit:5"];
     let options = "--delay 200ms --grace 1s --kill-margin 200ms --orphan-grace 20s";
     let mut run = init().args(options).app(app).start();
     run.line("grandchild: there");
@@ -552,10 +473,7 @@ fn a_closed_stderr_delays_nothing() {
 fn a_full_stderr_delays_nothing() {
     if needs_drain_init() {
         at_both_levels(|init| {
-            let full = File::options()
-                .write(true)
-                .open("/dev/full")
-                .expect("/dev/full");
+            let full = File::options().write(true).open("/dev/full").expect("/dev/full");
             with_broken_stderr("/dev/full", init().stderr(full));
         });
     }
@@ -589,18 +507,12 @@ fn stderr_stays_as_blocking_as_it_was() {
     if !needs_drain_init() {
         return;
     }
-    let mut run = init()
-        .args("-v --delay 0")
-        .app(["ready", "until:10", "fds", "until:15"])
-        .start();
+    let mut run = init().args("-v --delay 0").app(["ready", "until:10", "fds", "until:15"]).start();
     run.line("ready");
     run.signal(USR1);
     run.log("SIGUSR1"); // the log has been written to
     let line = run.line_with("fd 2 ").text;
-    assert!(
-        line.ends_with("flags 1"),
-        "write-only and nothing else: {line}"
-    );
+    assert!(line.ends_with("flags 1"), "write-only and nothing else: {line}");
 }
 
 // ---- stopped clocks
@@ -625,9 +537,8 @@ fn stopped_past_the_whole_grace_period_it_does_what_is_due() {
     let order: Vec<usize> = ["drain over", "SIGUSR1 to the app", "SIGKILL to all"]
         .iter()
         .map(|part| {
-            let lines: Vec<usize> = (0..ended.err.len())
-                .filter(|&i| ended.err[i].contains(part))
-                .collect();
+            let lines: Vec<usize> =
+                (0..ended.err.len()).filter(|&i| ended.err[i].contains(part)).collect();
             assert_eq!(lines.len(), 1, "`{part}` once: {:?}", ended.err);
             lines[0]
         })
@@ -641,10 +552,8 @@ fn stopped_past_the_drain_it_forwards_late_and_kills_on_time() {
     if !needs_drain_init() {
         return;
     }
-    let mut run = init()
-        .args("--delay 300ms --grace 2s --kill-margin 200ms")
-        .app(["ready", "trap"])
-        .start();
+    let mut run =
+        init().args("--delay 300ms --grace 2s --kill-margin 200ms").app(["ready", "trap"]).start();
     run.line("ready");
     let asked = run.signal(TERM);
     run.log("draining");
@@ -654,10 +563,7 @@ fn stopped_past_the_drain_it_forwards_late_and_kills_on_time() {
     assert_after("SIGTERM to the app", run.line("signal 15") - goes_on, ms(0));
     let ended = run.ended();
     assert_after("SIGKILL", ended.at - asked, ms(1800));
-    assert_eq!(
-        signals(&ended.out).iter().filter(|n| **n == "15").count(),
-        1
-    );
+    assert_eq!(signals(&ended.out).iter().filter(|n| **n == "15").count(), 1);
     assert_eq!(ended.code, 137);
 }
 
@@ -678,11 +584,7 @@ fn signals_that_came_while_stopped_are_kept() {
     run.silent_for(ms(1200));
     let goes_on = run.signal(CONT);
     assert_after("SIGUSR1 to the app", run.line("signal 10") - goes_on, ms(0));
-    assert_after(
-        "SIGTERM to the app",
-        run.line("signal 15") - goes_on,
-        ms(400),
-    );
+    assert_after("SIGTERM to the app", run.line("signal 15") - goes_on, ms(400));
     assert_eq!(run.ended().code, 0);
 }
 
@@ -706,17 +608,14 @@ fn nothing_wakes_it_up_while_nothing_happens() {
     pause(ms(200)); // for what belongs to the start
     let switches = |runs: &[Running]| -> Vec<u64> {
         let fields = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
-        runs.iter()
-            .map(|run| fields.iter().map(|field| run.status(field)).sum())
-            .collect()
+        runs.iter().map(|run| fields.iter().map(|field| run.status(field)).sum()).collect()
     };
     let before = switches(&runs);
     pause(Duration::from_secs(10));
     let after = switches(&runs);
     println!("context switches of each: {before:?}, ten seconds later: {after:?}");
     assert_eq!(before, after);
-    runs.iter()
-        .for_each(|run| assert_eq!(run.children().len(), 1, "the app alone"));
+    runs.iter().for_each(|run| assert_eq!(run.children().len(), 1, "the app alone"));
     // The count does count: a signal is a wake-up.
     runs[0].signal(USR1);
     assert!(becomes_true(LIMIT, || switches(&runs)[0] > after[0]));
@@ -776,16 +675,10 @@ fn a_stale_drain_file_and_ready_file_are_removed_at_start() {
     fs::write(files.ready(), "stale").expect("a file");
     // As the app comes up, it looks itself: it must not find the drain-file.
     let script = format!("test -e {} && exit 9; exit 4", files.drain().display());
-    assert_eq!(
-        files.on(init()).command(["sh", "-c", &script]).ended().code,
-        4
-    );
+    assert_eq!(files.on(init()).command(["sh", "-c", &script]).ended().code, 4);
     // No app, never ready: not even with a file from before.
     fs::write(files.ready(), "stale").expect("a file");
-    assert_eq!(
-        files.on(init()).command(["/no/such/command"]).ended().code,
-        127
-    );
+    assert_eq!(files.on(init()).command(["/no/such/command"]).ended().code, 127);
     assert_eq!(files.there(), (false, false));
 }
 
@@ -796,10 +689,7 @@ fn the_ready_file_goes_with_the_app() {
         return;
     }
     let files = Files::new();
-    let mut run = files
-        .on(init())
-        .app(["ready", "until:10", "exit:0"])
-        .start();
+    let mut run = files.on(init()).app(["ready", "until:10", "exit:0"]).start();
     run.line("ready");
     assert!(becomes_true(LIMIT, || files.there() == (true, false)));
     run.signal(USR1);
@@ -865,9 +755,8 @@ fn an_app_that_ends_well_by_itself_leaves_no_log() {
     }
     at_both_levels(|init| {
         for code in [0, 3] {
-            let ended = init()
-                .app(["orphans:3", "release", "reaped", &format!("exit:{code}")])
-                .ended();
+            let ended =
+                init().app(["orphans:3", "release", "reaped", &format!("exit:{code}")]).ended();
             assert_eq!((ended.code, ended.err), (code, vec![]));
         }
     });
@@ -892,14 +781,8 @@ fn the_log_is_one_line_an_event_and_says_what_follows_until_when() {
         return;
     }
     let log = log_of_a_stop("");
-    assert!(
-        log.iter().all(|line| line.starts_with("drain-init: ")),
-        "{log:?}"
-    );
-    assert_eq!(
-        log[0],
-        "drain-init: SIGTERM: draining for 200ms, SIGKILL at 700ms"
-    );
+    assert!(log.iter().all(|line| line.starts_with("drain-init: ")), "{log:?}");
+    assert_eq!(log[0], "drain-init: SIGTERM: draining for 200ms, SIGKILL at 700ms");
     assert!(
         log[1].contains("drain over")
             && log[1].contains("SIGTERM")
@@ -930,18 +813,9 @@ fn quiet_leaves_what_is_wrong_and_verbose_adds_each_signal() {
         );
     }
     for option in ["-v", "--verbose"] {
-        assert!(
-            log_of_a_stop(option)
-                .iter()
-                .any(|line| line.contains("SIGUSR1")),
-            "{option}"
-        );
+        assert!(log_of_a_stop(option).iter().any(|line| line.contains("SIGUSR1")), "{option}");
     }
-    assert!(
-        !log_of_a_stop("")
-            .iter()
-            .any(|line| line.contains("SIGUSR1"))
-    );
+    assert!(!log_of_a_stop("").iter().any(|line| line.contains("SIGUSR1")));
 }
 
 /// Each line an object with what a machine sorts by; the same events as in text.
@@ -950,29 +824,20 @@ fn the_json_log_is_an_object_a_line() {
     if !needs_drain_init() {
         return;
     }
-    let log: Vec<_> = log_of_a_stop("--log-format json -v")
-        .iter()
-        .map(|line| object(line))
-        .collect();
+    let log: Vec<_> =
+        log_of_a_stop("--log-format json -v").iter().map(|line| object(line)).collect();
     for entry in &log {
         for key in ["level", "event", "msg"] {
-            assert!(
-                entry.iter().any(|(k, v)| k == key && !v.is_empty()),
-                "{key}: {entry:?}"
-            );
+            assert!(entry.iter().any(|(k, v)| k == key && !v.is_empty()), "{key}: {entry:?}");
         }
     }
     let with = |key: &str, value: &str| {
-        log.iter()
-            .any(|entry| entry.iter().any(|(k, v)| k == key && v.contains(value)))
+        log.iter().any(|entry| entry.iter().any(|(k, v)| k == key && v.contains(value)))
     };
     for message in ["SIGTERM: draining for 200ms, SIGKILL at 700ms", "SIGUSR1"] {
         assert!(with("msg", message), "{message}: {log:?}");
     }
-    assert!(
-        with("level", "error") && with("level", "info") && with("level", "debug"),
-        "{log:?}"
-    );
+    assert!(with("level", "error") && with("level", "info") && with("level", "debug"), "{log:?}");
 }
 
 /// A command's name comes from outside, and may hold anything.
@@ -981,10 +846,7 @@ fn the_json_log_escapes_what_it_quotes() {
     if !needs_drain_init() {
         return;
     }
-    let ended = init()
-        .args("--log-format json")
-        .command(["/no/such/\"com\\mand\"\n\u{1}"])
-        .ended();
+    let ended = init().args("--log-format json").command(["/no/such/\"com\\mand\"\n\u{1}"]).ended();
     assert_eq!((ended.code, ended.err.len()), (127, 1), "{ended:?}");
     let entry = object(&ended.err[0]);
     let message = &entry.iter().find(|(key, _)| key == "msg").expect("msg").1;

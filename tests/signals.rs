@@ -19,10 +19,7 @@ use support::{
 const PEERS_FAIL: &[(Kind, &[&str])] = &[
     (
         Kind::Tini,
-        &[
-            "a_file_that_is_no_program_is_126",
-            "terminal_stop_signals_reach_the_app_as_themselves",
-        ],
+        &["a_file_that_is_no_program_is_126", "terminal_stop_signals_reach_the_app_as_themselves"],
     ),
     (
         Kind::DumbInit,
@@ -54,10 +51,7 @@ fn common<F: Fn()>(test: F) {
     let name = name.rsplit("::").next().unwrap_or(name);
     let (kind, _) = init_under_test();
     let result = catch_unwind(AssertUnwindSafe(test));
-    if PEERS_FAIL
-        .iter()
-        .any(|(peer, names)| *peer == kind && names.contains(&name))
-    {
+    if PEERS_FAIL.iter().any(|(peer, names)| *peer == kind && names.contains(&name)) {
         assert!(
             result.is_err(),
             "{kind:?} passes {name}: take it off the table of what peers fail"
@@ -82,11 +76,7 @@ fn the_table_of_what_peers_fail_names_tests() {
 
 /// The init as one would use it to have signals at once: drain-init without its drain.
 fn at_once(init: Init) -> Init {
-    if init_under_test().0 == Kind::DrainInit {
-        init.args("--delay 0")
-    } else {
-        init
-    }
+    if init_under_test().0 == Kind::DrainInit { init.args("--delay 0") } else { init }
 }
 
 // ---- exit codes
@@ -108,10 +98,7 @@ fn death_by_a_signal_is_128_plus_its_number() {
     common(|| {
         at_both_levels(|init| {
             for number in (1..=31).filter(|n| !matches!(n, 17..=23 | 28)) {
-                assert_eq!(
-                    init().app([&format!("die:{number}")]).ended().code,
-                    128 + number
-                );
+                assert_eq!(init().app([&format!("die:{number}")]).ended().code, 128 + number);
             }
         });
     });
@@ -123,10 +110,7 @@ fn death_by_a_realtime_signal_is_128_plus_its_number() {
     common(|| {
         at_both_levels(|init| {
             for number in 32..=64 {
-                assert_eq!(
-                    init().app([&format!("die:{number}")]).ended().code,
-                    128 + number
-                );
+                assert_eq!(init().app([&format!("die:{number}")]).ended().code, 128 + number);
             }
         });
     });
@@ -136,11 +120,7 @@ fn death_by_a_realtime_signal_is_128_plus_its_number() {
 fn a_command_that_is_not_found_is_127() {
     common(|| {
         at_both_levels(|init| {
-            for command in [
-                "/no/such/command",
-                "no-such-command-in-path",
-                "/no/such/folder/x",
-            ] {
+            for command in ["/no/such/command", "no-such-command-in-path", "/no/such/folder/x"] {
                 assert_eq!(init().command([command]).ended().code, 127, "{command}");
             }
         });
@@ -158,18 +138,11 @@ fn file(folder: &Folder, name: &str, content: &str, mode: u32) -> PathBuf {
 fn a_command_that_cannot_be_executed_is_126() {
     common(|| {
         let folder = Folder::new();
-        let commands = [
-            file(&folder, "not-executable", "#!/bin/sh\nexit 3\n", 0o644),
-            folder.path(""),
-        ];
+        let commands =
+            [file(&folder, "not-executable", "#!/bin/sh\nexit 3\n", 0o644), folder.path("")];
         at_both_levels(|init| {
             for command in &commands {
-                assert_eq!(
-                    init().command([command]).ended().code,
-                    126,
-                    "{}",
-                    command.display()
-                );
+                assert_eq!(init().command([command]).ended().code, 126, "{}", command.display());
             }
         });
     });
@@ -186,12 +159,7 @@ fn a_file_that_is_no_program_is_126() {
         ];
         at_both_levels(|init| {
             for command in &commands {
-                assert_eq!(
-                    init().command([command]).ended().code,
-                    126,
-                    "{}",
-                    command.display()
-                );
+                assert_eq!(init().command([command]).ended().code, 126, "{}", command.display());
             }
         });
     });
@@ -225,9 +193,7 @@ fn are_forwarded(signals: &[i32]) {
 #[test]
 fn every_standard_signal_reaches_the_app_as_itself() {
     common(|| {
-        are_forwarded(&[
-            1, 3, 10, 12, 13, 14, 16, 18, 23, 24, 25, 26, 27, 28, 29, 30, 2, 15,
-        ]);
+        are_forwarded(&[1, 3, 10, 12, 13, 14, 16, 18, 23, 24, 25, 26, 27, 28, 29, 30, 2, 15]);
     });
 }
 
@@ -273,20 +239,14 @@ const THOUSAND_REAPED_WITHIN: u64 = 300_000;
 
 /// How long a thousand orphans that die together, 200 of them of a real-time signal, stay as zombies.
 fn time_to_reap_a_thousand(init: Init) -> Result<u64, String> {
-    let mut run = init
-        .app(["orphans:1000", "release", "reaped", "exit:42"])
-        .start();
+    let mut run = init.app(["orphans:1000", "release", "reaped", "exit:42"]).start();
     run.line("orphans 1000");
     let line = run.line_with("reaped").text;
     let time = line
         .strip_prefix("reaped in ")
         .and_then(|rest| rest.strip_suffix(" us"))
         .ok_or(line.clone())?;
-    assert_eq!(
-        run.ended().code,
-        42,
-        "the app's own status is not lost among the orphans'"
-    );
+    assert_eq!(run.ended().code, 42, "the app's own status is not lost among the orphans'");
     Ok(time.parse().expect("microseconds"))
 }
 
@@ -297,14 +257,10 @@ fn a_thousand_orphans_leave_no_zombie() {
         if !needs_namespaces() {
             return;
         }
-        let mut times: Vec<u64> = (0..5)
-            .map(|_| time_to_reap_a_thousand(init().pid1()).expect("all reaped"))
-            .collect();
+        let mut times: Vec<u64> =
+            (0..5).map(|_| time_to_reap_a_thousand(init().pid1()).expect("all reaped")).collect();
         times.sort_unstable();
-        println!(
-            "1,000 orphans reaped in {times:?} us, median {} us",
-            times[2]
-        );
+        println!("1,000 orphans reaped in {times:?} us, median {} us", times[2]);
         assert!(times[2] < THOUSAND_REAPED_WITHIN, "{times:?}");
     });
 }
@@ -316,11 +272,7 @@ fn a_thousand_orphans_leave_no_zombie_under_a_subreaper() {
         let mut run = init().app(["orphan:ids,until:1", "trap"]).start();
         let ids = run.line_with("pid ").text;
         let parent = ids.split(' ').nth(3).expect("pid N parent N");
-        assert_eq!(
-            parent,
-            run.pid.to_string(),
-            "the orphan's parent is the init: {ids}"
-        );
+        assert_eq!(parent, run.pid.to_string(), "the orphan's parent is the init: {ids}");
         time_to_reap_a_thousand(init()).expect("all reaped");
     });
 }
@@ -344,16 +296,10 @@ fn an_orphan_that_dies_of_a_realtime_signal_is_reaped_like_any_other() {
         }
         for number in [32, 33, 34, 35, 50, 63, 64] {
             let die = format!("orphan:die:{number}");
-            let run = init()
-                .pid1()
-                .app([&die, "orphans:1", "release", "reaped", "exit:7"])
-                .start();
+            let run = init().pid1().app([&die, "orphans:1", "release", "reaped", "exit:7"]).start();
             let ended = run.ended();
             assert_eq!(ended.code, 7, "an orphan died of {number}");
-            assert!(
-                ended.out.iter().any(|line| line.starts_with("reaped in ")),
-                "{ended:?}"
-            );
+            assert!(ended.out.iter().any(|line| line.starts_with("reaped in ")), "{ended:?}");
         }
     });
 }
@@ -380,14 +326,10 @@ fn the_apps_status_is_not_lost_among_orphans_that_die_with_it() {
 fn the_app_has_the_signal_mask_that_the_init_was_started_with() {
     common(|| {
         at_both_levels(|init| {
-            for (blocked, expected) in [
-                (&[][..], 0),
-                (&[1, 10, 15, 17, 40, 64], 0x8000_0080_0001_4201_u64),
-            ] {
-                let ended = init()
-                    .blocked(blocked.iter().copied())
-                    .app(["masks"])
-                    .ended();
+            for (blocked, expected) in
+                [(&[][..], 0), (&[1, 10, 15, 17, 40, 64], 0x8000_0080_0001_4201_u64)]
+            {
+                let ended = init().blocked(blocked.iter().copied()).app(["masks"]).ended();
                 let line = &ended.out[0];
                 assert!(
                     line.starts_with(&format!("blocked {expected:016x} ")),
@@ -404,17 +346,10 @@ fn the_app_ignores_what_was_ignored_when_the_init_was_started() {
     common(|| {
         let (kind, path) = init_under_test();
         at_both_levels(|init| {
-            for (ignored, expected) in [
-                (&[][..], 0),
-                (
-                    &[1, 2, 3, 13, 15, 20, 21, 22, 40],
-                    0x0000_0080_0038_5007_u64,
-                ),
-            ] {
-                let ended = init()
-                    .ignored(ignored.iter().copied())
-                    .app(["masks"])
-                    .ended();
+            for (ignored, expected) in
+                [(&[][..], 0), (&[1, 2, 3, 13, 15, 20, 21, 22, 40], 0x0000_0080_0038_5007_u64)]
+            {
+                let ended = init().ignored(ignored.iter().copied()).app(["masks"]).ended();
                 let mut line = ended.out[0].clone();
                 if kind == Kind::DrainInit {
                     line = without_glibcs_own(&path, &line);
@@ -431,22 +366,10 @@ fn the_app_ignores_what_was_ignored_when_the_init_was_started() {
 #[test]
 fn arguments_reach_the_app_byte_for_byte() {
     common(|| {
-        let words: [&[u8]; 9] = [
-            b"\xff\xfe",
-            b"caf\xe9",
-            b"",
-            b" ",
-            b"--",
-            b"--delay",
-            b"-g",
-            b"a\nb",
-            b"\x80=\xc0",
-        ];
-        let hex = words.map(|word| {
-            word.iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        });
+        let words: [&[u8]; 9] =
+            [b"\xff\xfe", b"caf\xe9", b"", b" ", b"--", b"--delay", b"-g", b"a\nb", b"\x80=\xc0"];
+        let hex =
+            words.map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let mut command: Vec<OsString> = vec![witness().into(), "argv".into()];
         command.extend(words.map(|word| OsString::from_vec(word.to_vec())));
         at_both_levels(|init| {

@@ -31,11 +31,8 @@ fn the_app_finds_descriptors_and_signals_as_without_an_init() {
     }
     let folder = Folder::new();
     let file = |name: &str| File::create(folder.path(name)).expect("a file");
-    let (stdout, stderr, kept) = (
-        file("stdout"),
-        file("stderr"),
-        Arc::new(OwnedFd::from(file("kept"))),
-    );
+    let (stdout, stderr, kept) =
+        (file("stdout"), file("stderr"), Arc::new(OwnedFd::from(file("kept"))));
     let report = folder.path("report");
     let to = format!("to:{}", report.display());
     for (blocked, ignored) in [
@@ -48,20 +45,15 @@ fn the_app_finds_descriptors_and_signals_as_without_an_init() {
             let streams = init
                 .stdout(stdout.try_clone().expect("a copy"))
                 .stderr(stderr.try_clone().expect("a copy"));
-            let started = streams
-                .keeping(kept.clone())
-                .blocked(blocked.clone())
-                .ignored(ignored.clone());
+            let started =
+                streams.keeping(kept.clone()).blocked(blocked.clone()).ignored(ignored.clone());
             let _ = fs::remove_file(&report);
             let code = started.app([&to, "masks", "fds", "exit:7"]).ended().code;
             assert_eq!(code, 7);
             fs::read_to_string(&report).expect("the report")
         };
         let bare = app(init().bare());
-        assert!(
-            bare.lines().count() == 6,
-            "masks, four descriptors, and the end: {bare}"
-        );
+        assert!(bare.lines().count() == 6, "masks, four descriptors, and the end: {bare}");
         each_build(|init| {
             let program = init.program().to_owned();
             let [found, expected] = [app(init), bare.clone()].map(|report| {
@@ -88,16 +80,9 @@ fn closed_standard_streams_stay_closed_and_the_app_starts() {
                 continue;
             }
             let start = |init: Init| {
-                let init = if without_dev {
-                    init.without_dev()
-                } else {
-                    init
-                };
+                let init = if without_dev { init.without_dev() } else { init };
                 let _ = fs::remove_file(&report);
-                let ended = init
-                    .closed(closed.clone())
-                    .app([&to, "fds", "exit:7"])
-                    .ended();
+                let ended = init.closed(closed.clone()).app([&to, "fds", "exit:7"]).ended();
                 assert_eq!(
                     ended.code, 7,
                     "closed {closed:?}, without /dev: {without_dev}: {ended:?}"
@@ -107,11 +92,7 @@ fn closed_standard_streams_stay_closed_and_the_app_starts() {
             each_build(|init| {
                 let lines = start(init);
                 let open: Vec<i32> = (0..3)
-                    .filter(|n| {
-                        lines
-                            .lines()
-                            .any(|line| line.starts_with(&format!("fd {n} ")))
-                    })
+                    .filter(|n| lines.lines().any(|line| line.starts_with(&format!("fd {n} "))))
                     .collect();
                 let expected: Vec<i32> = (0..3).filter(|n| !closed.contains(n)).collect();
                 assert_eq!(open, expected, "without /dev: {without_dev}\n{lines}");
@@ -133,21 +114,12 @@ fn sigchld_ignored_at_the_start_loses_no_status() {
     }
     at_both_levels(|init| {
         for (end, code) in [("exit:42", 42), ("die:9", 137), ("die:40", 168)] {
-            let ended = init()
-                .ignored([17])
-                .app(["masks", "orphans:5", "release", end])
-                .ended();
+            let ended = init().ignored([17]).app(["masks", "orphans:5", "release", end]).ended();
             assert_eq!(ended.code, code);
-            assert!(
-                ended.out[0].ends_with("ignored 0000000000010000"),
-                "{ended:?}"
-            );
+            assert!(ended.out[0].ends_with("ignored 0000000000010000"), "{ended:?}");
         }
-        let mut run = init()
-            .ignored([17])
-            .args("--delay 200ms")
-            .app(["ready", "until:15", "exit:3"])
-            .start();
+        let mut run =
+            init().ignored([17]).args("--delay 200ms").app(["ready", "until:15", "exit:3"]).start();
         run.line("ready");
         run.signal(15);
         assert_eq!(run.ended().code, 3);
@@ -163,16 +135,9 @@ fn a_command_whose_name_is_no_utf8_is_started() {
     let folder = Folder::new();
     let program = folder.path("").join(OsStr::from_bytes(b"\xff\xfe=\xc0"));
     std::os::unix::fs::symlink(witness(), &program).expect("a link");
-    let words = [
-        program.as_os_str(),
-        OsStr::new("argv"),
-        OsStr::from_bytes(b"--delay=\xff"),
-    ];
+    let words = [program.as_os_str(), OsStr::new("argv"), OsStr::from_bytes(b"--delay=\xff")];
     let ended = init().args("--delay 1s -q").command(words).ended();
-    assert_eq!(
-        (ended.code, ended.out),
-        (0, vec!["argv 2d2d64656c61793dff".to_owned()])
-    );
+    assert_eq!((ended.code, ended.out), (0, vec!["argv 2d2d64656c61793dff".to_owned()]));
 }
 
 /// Group of its own, child of the init; as in a container there is no terminal.
@@ -222,16 +187,10 @@ fn a_command_is_looked_up_in_path() {
     let (first, second) = (Folder::new(), Folder::new());
     fs::write(first.path("the-app"), "not executable").expect("a file");
     std::os::unix::fs::symlink(witness(), second.path("the-app")).expect("a link");
-    let path = format!(
-        "/no/such/folder:{}:{}",
-        first.path("").display(),
-        second.path("").display()
-    );
+    let path =
+        format!("/no/such/folder:{}:{}", first.path("").display(), second.path("").display());
     each_build(|init| {
-        let ended = init
-            .env("PATH", &path)
-            .command(["the-app", "exit:9"])
-            .ended();
+        let ended = init.env("PATH", &path).command(["the-app", "exit:9"]).ended();
         assert_eq!(ended.code, 9, "{ended:?}");
     });
     let alone = first.path("").display().to_string();
@@ -260,11 +219,7 @@ fn it_needs_no_proc() {
         run.line("signal 15");
         let ended = run.ended();
         assert_eq!(ended.code, 3);
-        assert_eq!(
-            ended.err.len(),
-            3,
-            "draining, over, ended, and nothing about /proc: {ended:?}"
-        );
+        assert_eq!(ended.err.len(), 3, "draining, over, ended, and nothing about /proc: {ended:?}");
     });
 }
 
@@ -280,14 +235,7 @@ fn it_runs_in_an_empty_root() {
     for level in &levels[..if needs_namespaces() { 2 } else { 1 }] {
         assert_eq!(start(*level).app(["exit:42"]).ended().code, 42);
         assert_eq!(start(*level).command(["/nothing"]).ended().code, 127);
-        assert_eq!(
-            start(*level)
-                .args("--delay 5x")
-                .app(["exit:42"])
-                .ended()
-                .code,
-            125
-        );
+        assert_eq!(start(*level).args("--delay 5x").app(["exit:42"]).ended().code, 125);
         let mut run = start(*level)
             .args("--delay 200ms")
             .app(["orphans:5", "release", "ready", "until:15", "exit:3"])
@@ -309,20 +257,15 @@ fn the_shipped_build_names_no_interpreter() {
     let bytes = fs::read(static_init()).expect("the binary");
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let word = |at: usize| {
-        usize::try_from(u64::from_le_bytes(
-            bytes[at..at + 8].try_into().expect("8 bytes"),
-        ))
-        .expect("fits")
+        usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes")))
+            .expect("fits")
     };
     assert_eq!(half(16), 3, "ET_DYN: it can be loaded anywhere");
     let headers = (0..usize::from(half(56))).map(|i| word(32) + i * usize::from(half(54)));
     let kinds: Vec<u32> = headers
         .map(|at| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")))
         .collect();
-    assert!(
-        kinds.contains(&2) && !kinds.contains(&3),
-        "PT_DYNAMIC, and no PT_INTERP: {kinds:?}"
-    );
+    assert!(kinds.contains(&2) && !kinds.contains(&3), "PT_DYNAMIC, and no PT_INTERP: {kinds:?}");
 }
 
 // ---- no signal is lost
@@ -341,9 +284,7 @@ fn a_sigterm_at_any_system_call_up_to_the_spawn_is_kept() {
         if let Some(inject) = &inject {
             strace.extend([OsStr::new("-e"), OsStr::new(inject)]);
         }
-        Init::new(Kind::DrainInit, static_init())
-            .under(strace)
-            .args("--delay 300ms --grace 20s")
+        Init::new(Kind::DrainInit, static_init()).under(strace).args("--delay 300ms --grace 20s")
     };
     assert_eq!(
         start(None).app(["exit:42"]).ended().code,
@@ -351,11 +292,7 @@ fn a_sigterm_at_any_system_call_up_to_the_spawn_is_kept() {
         "strace works here, and passes the exit code on"
     );
     let calls = calls_up_to_the_spawn(&trace);
-    println!(
-        "{} system calls from the first to the spawn: {}",
-        calls.len(),
-        calls.join(" ")
-    );
+    println!("{} system calls from the first to the spawn: {}", calls.len(), calls.join(" "));
     assert_eq!(
         calls.first().map(String::as_str),
         Some("rt_sigprocmask"),
@@ -365,9 +302,7 @@ fn a_sigterm_at_any_system_call_up_to_the_spawn_is_kept() {
     for (i, call) in calls.iter().enumerate() {
         let nth = calls[..=i].iter().filter(|c| *c == call).count();
         let what = format!("{call}:signal=TERM:when={nth}");
-        let ended = start(Some(&what))
-            .app(["ready", "until:15", "exit:3"])
-            .ended();
+        let ended = start(Some(&what)).app(["ready", "until:15", "exit:3"]).ended();
         assert_eq!(
             (ended.code, ended.out),
             (3, vec!["ready".to_owned(), "signal 15".to_owned()]),
@@ -375,10 +310,7 @@ fn a_sigterm_at_any_system_call_up_to_the_spawn_is_kept() {
             ended.err
         );
         assert!(
-            ended
-                .err
-                .iter()
-                .any(|line| line.contains("SIGTERM: draining for 300ms")),
+            ended.err.iter().any(|line| line.contains("SIGTERM: draining for 300ms")),
             "{what}: {:?}",
             ended.err
         );
@@ -387,13 +319,10 @@ fn a_sigterm_at_any_system_call_up_to_the_spawn_is_kept() {
 
 fn calls_up_to_the_spawn(trace: &Path) -> Vec<String> {
     let trace = fs::read_to_string(trace).expect("the trace");
-    let names: Vec<String> = trace
-        .lines()
-        .filter_map(|line| Some(line.split_once('(')?.0.to_owned()))
-        .collect();
+    let names: Vec<String> =
+        trace.lines().filter_map(|line| Some(line.split_once('(')?.0.to_owned())).collect();
     assert_eq!(names[0], "execve", "{trace}");
-    let spawn = names
-        .iter()
-        .position(|name| ["clone", "clone3", "fork", "vfork"].contains(&name.as_str()));
+    let spawn =
+        names.iter().position(|name| ["clone", "clone3", "fork", "vfork"].contains(&name.as_str()));
     names[1..=spawn.unwrap_or_else(|| panic!("no process is started:\n{trace}"))].to_vec()
 }

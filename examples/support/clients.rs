@@ -37,11 +37,7 @@ pub struct Load {
 
 pub enum Event {
     Sent,
-    Done {
-        path: &'static str,
-        sent: Instant,
-        result: Result<(), Loss>,
-    },
+    Done { path: &'static str, sent: Instant, result: Result<(), Loss> },
 }
 
 /// Why a request got no full answer.

@@ -50,7 +50,8 @@ fn the_command_line_wins_over_the_environment() {
         (b"NO_SUCH", b"1"),
     ];
     let mut warnings = Vec::new();
-    let complaints = typed.add_environment(environment.into_iter(), |warning| warnings.push(warning));
+    let complaints =
+        typed.add_environment(environment.into_iter(), |warning| warnings.push(warning));
     assert!(complaints.is_empty(), "{complaints:?}");
     assert_eq!(typed.delay.expect("given").text, "1s");
     assert_eq!(texts(&typed.stop_on), ["HUP"]);
@@ -63,7 +64,8 @@ fn the_command_line_wins_over_the_environment() {
 fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
     let set: [(&[u8], &[u8]); 2] =
         [(b"SERVICE_HOST", b"10.0.0.1"), (b"PORT_80_TCP_ADDR", b"10.0.0.1")];
-    let complaints = Typed::default().add_environment(set.into_iter(), |warning| panic!("{warning}"));
+    let complaints =
+        Typed::default().add_environment(set.into_iter(), |warning| panic!("{warning}"));
     assert!(complaints.is_empty());
 }
 

@@ -224,7 +224,11 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
         && !past.killed
     {
         let held = matches!(next, State::Draining(_)) && !matches!(state, State::Draining(_));
-        assert_eq!(forwarded, u32::from(!held), "a signal is forwarded at once, or begins the drain");
+        assert_eq!(
+            forwarded,
+            u32::from(!held),
+            "a signal is forwarded at once, or begins the drain"
+        );
     }
     if past.stop_began.is_some() {
         assert!(past.unready, "not ready from the stop signal on");
@@ -303,7 +307,7 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
 fn the_laws_hold_in_every_history() {
     let plans = [plan(), Plan { delay: Duration::ZERO, ..plan() }];
     for plan in plans {
-        let histories = walk(&plan, State::Running, Past::default(), 6);
+        let histories = walk(&plan, State::Running, Past::default(), 7);
         assert!(histories > 100_000, "only {histories} histories were walked");
         println!("{histories} histories walked, delay {:?}", plan.delay);
     }

@@ -27,11 +27,7 @@ pub type Pid = libc::pid_t;
 
 /// The one adapter from C's -1 to an error.
 fn checked(result: c_int) -> io::Result<c_int> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The arguments of the process, or their tail: the memory that the kernel filled, uncopied.
@@ -68,10 +64,7 @@ impl Arguments {
     pub fn tail(self, index: usize) -> Self {
         let skipped = index.min(self.count);
         // SAFETY: skipped is at most count, and the null pointer stands at count.
-        Self {
-            first: unsafe { self.first.add(skipped) },
-            count: self.count - skipped,
-        }
+        Self { first: unsafe { self.first.add(skipped) }, count: self.count - skipped }
     }
 
     /// Every argument in order.
@@ -128,7 +121,7 @@ pub struct Received {
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
     let all: u64 = !0;
     let time = timeout.map(|timeout| libc::timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: timeout.subsec_nanos().into(),
     });
     let time_pointer = time.as_ref().map_or(ptr::null(), ptr::from_ref);
@@ -279,15 +272,8 @@ pub fn suspend_own_group() {
 /// a terminal that nobody reads; RWF_NOWAIT closes the gap between that and the write, in which
 /// the app may have filled the pipe, on the kernels and files that know it.
 pub fn write_line(line: &[u8]) {
-    let mut poll = libc::pollfd {
-        fd: libc::STDERR_FILENO,
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    let piece = libc::iovec {
-        iov_base: line.as_ptr() as *mut c_void,
-        iov_len: line.len(),
-    };
+    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    let piece = libc::iovec { iov_base: line.as_ptr() as *mut c_void, iov_len: line.len() };
     let (at_the_end, at_the_end_high): (libc::c_long, libc::c_long) = (-1, -1);
     // SAFETY: one live pollfd, and one live iovec over the bytes of `line`, which is only read.
     unsafe {

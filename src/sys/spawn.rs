@@ -52,11 +52,7 @@ fn posix_spawn(spawn: &Spawn) -> io::Result<Pid> {
             environ.cast(),
         )
     };
-    if error == 0 {
-        Ok(pid)
-    } else {
-        Err(io::Error::from_raw_os_error(error))
-    }
+    if error == 0 { Ok(pid) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 /// The way for what posix_spawn has no attribute for: the terminal's foreground, which the app must
@@ -116,9 +112,7 @@ unsafe fn become_app(spawn: &Spawn, failure: c_int) -> ! {
         );
         let arguments: *const *const c_char = spawn.arguments.as_ptr().cast();
         libc::execvp(*arguments, arguments);
-        let errno: c_int = io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EINVAL);
+        let errno: c_int = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
         libc::write(failure, (&raw const errno).cast(), mem::size_of::<c_int>());
         libc::_exit(127)
     }

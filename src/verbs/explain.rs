@@ -24,55 +24,29 @@ pub fn explain(arguments: Arguments) -> u8 {
 
 fn timeline(config: &Config) -> String {
     let plan = &config.plan;
-    let stops: Vec<String> = plan
-        .stop_on
-        .iter()
-        .map(|signal| signal.to_string())
-        .collect();
+    let stops: Vec<String> = plan.stop_on.iter().map(|signal| signal.to_string()).collect();
     let forward = match plan.stop_signal {
         Some(signal) => signal.to_string(),
         None if stops.len() == 1 => stops.concat(),
         None => "the same signal".to_owned(),
     };
-    let told = if config.group {
-        "the app's process group"
-    } else {
-        "the app"
-    };
+    let told = if config.group { "the app's process group" } else { "the app" };
     let mut lines = vec![(Duration::ZERO, format!("{} comes", stops.join(" or ")))];
     if let Some(path) = &config.ready_file {
-        lines.push((
-            Duration::ZERO,
-            format!("not ready: {} is removed", path.display()),
-        ));
+        lines.push((Duration::ZERO, format!("not ready: {} is removed", path.display())));
     }
     if let Some(path) = &config.drain_file {
-        lines.push((
-            Duration::ZERO,
-            format!("the drain begins: {} is made", path.display()),
-        ));
+        lines.push((Duration::ZERO, format!("the drain begins: {} is made", path.display())));
     }
     if !plan.delay.is_zero() {
-        lines.push((
-            Duration::ZERO,
-            "the app is not told and goes on serving".to_owned(),
-        ));
+        lines.push((Duration::ZERO, "the app is not told and goes on serving".to_owned()));
     }
-    lines.push((
-        plan.delay,
-        format!("{forward} to {told}: it stops, and its exit ends this"),
-    ));
+    lines.push((plan.delay, format!("{forward} to {told}: it stops, and its exit ends this")));
     for escalation in &plan.escalate {
         let at = plan.kill_after().saturating_sub(escalation.before_kill);
-        lines.push((
-            at,
-            format!("{} to {told}, if it is still there", escalation.signal),
-        ));
+        lines.push((at, format!("{} to {told}, if it is still there", escalation.signal)));
     }
-    lines.push((
-        plan.kill_after(),
-        "SIGKILL to all that is left, exit code 137".to_owned(),
-    ));
+    lines.push((plan.kill_after(), "SIGKILL to all that is left, exit code 137".to_owned()));
     let outside = format!(
         "the kubelet (terminationGracePeriodSeconds: {0}) or `docker stop -t {0}` would kill",
         plan.grace.as_secs()

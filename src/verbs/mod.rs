@@ -22,11 +22,7 @@ fn options(verb: &str, arguments: Arguments) -> Result<(Typed, Config, Arguments
     };
     match cli::read(verb, arguments, warn) {
         Ok(Asked::Help) => Err(print(HELP)),
-        Ok(Asked::Version) => Err(print(concat!(
-            "drain-init ",
-            env!("CARGO_PKG_VERSION"),
-            "\n"
-        ))),
+        Ok(Asked::Version) => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
         Ok(Asked::Options(typed, command)) => match Config::new(&typed) {
             Ok(config) => Ok((*typed, config, command)),
             Err(complaints) => Err(refuse(&complaints)),

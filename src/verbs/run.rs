@@ -15,11 +15,9 @@ pub fn run(verb: &str, arguments: Arguments) -> u8 {
         Err(code) => return code,
     };
     if command.len() == 0 {
-        return refuse(&[
-            "there is no COMMAND; it follows `--`: drain-init [OPTIONS] -- COMMAND \
+        return refuse(&["there is no COMMAND; it follows `--`: drain-init [OPTIONS] -- COMMAND \
                          [ARG...]"
-                .to_owned(),
-        ]);
+            .to_owned()]);
     }
     // Left by a container that was killed, on a volume that outlived it.
     for path in config.ready_file.iter().chain(&config.drain_file) {

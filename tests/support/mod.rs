@@ -58,10 +58,7 @@ pub enum Kind {
 
 pub fn init_under_test() -> (Kind, PathBuf) {
     let Some(path) = env::var_os("INIT_UNDER_TEST") else {
-        return (
-            Kind::DrainInit,
-            PathBuf::from(env!("CARGO_BIN_EXE_drain-init")),
-        );
+        return (Kind::DrainInit, PathBuf::from(env!("CARGO_BIN_EXE_drain-init")));
     };
     let path = fs::canonicalize(&path)
         .unwrap_or_else(|e| panic!("INIT_UNDER_TEST={}: {e}", path.display()));
@@ -116,17 +113,13 @@ pub fn without_glibcs_own(program: &Path, line: &str) -> String {
 
 fn is_static(path: &Path) -> bool {
     let bytes = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    !bytes
-        .windows(8)
-        .any(|part| part == b"/ld-linu" || part == b"/ld-musl")
+    !bytes.windows(8).any(|part| part == b"/ld-linu" || part == b"/ld-musl")
 }
 
 /// cargo builds no example for `cargo test --test NAME`.
 pub fn witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| build(&["--example", "witness"]).join("debug/examples/witness"))
-        .clone()
+    BUILT.get_or_init(|| build(&["--example", "witness"]).join("debug/examples/witness")).clone()
 }
 
 /// For roots without a libc.
@@ -147,9 +140,8 @@ const MUSL: &str = if cfg!(target_arch = "aarch64") {
 
 /// Builds into the directory that these tests were built into; says where things are then.
 fn build(arguments: &[&str]) -> PathBuf {
-    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("target/tmp has a parent");
+    let target_dir =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent");
     let output = Command::new(env!("CARGO"))
         .args([
             "build",
@@ -167,11 +159,7 @@ fn build(arguments: &[&str]) -> PathBuf {
         "cargo build {arguments:?}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    if arguments.contains(&"--target") {
-        target_dir.join(MUSL)
-    } else {
-        target_dir.to_owned()
-    }
+    if arguments.contains(&"--target") { target_dir.join(MUSL) } else { target_dir.to_owned() }
 }
 
 // ---- what a test needs of its surroundings
@@ -191,10 +179,7 @@ pub fn needs(what: &str, is_there: bool) -> bool {
 }
 
 pub fn needs_drain_init() -> bool {
-    needs(
-        "drain-init as the init under test",
-        init_under_test().0 == Kind::DrainInit,
-    )
+    needs("drain-init as the init under test", init_under_test().0 == Kind::DrainInit)
 }
 
 pub fn needs_root() -> bool {
@@ -202,19 +187,13 @@ pub fn needs_root() -> bool {
 }
 
 pub fn needs_namespaces() -> bool {
-    needs(
-        "PID and mount namespaces (CAP_SYS_ADMIN)",
-        can_make_namespaces(),
-    )
+    needs("PID and mount namespaces (CAP_SYS_ADMIN)", can_make_namespaces())
 }
 
 fn can_make_namespaces() -> bool {
     static THERE: OnceLock<bool> = OnceLock::new();
     *THERE.get_or_init(|| {
-        let beginning = Beginning {
-            pid_namespace: true,
-            ..Beginning::default()
-        };
+        let beginning = Beginning { pid_namespace: true, ..Beginning::default() };
         system::spawn(Command::new("true"), beginning)
             .is_ok_and(|(mut child, _)| child.wait().is_ok_and(|s| s.success()))
     })
@@ -222,10 +201,7 @@ fn can_make_namespaces() -> bool {
 
 pub fn needs_program(program: &str) -> bool {
     let paths = env::var_os("PATH").unwrap_or_default();
-    needs(
-        program,
-        env::split_paths(&paths).any(|folder| folder.join(program).exists()),
-    )
+    needs(program, env::split_paths(&paths).any(|folder| folder.join(program).exists()))
 }
 
 /// Runs it with the init as a subreaper and as PID 1.
@@ -304,41 +280,25 @@ impl Init {
 
     /// Options and their values, as one types them: split at spaces.
     pub fn args(mut self, args: &str) -> Self {
-        self.options
-            .extend(args.split_whitespace().map(OsString::from));
+        self.options.extend(args.split_whitespace().map(OsString::from));
         self
     }
 
     /// The witness with these steps.
     pub fn app<const N: usize>(self, steps: [&str; N]) -> Self {
-        let program = if self.beginning.root.is_some() {
-            PathBuf::from("/witness")
-        } else {
-            witness()
-        };
-        self.command(
-            [program.as_os_str()]
-                .into_iter()
-                .chain(steps.iter().map(OsStr::new)),
-        )
+        let program =
+            if self.beginning.root.is_some() { PathBuf::from("/witness") } else { witness() };
+        self.command([program.as_os_str()].into_iter().chain(steps.iter().map(OsStr::new)))
     }
 
     pub fn command(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.app = Some(
-            words
-                .into_iter()
-                .map(|word| word.as_ref().to_owned())
-                .collect(),
-        );
+        self.app = Some(words.into_iter().map(|word| word.as_ref().to_owned()).collect());
         self
     }
 
     /// Another program that starts the init: its words come first.
     pub fn under(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.before = words
-            .into_iter()
-            .map(|word| word.as_ref().to_owned())
-            .collect();
+        self.before = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
@@ -349,8 +309,7 @@ impl Init {
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.variables
-            .push((name.into(), value.as_ref().to_owned()));
+        self.variables.push((name.into(), value.as_ref().to_owned()));
         self
     }
 
@@ -459,17 +418,12 @@ impl Init {
     }
 
     pub fn start(self) -> Running {
-        self.try_start()
-            .unwrap_or_else(|e| panic!("the init can't be started: {e}"))
+        self.try_start().unwrap_or_else(|e| panic!("the init can't be started: {e}"))
     }
 
     fn try_start(self) -> std::io::Result<Running> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let mark = format!(
-            "{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let mark = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let words = self.words();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env(MARK, &mark);
@@ -487,14 +441,7 @@ impl Init {
         let (mut child, pid) = system::spawn(command, self.beginning)?;
         let out = Lines::new(child.stdout.take());
         let err = Lines::new(child.stderr.take());
-        Ok(Running {
-            child,
-            pid,
-            mark,
-            out,
-            err,
-            waited: false,
-        })
+        Ok(Running { child, pid, mark, out, err, waited: false })
     }
 
     /// Starts it and waits for its end.
@@ -573,10 +520,7 @@ impl Running {
     /// Nothing more comes on stdout for so long; what came is said.
     pub fn silent_for(&mut self, time: Duration) {
         if let Some(line) = self.out.wait(time, |_| true) {
-            self.give_up(&format!(
-                "`{}` on stdout, where nothing should come",
-                line.text
-            ));
+            self.give_up(&format!("`{}` on stdout, where nothing should come", line.text));
         }
         if self.out.ended {
             self.give_up("stdout has ended, where nothing should happen");
@@ -609,9 +553,7 @@ impl Running {
         self.out.ends_within(LIMIT);
         self.err.ends_within(LIMIT);
         Ended {
-            code: status
-                .code()
-                .unwrap_or_else(|| 1000 + status.signal().unwrap_or(0)),
+            code: status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0)),
             at,
             out: self.out.texts(),
             err: self.err.texts(),
@@ -649,15 +591,9 @@ impl Running {
         self.out.ends_within(ms(100));
         self.err.ends_within(ms(100));
         let mut all = format!("{why}\nstdout:\n");
-        self.out
-            .texts()
-            .iter()
-            .for_each(|line| all += &format!("    {line}\n"));
+        self.out.texts().iter().for_each(|line| all += &format!("    {line}\n"));
         all += "stderr:\n";
-        self.err
-            .texts()
-            .iter()
-            .for_each(|line| all += &format!("    {line}\n"));
+        self.err.texts().iter().for_each(|line| all += &format!("    {line}\n"));
         panic!("{all}");
     }
 }
@@ -685,9 +621,7 @@ fn kill_all(mark: &str) -> Vec<String> {
         let left: Vec<i32> = processes()
             .filter(|pid| {
                 let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                environment
-                    .split(|&byte| byte == 0)
-                    .any(|variable| variable == wanted.as_bytes())
+                environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes())
             })
             .collect();
         if left.is_empty() {
@@ -713,9 +647,7 @@ fn processes() -> impl Iterator<Item = i32> {
 }
 
 pub fn children_of(parent: i32) -> Vec<i32> {
-    processes()
-        .filter(|&pid| stat_of(pid).is_some_and(|stat| stat.parent == parent))
-        .collect()
+    processes().filter(|&pid| stat_of(pid).is_some_and(|stat| stat.parent == parent)).collect()
 }
 
 pub struct Stat {
@@ -743,30 +675,17 @@ pub fn status_of(pid: i32, field: &str) -> u64 {
         .expect("a known field");
     let value = value.trim();
     // Masks are hexadecimal, everything else isn't.
-    if field.starts_with("Sig") {
-        u64::from_str_radix(value, 16)
-    } else {
-        value.parse()
-    }
-    .expect("a number")
+    if field.starts_with("Sig") { u64::from_str_radix(value, 16) } else { value.parse() }
+        .expect("a number")
 }
 
 /// Holds a time against the one it should be: never sooner, and not much later. What was measured is printed, to be read
 /// with --show-output; what is allowed is generous, as the machine may be loaded.
 #[track_caller]
 pub fn assert_after(what: &str, measured: Duration, expected: Duration) {
-    println!(
-        "{what}: due after {expected:?}, came {:?} later",
-        measured.saturating_sub(expected)
-    );
-    assert!(
-        measured >= expected,
-        "{what}: due after {expected:?}, came after {measured:?}"
-    );
-    assert!(
-        measured < expected + SLACK,
-        "{what}: due after {expected:?}, came after {measured:?}"
-    );
+    println!("{what}: due after {expected:?}, came {:?} later", measured.saturating_sub(expected));
+    assert!(measured >= expected, "{what}: due after {expected:?}, came after {measured:?}");
+    assert!(measured < expected + SLACK, "{what}: due after {expected:?}, came after {measured:?}");
 }
 
 /// Waits until it is so, looking again and again; false when the time is over. For what sends no event.
@@ -807,10 +726,7 @@ impl Lines {
             std::thread::spawn(move || {
                 let mut stream = BufReader::new(stream);
                 let mut bytes = vec![];
-                while stream
-                    .read_until(b'\n', &mut bytes)
-                    .is_ok_and(|count| count > 0)
-                {
+                while stream.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
                     let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes))
                         .into_owned();
                     if to.send(Line { text, at: now() }).is_err() {
@@ -820,21 +736,13 @@ impl Lines {
                 }
             });
         }
-        Lines {
-            is_piped,
-            coming,
-            come: vec![],
-            ended: false,
-        }
+        Lines { is_piped, coming, come: vec![], ended: false }
     }
 
     fn wait(&mut self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Option<Line> {
         let end = now() + limit;
         loop {
-            match self
-                .coming
-                .recv_timeout(end.saturating_duration_since(now()))
-            {
+            match self.coming.recv_timeout(end.saturating_duration_since(now())) {
                 Ok(line) => {
                     self.come.push(line.clone());
                     if wanted(&line.text) {

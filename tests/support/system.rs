@@ -86,29 +86,17 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         }
         // Whatever the tests were started with themselves.
         let cloexec = c_long::from(libc::CLOSE_RANGE_CLOEXEC);
-        libc::syscall(
-            libc::SYS_close_range,
-            3 as c_long,
-            c_long::from(c_int::MAX),
-            cloexec,
-        );
+        libc::syscall(libc::SYS_close_range, 3 as c_long, c_long::from(c_int::MAX), cloexec);
         for fd in &beginning.kept {
             check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0))?;
         }
         for number in 1..=64 {
             set_disposition(
                 number,
-                if beginning.ignored.contains(&number) {
-                    libc::SIG_IGN
-                } else {
-                    libc::SIG_DFL
-                },
+                if beginning.ignored.contains(&number) { libc::SIG_IGN } else { libc::SIG_DFL },
             );
         }
-        let blocked = beginning
-            .blocked
-            .iter()
-            .fold(0_u64, |mask, n| mask | 1 << (n - 1));
+        let blocked = beginning.blocked.iter().fold(0_u64, |mask, n| mask | 1 << (n - 1));
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
@@ -145,22 +133,11 @@ unsafe fn enter_pid_namespace(pid_to: c_int) -> io::Result<()> {
         }
         libc::write(pid_to, (&raw const pid).cast(), 4);
         // Whoever waits for the end of our streams, or for std's "exec has worked", waits for the new process, not for us.
-        libc::syscall(
-            libc::SYS_close_range,
-            0 as c_long,
-            c_long::from(c_int::MAX),
-            0 as c_long,
-        );
+        libc::syscall(libc::SYS_close_range, 0 as c_long, c_long::from(c_int::MAX), 0 as c_long);
         let mut status = 0;
         while libc::waitpid(pid, &raw mut status, 0) != pid {}
         if libc::WIFSIGNALED(status) {
-            libc::setrlimit(
-                libc::RLIMIT_CORE,
-                &libc::rlimit {
-                    rlim_cur: 0,
-                    rlim_max: 0,
-                },
-            );
+            libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });
             set_disposition(libc::WTERMSIG(status), libc::SIG_DFL);
             libc::kill(libc::getpid(), libc::WTERMSIG(status));
         }
@@ -171,13 +148,7 @@ unsafe fn enter_pid_namespace(pid_to: c_int) -> io::Result<()> {
 fn mount(what: &CStr, target: &CStr, kind: &CStr, flags: c_ulong) -> io::Result<()> {
     // SAFETY: C strings; no data.
     check(unsafe {
-        libc::mount(
-            what.as_ptr(),
-            target.as_ptr(),
-            kind.as_ptr(),
-            flags,
-            std::ptr::null(),
-        )
+        libc::mount(what.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null())
     })
 }
 
@@ -197,11 +168,7 @@ fn set_disposition(number: i32, handler: usize) {
 }
 
 fn check(result: c_int) -> io::Result<()> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Both ends are closed by exec.
@@ -273,16 +240,9 @@ pub fn ends_within(child: &Child, limit: Duration) -> bool {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0 as c_long) as c_int;
         check(fd).expect("pidfd_open");
         let fd = OwnedFd::from_raw_fd(fd);
-        let mut polled = libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        libc::poll(
-            &raw mut polled,
-            1,
-            c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX),
-        ) == 1
+        let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        libc::poll(&raw mut polled, 1, c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX))
+            == 1
     }
 }
 

@@ -28,11 +28,7 @@ impl Terminal {
     pub fn start(init: Init) -> Self {
         let (ours, theirs) = system::terminal();
         let copy = || theirs.try_clone().expect("a copy");
-        let leader = init
-            .stdout(copy())
-            .stderr(copy())
-            .own_terminal(copy())
-            .start();
+        let leader = init.stdout(copy()).stderr(copy()).own_terminal(copy()).start();
         let (to, coming) = mpsc::channel();
         let mut screen = File::from(ours.try_clone().expect("a copy"));
         std::thread::spawn(move || {
@@ -44,13 +40,7 @@ impl Terminal {
                 }
             }
         });
-        Terminal {
-            keyboard: ours,
-            coming,
-            shown: String::new(),
-            read_up_to: 0,
-            leader,
-        }
+        Terminal { keyboard: ours, coming, shown: String::new(), read_up_to: 0, leader }
     }
 
     pub fn types(&self, keys: &str) {
@@ -68,10 +58,7 @@ impl Terminal {
                 self.read_up_to += at + text.len();
                 return between;
             }
-            match self
-                .coming
-                .recv_timeout(end.saturating_duration_since(now()))
-            {
+            match self.coming.recv_timeout(end.saturating_duration_since(now())) {
                 Ok(bytes) => self.shown += &String::from_utf8_lossy(&bytes),
                 Err(_) => panic!(
                     "no `{text}` on the terminal, after:\n{}\nbut:\n{new}",

@@ -88,11 +88,8 @@ impl Witness {
     fn step(&mut self, word: &[u8]) {
         let text = String::from_utf8_lossy(word).into_owned();
         let (verb, value) = text.split_once(':').unwrap_or((&text, ""));
-        let number = || {
-            value
-                .parse::<u32>()
-                .unwrap_or_else(|_| fail(&format!("{text}: not a number")))
-        };
+        let number =
+            || value.parse::<u32>().unwrap_or_else(|_| fail(&format!("{text}: not a number")));
         match verb {
             "ready" => self.say("ready"),
             "print" => self.say(value),
@@ -139,10 +136,7 @@ impl Witness {
             "serve" => {
                 let listener = TcpListener::bind("127.0.0.1:0")
                     .unwrap_or_else(|e| fail(&format!("bind: {e}")));
-                self.say(&format!(
-                    "port {}",
-                    listener.local_addr().map_or(0, |a| a.port())
-                ));
+                self.say(&format!("port {}", listener.local_addr().map_or(0, |a| a.port())));
                 self.listener = Some(listener);
             }
             "lines" => self.say_lines(),
@@ -153,16 +147,11 @@ impl Witness {
     fn steps_of_a_child(&mut self, steps: &str) -> ! {
         // As at the start of the program: the parent may have blocked all signals, or none.
         self.signals = None;
-        set_mask(
-            if steps
-                .split(',')
-                .any(|word| waits_for_signals(word.as_bytes()))
-            {
-                !0
-            } else {
-                self.found.blocked
-            },
-        );
+        set_mask(if steps.split(',').any(|word| waits_for_signals(word.as_bytes())) {
+            !0
+        } else {
+            self.found.blocked
+        });
         steps.split(',').for_each(|step| self.step(step.as_bytes()));
         exit(0)
     }
@@ -179,17 +168,10 @@ impl Witness {
             // SAFETY: all zeros is a valid stat; fstat and fcntl only report on the descriptor.
             let (open, stat, flags) = unsafe {
                 let mut stat: libc::stat = std::mem::zeroed();
-                (
-                    libc::fstat(fd, &raw mut stat) == 0,
-                    stat,
-                    libc::fcntl(fd, libc::F_GETFL),
-                )
+                (libc::fstat(fd, &raw mut stat) == 0, stat, libc::fcntl(fd, libc::F_GETFL))
             };
             if open {
-                self.say(&format!(
-                    "fd {fd} on {}:{} flags {flags:o}",
-                    stat.st_dev, stat.st_ino
-                ));
+                self.say(&format!("fd {fd} on {}:{} flags {flags:o}", stat.st_dev, stat.st_ino));
             }
         }
         self.say("fds end");
@@ -198,13 +180,7 @@ impl Witness {
     fn say_ids(&self) {
         // SAFETY: plain questions about this process. The foreground is asked of the terminal on stdin, -1 where there is none.
         let (pid, parent, group, session, foreground) = unsafe {
-            (
-                libc::getpid(),
-                libc::getppid(),
-                libc::getpgid(0),
-                libc::getsid(0),
-                libc::tcgetpgrp(0),
-            )
+            (libc::getpid(), libc::getppid(), libc::getpgid(0), libc::getsid(0), libc::tcgetpgrp(0))
         };
         self.say(&format!(
             "pid {pid} parent {parent} group {group} session {session} foreground {foreground}"
@@ -229,16 +205,13 @@ impl Witness {
             let all = !0_u64;
             // SAFETY: the mask is 8 bytes, as the kernel's sigset_t is.
             keep_high(
-                unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, 8, 0) } as c_int,
+                unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, 8, 0) } as c_int
             )
         });
         loop {
             let listener = self.listener.as_ref().map_or(-1, |l| l.as_raw_fd());
-            let mut polled = [signals, listener].map(|fd| libc::pollfd {
-                fd,
-                events: libc::POLLIN,
-                revents: 0,
-            });
+            let mut polled =
+                [signals, listener].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
             // SAFETY: an array of two pollfd.
             unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) };
             if polled[1].revents != 0
@@ -281,11 +254,7 @@ impl Witness {
                 let mut byte = 0_u8;
                 // SAFETY: one byte; returns at the end of file, when `release` closes the other end.
                 unsafe { libc::read(ends[0], (&raw mut byte).cast(), 1) };
-                if i % 5 == 0 {
-                    die_of(34 + i / 5 % 31)
-                } else {
-                    exit((i % 256) as c_int)
-                }
+                if i % 5 == 0 { die_of(34 + i / 5 % 31) } else { exit((i % 256) as c_int) }
             }
             exit(0);
         }
@@ -315,15 +284,7 @@ impl Found {
     fn now() -> Self {
         let mut blocked = 0_u64;
         // SAFETY: no new mask; the old one is 8 bytes, as the kernel's sigset_t is.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigprocmask,
-                0,
-                0 as c_long,
-                &raw mut blocked,
-                8,
-            )
-        };
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, 0, 0 as c_long, &raw mut blocked, 8) };
         let ignored = (1..=64)
             .filter(|&n| disposition(n) == libc::SIG_IGN)
             .fold(0, |set, n| set | 1 << (n - 1));
@@ -344,27 +305,13 @@ fn disposition(number: u32) -> usize {
 fn set_disposition(number: u32, handler: usize) {
     let new: KernelAction = [handler, 0, 0, 0];
     // SAFETY: SIG_DFL or SIG_IGN with no flags; the old action isn't asked for.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            number,
-            &raw const new,
-            0 as c_long,
-            8,
-        )
-    };
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const new, 0 as c_long, 8) };
 }
 
 fn set_mask(mask: u64) {
     // SAFETY: the new mask is 8 bytes; the old one isn't asked for.
     unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const mask,
-            0 as c_long,
-            8,
-        )
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0 as c_long, 8)
     };
 }
 
@@ -373,13 +320,7 @@ fn die_of(number: u32) -> ! {
     set_mask(0);
     // SAFETY: no core file, then a signal to this very process.
     unsafe {
-        libc::setrlimit(
-            libc::RLIMIT_CORE,
-            &libc::rlimit {
-                rlim_cur: 0,
-                rlim_max: 0,
-            },
-        );
+        libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });
         libc::kill(libc::getpid(), number as c_int);
     }
     exit(99) // the signal isn't a deadly one
@@ -388,10 +329,8 @@ fn die_of(number: u32) -> ! {
 fn never_reap(words: &[&[u8]]) -> c_int {
     let child = fork();
     if child == 0 {
-        let words: Vec<CString> = words
-            .iter()
-            .filter_map(|word| CString::new(*word).ok())
-            .collect();
+        let words: Vec<CString> =
+            words.iter().filter_map(|word| CString::new(*word).ok()).collect();
         let mut pointers: Vec<*const c_char> = words.iter().map(|word| word.as_ptr()).collect();
         pointers.push(std::ptr::null());
         // SAFETY: C strings and a null at the end.
@@ -406,11 +345,7 @@ fn wait_for(child: c_int) -> c_int {
     let mut status = 0;
     // SAFETY: one int to write to. All signals are blocked or deadly: nothing interrupts it.
     unsafe { libc::waitpid(child, &raw mut status, 0) };
-    if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
-    }
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
 }
 
 fn fork() -> c_int {
@@ -444,17 +379,9 @@ fn create(path: &str) -> c_int {
     let path = CString::new(OsStr::new(path).as_bytes()).unwrap_or_default();
     // SAFETY: a C string.
     let fd = unsafe {
-        libc::open(
-            path.as_ptr(),
-            libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND,
-            0o600,
-        )
+        libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND, 0o600)
     };
-    if fd < 0 {
-        fail("cannot create a file")
-    } else {
-        fd
-    }
+    if fd < 0 { fail("cannot create a file") } else { fd }
 }
 
 /// Moves a descriptor of our own out of the range that `fds` reports.
