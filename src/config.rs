@@ -60,7 +60,7 @@ impl Reader {
             kill_margin: self.duration("kill-margin", &typed.kill_margin, KILL_MARGIN),
             orphan_grace: self.duration("orphan-grace", &typed.orphan_grace, ORPHAN_GRACE),
             stop_on,
-            stop_signal: self.to_app("stop-signal", &typed.stop_signal),
+            stop_signal: self.signal_for_app("stop-signal", &typed.stop_signal),
             escalate,
             map_signal,
             exit_codes: ExitCodes {
@@ -143,7 +143,7 @@ impl Reader {
         Some(signal)
     }
 
-    fn to_app(&mut self, option: &str, given: &Option<Given>) -> Option<Signal> {
+    fn signal_for_app(&mut self, option: &str, given: &Option<Given>) -> Option<Signal> {
         given.as_ref().and_then(|given| self.sent(option, given, &given.text))
     }
 
