@@ -262,7 +262,7 @@ mod tests {
                 assert!(line.len() <= LINE, "{}", line.len());
                 let body = line.strip_suffix("\"}\n").expect("closed");
                 let slashes = body.len() - body.trim_end_matches('\\').len();
-                assert!(slashes % 2 == 0, "an escape was cut: {line}");
+                assert!(slashes.is_multiple_of(2), "an escape was cut: {line}");
             }
         }
     }

@@ -292,13 +292,12 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
         branch(Event::OrphansReaped { left: false }, &|past| past.none_left = true);
     }
     let to_deadline = plan.deadline(state);
-    for now in [Some(past.now + MS(700)), to_deadline, Some(past.now + MS(100_000))] {
-        if let Some(now) = now {
-            let mut past = past;
-            let now = now.max(past.now);
-            let state = walk_to(plan, state, &mut past, now);
-            histories += walk(plan, state, past, length - 1);
-        }
+    let later = [Some(past.now + MS(700)), to_deadline, Some(past.now + MS(100_000))];
+    for now in later.into_iter().flatten() {
+        let mut past = past;
+        let now = now.max(past.now);
+        let state = walk_to(plan, state, &mut past, now);
+        histories += walk(plan, state, past, length - 1);
     }
     histories
 }
