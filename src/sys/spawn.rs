@@ -5,7 +5,9 @@ use std::io;
 use std::mem;
 use std::ptr;
 
-use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, inherited_mask};
+use super::{
+    Arguments, Pid, SIGNAL_SET_BYTES, block_every_signal, checked, environ, inherited_mask,
+};
 
 /// How a process is started: always with the inherited signal mask, in a process group of its own.
 pub struct Spawn {
@@ -52,6 +54,9 @@ fn posix_spawn(spawn: &Spawn) -> io::Result<Pid> {
             environ.cast(),
         )
     };
+    // musl restores the mask without the three signals that it calls its own, 32 to 34; the last is
+    // SIGRTMIN to everybody else. Left so, it would end drain-init.
+    block_every_signal();
     if error == 0 { Ok(pid) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
