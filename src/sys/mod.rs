@@ -245,21 +245,6 @@ pub fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
     checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) }).map(drop)
 }
 
-/// Blocks every signal, those that the C library would leave out too.
-fn block_every_signal() {
-    let all: u64 = !0;
-    // SAFETY: the pointer is to a live signal set of the size named; no old one is asked for.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_BLOCK,
-            &raw const all,
-            ptr::null_mut::<u64>(),
-            SIGNAL_SET_BYTES,
-        );
-    }
-}
-
 /// Stops the process group of the caller as the terminal's ctrl-Z does, and returns when the
 /// caller goes on. By the kernel's rules for SIGTSTP nothing stops where nobody could make it
 /// go on: in an orphaned process group, or as PID 1.
