@@ -92,10 +92,30 @@ pub fn static_init() -> PathBuf {
             if kind == Kind::DrainInit && is_static(&path) {
                 return path;
             }
-            build(&["--release", "--bin", "drain-init", "--target", MUSL])
-                .join("release/drain-init")
+            build(&["--release", "--bin", "drain-init"], Some(MUSL)).join("release/drain-init")
         })
         .clone()
+}
+
+/// The release build for arm64, or none, said aloud, where it can't be built or run here.
+pub fn arm64_init() -> Option<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if !needs_program(ARM64_EMULATOR)
+        || !needs(&format!("rustup target {ARM64}"), has_target(ARM64))
+    {
+        return None;
+    }
+    let built = BUILT.get_or_init(|| {
+        build(&["--release", "--bin", "drain-init"], Some(ARM64)).join("release/drain-init")
+    });
+    Some(built.clone())
+}
+
+fn has_target(target: &str) -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output =
+        Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
+    output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
 }
 
 /// glibc's posix_spawn leaves the two signals that it keeps for itself, 32 and 33, ignored and never blocked in the app; what
@@ -119,16 +139,16 @@ fn is_static(path: &Path) -> bool {
 /// cargo builds no example for `cargo test --test NAME`.
 pub fn witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| build(&["--example", "witness"]).join("debug/examples/witness")).clone()
+    BUILT
+        .get_or_init(|| build(&["--example", "witness"], None).join("debug/examples/witness"))
+        .clone()
 }
 
 /// For roots without a libc.
 pub fn static_witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
-        .get_or_init(|| {
-            build(&["--example", "witness", "--target", MUSL]).join("debug/examples/witness")
-        })
+        .get_or_init(|| build(&["--example", "witness"], Some(MUSL)).join("debug/examples/witness"))
         .clone()
 }
 
@@ -138,8 +158,11 @@ const MUSL: &str = if cfg!(target_arch = "aarch64") {
     "x86_64-unknown-linux-musl"
 };
 
+const ARM64: &str = "aarch64-unknown-linux-musl";
+pub const ARM64_EMULATOR: &str = "qemu-aarch64-static";
+
 /// Builds into the directory that these tests were built into; says where things are then.
-fn build(arguments: &[&str]) -> PathBuf {
+fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
     let target_dir =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent");
     let output = Command::new(env!("CARGO"))
@@ -152,6 +175,8 @@ fn build(arguments: &[&str]) -> PathBuf {
         .arg("--target-dir")
         .arg(target_dir)
         .args(arguments)
+        .args(target.map(|target| format!("--target={target}")))
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld") // comes with rustup, for any target
         .output()
         .expect("cargo");
     assert!(
@@ -159,7 +184,7 @@ fn build(arguments: &[&str]) -> PathBuf {
         "cargo build {arguments:?}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    if arguments.contains(&"--target") { target_dir.join(MUSL) } else { target_dir.to_owned() }
+    target_dir.join(target.unwrap_or_default())
 }
 
 // ---- what a test needs of its surroundings
