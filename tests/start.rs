@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use support::{
-    Folder, Init, Kind, at_both_levels, init, needs_drain_init, needs_namespaces, needs_program,
-    needs_root, static_init, without_glibcs_own, witness,
+    Folder, Init, Kind, assert_after, at_both_levels, init, ms, needs_drain_init, needs_namespaces,
+    needs_program, needs_root, static_init, static_witness, without_glibcs_own, witness,
 };
 
 /// The build under test, and the static one that ships: their C libraries differ in what they do before `main`.
@@ -245,6 +245,44 @@ fn it_runs_in_an_empty_root() {
         run.log("draining");
         run.line("signal 15");
         assert_eq!(run.ended().code, 3);
+    }
+}
+
+/// The static build: a dynamic linker needs a descriptor itself.
+#[test]
+fn it_needs_no_descriptor() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let levels: [fn(Init) -> Init; 2] = [|init| init, |init| init.pid1()];
+    for level in &levels[..if needs_namespaces() { 2 } else { 1 }] {
+        let start = |options: &str, steps: &str| {
+            let init = level(Init::new(Kind::DrainInit, static_init())).no_descriptor_left();
+            let app = static_witness().into_os_string();
+            init.args(options).command([app].into_iter().chain(steps.split(' ').map(Into::into)))
+        };
+        let touch = format!("touch:{}", folder.path("file").display());
+        assert_eq!(start("", &touch).ended().code, 98, "the app has none either, unless it asks");
+        assert_eq!(start("", "exit:42").ended().code, 42);
+        assert_eq!(start("", "die:40").ended().code, 168);
+        for (last, options, code, ends) in [
+            ("until:15", "--delay 300ms", 3, 300),
+            ("trap", "--delay 300ms --grace 1s --kill-margin 300ms", 137, 700),
+        ] {
+            let steps = format!("descriptors orphans:5 release ready {last} exit:3");
+            let mut run = start(options, &steps).start();
+            run.line("ready");
+            for number in [10, 40] {
+                run.time_to_forward(number);
+            }
+            let asked = run.signal(15);
+            run.log("draining");
+            assert_after("SIGTERM to the app", run.line("signal 15") - asked, ms(300));
+            let ended = run.ended();
+            assert_after("exit", ended.at - asked, ms(ends));
+            assert_eq!((ended.code, ended.left.len()), (code, 0), "{ended:?}");
+        }
     }
 }
 

@@ -364,6 +364,12 @@ impl Init {
         self
     }
 
+    /// Every descriptor that it may have is in use: it can open nothing.
+    pub fn no_descriptor_left(mut self) -> Self {
+        self.beginning.no_descriptor_left = true;
+        self
+    }
+
     /// A root with nothing in it but the static drain-init and the static witness, given before `app`.
     pub fn in_empty_root(mut self, root: &Folder) -> Self {
         for (from, name) in [(static_init(), "drain-init"), (static_witness(), "witness")] {

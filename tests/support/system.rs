@@ -22,6 +22,8 @@ pub struct Beginning {
     pub ignored: Vec<i32>,
     pub closed: Vec<i32>,
     pub kept: Vec<Arc<OwnedFd>>,
+    /// As many descriptors as are open are all that it may have, until it raises the limit.
+    pub no_descriptor_left: bool,
     pub root: Option<CString>,
     pub without_proc: bool,
     pub without_dev: bool,
@@ -89,6 +91,14 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         libc::syscall(libc::SYS_close_range, 3 as c_long, c_long::from(c_int::MAX), cloexec);
         for fd in &beginning.kept {
             check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0))?;
+        }
+        if beginning.no_descriptor_left {
+            // Those that exec closes are free.
+            let stays = |fd: c_int| libc::fcntl(fd, libc::F_GETFD) == 0;
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
+            limit.rlim_cur = (0..).take_while(|fd| stays(*fd)).count() as libc::rlim_t;
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit))?;
         }
         for number in 1..=64 {
             set_disposition(

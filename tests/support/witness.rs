@@ -22,6 +22,7 @@ const HELP: &str = "witness STEP...
   exit:N, die:SIGNUM       ends so                      wait:MS, pause lets time pass; signals act as they are set
   until:SIGNUM, trap       prints each signal as it comes, up to that one, or for ever; all are blocked from the start
   ignore:SIGNUM            ignores it
+  descriptors              may have as many of them as the hard limit says
   child:STEP,STEP...       does them in a child         orphan:STEP,STEP...   in an orphan
   setsid, group            own session, own process group
   orphans:N, release       makes N orphans, lets all of them die at once, every fifth of a real-time signal
@@ -112,6 +113,7 @@ impl Witness {
             "until" => self.trap(Some(number())),
             "trap" => self.trap(None),
             "ignore" => set_disposition(number(), libc::SIG_IGN),
+            "descriptors" => raise_descriptor_limit(),
             "child" => {
                 if fork() == 0 {
                     self.steps_of_a_child(value);
@@ -382,6 +384,16 @@ fn create(path: &str) -> c_int {
         libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND, 0o600)
     };
     if fd < 0 { fail("cannot create a file") } else { fd }
+}
+
+fn raise_descriptor_limit() {
+    // SAFETY: all zeros is a valid rlimit, which the first call fills.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
 }
 
 /// Moves a descriptor of our own out of the range that `fds` reports.
