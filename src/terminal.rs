@@ -4,8 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::IsTerminal;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
@@ -22,23 +22,15 @@ pub struct Terminal {
     had_foreground: bool,
 }
 
-/// The descriptors are the process's for as long as it lives, open or not: a call on a closed one
-/// is an error and no more.
-fn standard_descriptors() -> [BorrowedFd<'static>; 3] {
-    // Leaked on purpose: handles of nothing that could be closed.
-    let input: &'static io::Stdin = Box::leak(Box::new(io::stdin()));
-    let output: &'static io::Stdout = Box::leak(Box::new(io::stdout()));
-    let error: &'static io::Stderr = Box::leak(Box::new(io::stderr()));
-    [input.as_fd(), error.as_fd(), output.as_fd()]
-}
-
 impl Terminal {
     /// The controlling terminal, if a standard descriptor is it.
     pub fn find() -> Option<Self> {
-        let descriptor = standard_descriptors().into_iter().find(|fd| tcgetpgrp(fd).is_ok())?;
+        // Standard output is the one that is redirected most often.
+        let descriptors = [sys::STANDARD_INPUT, sys::STANDARD_ERROR, sys::STANDARD_OUTPUT];
+        let (descriptor, foreground) =
+            descriptors.into_iter().find_map(|fd| Some((fd, tcgetpgrp(fd).ok()?)))?;
         let own_group = getpgrp();
-        let had_foreground = tcgetpgrp(descriptor) == Ok(own_group);
-        Some(Self { descriptor, own_group, had_foreground })
+        Some(Self { descriptor, own_group, had_foreground: foreground == own_group })
     }
 
     /// Its descriptor, if drain-init has its foreground and may hand it to the app.
@@ -92,5 +84,5 @@ impl Terminal {
 
 /// Whether a person sits at standard input.
 pub fn on_standard_input() -> bool {
-    io::stdin().is_terminal()
+    sys::STANDARD_INPUT.is_terminal()
 }

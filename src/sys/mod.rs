@@ -11,6 +11,7 @@ mod spawn;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::mem;
+use std::os::fd::BorrowedFd;
 use std::ptr;
 use std::time::Duration;
 
@@ -29,6 +30,15 @@ pub type Pid = libc::pid_t;
 fn checked(result: c_int) -> io::Result<c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+
+/// Standard input; std's own handle of it allocates a buffer when it is first asked for.
+// SAFETY: it is the process's own for as long as it lives, as nothing here closes it. Where it was
+// closed from the start, a call on it is an error and no more.
+pub const STANDARD_INPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+// SAFETY: as above.
+pub const STANDARD_OUTPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
+// SAFETY: as above.
+pub const STANDARD_ERROR: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
 
 /// The arguments of the process, or their tail: the memory that the kernel filled, uncopied.
 #[derive(Clone, Copy)]
