@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use support::{
-    Ended, Folder, Init, Kind, init, needs_drain_init, needs_namespaces, static_init,
-    static_witness,
+    Ended, Folder, Init, Kind, init, needs_drain_init, needs_namespaces, needs_program, needs_root,
+    static_init, static_witness,
 };
 
 /// Each option that takes a value: a value that isn't its default, and one that makes no sense.
@@ -131,6 +131,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--log-format", "xml"], &["--log-format xml"]),
     (&["--ready-file", "/no/such/folder/ready"], &["--ready-file /no/such/folder/ready"]),
     (&["--ready-file", "/tmp"], &["--ready-file /tmp"]),
+    (&["--ready-file", "/tmp/x/"], &["--ready-file /tmp/x/"]),
     (&["--ready-file", ""], &["--ready-file"]),
     (&["--drain-file", "/no/such/folder/drain"], &["--drain-file /no/such/folder/drain"]),
     (&["--drain-file", "/tmp/x", "--ready-file", "/tmp/x"], &["/tmp/x"]),
@@ -270,6 +271,62 @@ fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
         "no room",
         &["DRAIN_INIT_GRACE=5s"],
     );
+}
+
+/// What access(2) allows and open(2) doesn't; as root nothing is forbidden, and yet.
+#[test]
+fn a_marker_file_where_none_can_be_made_is_refused() {
+    if !needs_drain_init() || !needs_root() {
+        return;
+    }
+    for (option, place) in [
+        ("--ready-file", "/proc/ready"),
+        ("--drain-file", "/proc/self/drain"),
+        ("--ready-file", "/sys/kernel/ready"),
+        ("--ready-file", "/proc/version"), // there, and can't be removed
+    ] {
+        let written = format!("{option} {place}");
+        assert_refused(init().arg(option).arg(place).app(["ready"]), &written, &[&written]);
+    }
+}
+
+/// It is tried before the app starts, under another name, of which nothing is left.
+#[test]
+fn a_ready_file_is_never_there_before_the_app() {
+    if !needs_drain_init() || !needs_program("strace") {
+        return;
+    }
+    let (folder, other) = (Folder::new(), Folder::new());
+    let (ready, trace) = (folder.path("ready"), other.path("trace"));
+    // As one that was killed in between would leave it.
+    for left in [vec![], vec![".drain-init-trial"]] {
+        for name in left {
+            fs::write(folder.path(name), "").expect("a file");
+        }
+        let strace = ["strace", "-f", "-o"].map(OsStr::new).into_iter().chain([trace.as_os_str()]);
+        let init = init().under(strace).arg("--ready-file").arg(&ready);
+        // The app waits until it is there, and so does its name in the trace.
+        let script = format!(
+            "until test -e {}; do :; done; ls -A {}",
+            ready.display(),
+            folder.path("").display()
+        );
+        let ended = init.command(["sh", "-c", &script]).ended();
+        assert_eq!((ended.code, ended.out), (0, vec!["ready".to_owned()]), "{:?}", ended.err);
+        let trace = fs::read_to_string(&trace).expect("the trace");
+        let lines: Vec<&str> = trace.lines().collect();
+        let made = |name: &str| {
+            let name = format!("/{name}\"");
+            lines.iter().position(|line| line.contains(&name) && line.contains("O_CREAT"))
+        };
+        let app =
+            lines.iter().rposition(|line| line.contains("execve(") && line.contains("test -e"));
+        let (tried, app, ready) = (made(".drain-init-trial"), app, made("ready"));
+        assert!(
+            tried.is_some() && tried < app && app < ready,
+            "{tried:?} {app:?} {ready:?}\n{trace}"
+        );
+    }
 }
 
 /// As root everything can be written, so as another user.

@@ -2,16 +2,19 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+
 use super::{options, refuse};
 use crate::app::App;
+use crate::cli::{Complaint, Given, Typed, as_written};
 use crate::marker;
 use crate::supervisor::Supervisor;
 use crate::sys::Arguments;
 
 /// Returns the exit code of the container.
 pub fn run(verb: &str, arguments: Arguments) -> u8 {
-    let (config, command) = match options(verb, arguments) {
-        Ok((_, config, command)) => (config, command),
+    let (typed, config, command) = match options(verb, arguments) {
+        Ok(read) => read,
         Err(code) => return code,
     };
     if command.len() == 0 {
@@ -19,9 +22,10 @@ pub fn run(verb: &str, arguments: Arguments) -> u8 {
                          [ARG...]"
             .to_owned()]);
     }
-    // Left by a container that was killed, on a volume that outlived it.
-    for path in config.ready_file.iter().chain(&config.drain_file) {
-        marker::remove(path, config.log);
+    let complaints = prepare_markers(&typed);
+    drop(typed);
+    if !complaints.is_empty() {
+        return refuse(&complaints);
     }
     match App::start(command, &config) {
         Ok(app) => Supervisor::new(config, app).run(),
@@ -30,4 +34,15 @@ pub fn run(verb: &str, arguments: Arguments) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// What `explain` cannot find out, as it changes nothing.
+fn prepare_markers(typed: &Typed) -> Vec<Complaint> {
+    let markers = [("ready-file", &typed.ready_file), ("drain-file", &typed.drain_file)];
+    let complaint = |(option, given): (&str, &Option<Given>)| {
+        let given = given.as_ref()?;
+        let why = marker::prepare(Path::new(&given.text)).err()?;
+        Some(format!("{}: {why}", as_written(option, given)))
+    };
+    markers.into_iter().filter_map(complaint).collect()
 }
