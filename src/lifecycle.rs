@@ -8,11 +8,9 @@
 
 use std::time::Duration;
 
+use crate::clock::Time;
 use crate::signal::{Signal, SignalMap, SignalSet};
 use crate::sys::Status;
-
-/// An instant, as the time since the supervisor began.
-pub type Time = Duration;
 
 /// How long the app's status is waited for after SIGKILL.
 const STATUS_WAIT: Duration = Duration::from_millis(100);

@@ -29,6 +29,7 @@ mod cli;
 mod config;
 
 // Values.
+mod clock;
 mod duration;
 mod signal;
 

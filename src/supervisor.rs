@@ -2,15 +2,14 @@
 //!
 //! From here on nothing returns an error and nothing panics. In this order, again and again: what
 //! is due by the clock is done; one signal is taken, or waited for until the next deadline; if it
-//! is SIGCHLD, everything that has ended is reaped. The only reader of the clock.
+//! is SIGCHLD, everything that has ended is reaped. The one reader of the clock in PID 1.
 
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
-
 use crate::app::App;
+use crate::clock::{Clock, Time};
 use crate::config::Config;
-use crate::lifecycle::{Action, Event, State, Time};
+use crate::lifecycle::{Action, Event, State};
 use crate::log::Level;
 use crate::marker;
 use crate::signal::Signal;
@@ -21,18 +20,17 @@ pub struct Supervisor {
     config: Config,
     app: App,
     state: State,
-    began: Instant,
+    clock: Clock,
     exit_code: Option<u8>,
 }
 
 impl Supervisor {
     /// Takes over an app that was just started.
-    #[allow(clippy::disallowed_methods, reason = "the one place where time begins")]
     pub fn new(config: Config, app: App) -> Self {
         if let Some(path) = &config.ready_file {
             marker::create(path, config.log);
         }
-        Self { config, app, state: State::Running, began: Instant::now(), exit_code: None }
+        Self { config, app, state: State::Running, clock: Clock::start(), exit_code: None }
     }
 
     /// Until the app has ended, and what it left.
@@ -59,7 +57,7 @@ impl Supervisor {
     }
 
     fn now(&self) -> Time {
-        self.began.elapsed()
+        self.clock.now()
     }
 
     fn received(&mut self, Received { signal, sender }: Received) {

@@ -1,0 +1,23 @@
+//! The monotonic clock, for the loops alone: what they call gets the time as a value.
+
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+/// An instant, as the time since the loop that reads the clock began.
+pub type Time = Duration;
+
+/// A clock that began at zero.
+#[derive(Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    #[allow(clippy::disallowed_methods, reason = "the one place where time begins")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn now(self) -> Time {
+        self.0.elapsed()
+    }
+}
