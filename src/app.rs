@@ -9,7 +9,7 @@ use crate::OWN_FAILURE;
 use crate::config::Config;
 use crate::descendants;
 use crate::signal::Signal;
-use crate::sys::{self, Arguments, Pid, Recipient, Spawn};
+use crate::sys::{self, AppStart, Arguments, Pid, Recipient};
 use crate::terminal::Terminal;
 
 /// The app, from its start until it was reaped, and what it may leave behind.
@@ -70,7 +70,7 @@ impl App {
                 .map_err(|error| StartError::Own { what: "set the parent death signal", error })?;
         }
         let terminal = Terminal::find();
-        let pid = sys::spawn(&Spawn {
+        let pid = sys::start_app(&AppStart {
             arguments: command,
             foreground: terminal.and_then(Terminal::foreground),
             ignore_children: sys::stop_ignoring_children(),

@@ -1,7 +1,7 @@
 //! The command line and the environment, as typed: which options were given, with which text.
 //!
-//! What the texts mean is for `config`. The command line wins over the environment, option by
-//! option. Everything from `--` on is COMMAND's and is not looked at.
+//! What the texts mean is for `config`, and for the verbs. The command line wins over the
+//! environment, option by option. Everything from `--` on is COMMAND's and is not looked at.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,36 @@ use crate::sys::{self, Arguments};
 const PREFIX: &str = "DRAIN_INIT_";
 
 /// The options that take no value.
-const SWITCHES: [&str; 5] = ["--group", "--quiet", "--verbose", "--version", "--help"];
+const SWITCHES: [&str; 8] =
+    ["--group", "--quiet", "--verbose", "--version", "--help", "-g", "-q", "-v"];
+
+/// What a verb takes on its command line; variables are for whoever they concern.
+pub struct Verb {
+    /// As typed; empty where it was left out.
+    pub name: &'static str,
+    pub options: Options,
+    /// What stands beside the options, if anything does.
+    pub operand: Option<&'static str>,
+    /// COMMAND may follow.
+    pub command: bool,
+}
+
+/// Which options, as they are typed.
+pub enum Options {
+    AllBut(&'static [&'static str]),
+    Only(&'static [&'static str]),
+}
+
+impl Verb {
+    /// Whether an option that exists is one of this verb's.
+    fn takes(&self, option: &str) -> bool {
+        match self.options {
+            _ if option == "--version" => true,
+            Options::AllBut(names) => !names.contains(&option),
+            Options::Only(names) => names.contains(&option),
+        }
+    }
+}
 
 /// The text of an option, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +77,9 @@ pub struct Typed {
     /// longest drain
     #[argh(option)]
     pub max_delay: Option<Given>,
+    /// run when the drain begins
+    #[argh(option)]
+    pub on_drain: Vec<Given>,
     /// created when the drain begins
     #[argh(option)]
     pub drain_file: Option<Given>,
@@ -74,6 +106,15 @@ pub struct Typed {
     /// exists exactly while ready
     #[argh(option)]
     pub ready_file: Option<Given>,
+    /// where readiness is answered
+    #[argh(option)]
+    pub ready_listen: Option<Given>,
+    /// what ready asks of the app
+    #[argh(option)]
+    pub ready_check: Option<Given>,
+    /// how long ready stays into the drain
+    #[argh(option)]
+    pub unready_delay: Option<Given>,
 
     /// rewrites a signal
     #[argh(option)]
@@ -91,6 +132,9 @@ pub struct Typed {
     /// rewrites an exit code after a requested stop
     #[argh(option)]
     pub map_stop_exit: Vec<Given>,
+    /// where one line says how the stop goes
+    #[argh(option)]
+    pub termination_log: Option<Given>,
     /// text or json
     #[argh(option)]
     pub log_format: Option<Given>,
@@ -101,21 +145,31 @@ pub struct Typed {
     #[argh(switch, short = 'v')]
     pub verbose: bool,
 
+    /// how long a probe waits for an answer
+    #[argh(option)]
+    pub timeout: Option<Given>,
+
     /// prints the version
     #[argh(switch)]
     pub version: bool,
-
-    /// what stands where `--` should
-    #[argh(positional, greedy)]
-    pub rest: Vec<String>,
 }
 
 /// What a command line asks for.
 pub enum Asked {
     Help,
     Version,
-    /// The options, and COMMAND with its arguments as they are.
-    Options(Box<Typed>, Arguments),
+    Options(Box<Read>),
+}
+
+/// What was read.
+pub struct Read {
+    pub typed: Typed,
+    /// What stands beside the options.
+    pub operand: Option<String>,
+    /// The words that the options were typed in.
+    pub words: Arguments,
+    /// COMMAND with its arguments as they are.
+    pub command: Arguments,
 }
 
 /// A whole line of complaint, without a line's end.
@@ -124,26 +178,80 @@ pub type Complaint = String;
 /// Reads the options of a verb from `arguments` (what follows the verb) and from the environment.
 /// Complains of everything that is not an option; of variables that are none, through `warn`.
 pub fn read(
-    verb: &str,
+    verb: &Verb,
     arguments: Arguments,
     warn: impl FnMut(Complaint),
 ) -> Result<Asked, Vec<Complaint>> {
     let separator = arguments.iter().position(|argument| argument.to_bytes() == b"--");
-    let count = separator.unwrap_or(arguments.len());
-    let typed = arguments.iter().take(count).map(CStr::to_bytes).collect::<Vec<_>>();
-    let command = arguments.tail(separator.map_or(count, |separator| separator + 1));
+    let words = arguments.head(separator.unwrap_or(arguments.len()));
+    let command = arguments.tail(separator.map_or(arguments.len(), |separator| separator + 1));
 
-    let mut typed = match parse(&typed) {
-        Ok(Parsed::Help) => return Ok(Asked::Help),
-        Ok(Parsed::Typed(typed)) if typed.version => return Ok(Asked::Version),
-        Ok(Parsed::Typed(typed)) => typed,
-        Err(complaint) => return Err(vec![complaint]),
+    let typed = words.iter().map(CStr::to_bytes).collect::<Vec<_>>();
+    let sorted = Sorted::new(verb, &typed).map_err(|complaint| vec![complaint])?;
+    let parsed = parse(verb, &sorted).map_err(|complaint| vec![complaint])?;
+    let mut typed = match parsed {
+        Parsed::Help => return Ok(Asked::Help),
+        Parsed::Typed(typed) if typed.version => return Ok(Asked::Version),
+        Parsed::Typed(typed) => *typed,
     };
-    if !typed.rest.is_empty() {
-        return Err(vec![misplaced(verb, &arguments, &typed.rest, separator.is_some())]);
-    }
+    let operand = operand(verb, &arguments, &sorted, separator.is_some())?;
     let complaints = typed.add_environment(sys::environment(PREFIX.as_bytes()), warn);
-    if complaints.is_empty() { Ok(Asked::Options(typed, command)) } else { Err(complaints) }
+    if complaints.is_empty() {
+        Ok(Asked::Options(Box::new(Read { typed, operand, words, command })))
+    } else {
+        Err(complaints)
+    }
+}
+
+/// The words before `--`: the options as argh takes them, and the rest.
+struct Sorted<'a> {
+    options: Vec<&'a str>,
+    /// Which options these are.
+    names: Vec<&'a str>,
+    /// With their places among the words.
+    operands: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Sorted<'a> {
+    /// From a misplaced COMMAND on, nothing is ours to look at.
+    fn new(verb: &Verb, words: &[&'a [u8]]) -> Result<Self, Complaint> {
+        let mut sorted = Self { options: vec![], names: vec![], operands: vec![] };
+        let mut words = words.iter().enumerate();
+        let text = |word: &'a [u8]| {
+            str::from_utf8(word).map_err(|_| {
+                format!("{}: is no UTF-8; COMMAND follows `--`", String::from_utf8_lossy(word))
+            })
+        };
+        while let Some((place, word)) = words.next() {
+            let word = text(word)?;
+            match word.split_once('=') {
+                _ if !word.starts_with('-') => {
+                    sorted.operands.push((place, word));
+                    if verb.command {
+                        break;
+                    }
+                }
+                Some((option, _)) if SWITCHES.contains(&option) => {
+                    return Err(format!("{word}: it takes no value; write {option}"));
+                }
+                // argh knows `--option value` alone.
+                Some((option, value)) if option.starts_with("--") => {
+                    sorted.names.push(option);
+                    sorted.options.extend([option, value]);
+                }
+                _ => {
+                    sorted.names.push(word);
+                    sorted.options.push(word);
+                    if !SWITCHES.contains(&word)
+                        && let Some((_, value)) = words.next()
+                    {
+                        sorted.options.push(text(value)?);
+                    }
+                }
+            }
+        }
+        Ok(sorted)
+    }
 }
 
 enum Parsed {
@@ -151,27 +259,43 @@ enum Parsed {
     Typed(Box<Typed>),
 }
 
-/// Parses what stands before `--`.
-fn parse(arguments: &[&[u8]]) -> Result<Parsed, Complaint> {
-    let mut words = Vec::with_capacity(arguments.len());
-    for argument in arguments {
-        let word = str::from_utf8(argument).map_err(|_| {
-            format!("{}: is no UTF-8; COMMAND follows `--`", String::from_utf8_lossy(argument))
-        })?;
-        // argh knows `--option value` alone.
-        match word.split_once('=') {
-            Some((option, _)) if SWITCHES.contains(&option) => {
-                return Err(format!("{word}: it takes no value; write {option}"));
-            }
-            Some((option, value)) if option.starts_with("--") => words.extend([option, value]),
-            _ => words.push(word),
+fn parse(verb: &Verb, sorted: &Sorted) -> Result<Parsed, Complaint> {
+    let typed = match Typed::from_args(&["drain-init"], &sorted.options) {
+        Ok(typed) => Box::new(typed),
+        Err(EarlyExit { status: Ok(()), .. }) => return Ok(Parsed::Help),
+        Err(EarlyExit { output, status: Err(()) }) => return Err(reworded(&output)),
+    };
+    match sorted.names.iter().find(|name| !verb.takes(name)) {
+        Some(name) => Err(format!(
+            "{name}: is no option of {}; `drain-init --help` lists them",
+            if verb.name.is_empty() { "run" } else { verb.name }
+        )),
+        None => Ok(Parsed::Typed(typed)),
+    }
+}
+
+/// What a verb takes beside its options, and nothing else.
+fn operand(
+    verb: &Verb,
+    arguments: &Arguments,
+    sorted: &Sorted,
+    separated: bool,
+) -> Result<Option<String>, Vec<Complaint>> {
+    let complaint = match (verb.operand, &sorted.operands[..]) {
+        (_, [(place, first), ..]) if verb.command => {
+            misplaced(verb.name, arguments, *place, first, separated)
         }
-    }
-    match Typed::from_args(&["drain-init"], &words) {
-        Ok(typed) => Ok(Parsed::Typed(Box::new(typed))),
-        Err(EarlyExit { status: Ok(()), .. }) => Ok(Parsed::Help),
-        Err(EarlyExit { output, status: Err(()) }) => Err(reworded(&output)),
-    }
+        _ if separated && !verb.command => format!("--: {} takes no COMMAND", verb.name),
+        (None, []) => return Ok(None),
+        (Some(_), [(_, operand)]) => return Ok(Some((*operand).to_owned())),
+        (Some(wanted), []) => {
+            format!("there is no {wanted}: drain-init {} {wanted}", verb.name)
+        }
+        (None, [(_, extra), ..]) | (Some(_), [_, (_, extra), ..]) => {
+            format!("{extra}: is one word too many for {}", verb.name)
+        }
+    };
+    Err(vec![complaint])
 }
 
 /// argh's complaint in the form of ours.
@@ -192,41 +316,28 @@ fn reworded(complaint: &str) -> Complaint {
     complaint.to_owned()
 }
 
-/// The complaint about words where options should be, with the command line as it was meant.
-fn misplaced(verb: &str, arguments: &Arguments, rest: &[String], separated: bool) -> Complaint {
-    let all: Vec<Cow<str>> = arguments.iter().map(CStr::to_string_lossy).collect();
-    let first = rest.first().map_or("", String::as_str);
+/// The complaint about a word where options should be, with the command line as it was meant.
+fn misplaced(
+    verb: &'static str,
+    arguments: &Arguments,
+    place: usize,
+    word: &str,
+    separated: bool,
+) -> Complaint {
     if separated {
         return format!(
-            "{first}: is no option; between the options and `--` nothing else may stand"
+            "{word}: is no option; between the options and `--` nothing else may stand"
         );
     }
-    // `--option=value` was two words to argh, but never behind the first misplaced one, which it
-    // took as it is.
-    let behind = rest.iter().map(String::as_str).collect::<Vec<_>>();
-    let split = (0..all.len()).find(|&index| joined(all.get(index..)) == behind);
-    let (options, command) = all.split_at(split.unwrap_or(0));
     let mut line = "drain-init".to_owned();
-    let verb = (!verb.is_empty()).then_some(verb);
-    let options = options.iter().map(Cow::as_ref);
-    let command = command.iter().map(Cow::as_ref);
-    for word in verb.into_iter().chain(options).chain(["--"]).chain(command) {
+    let verb = (!verb.is_empty()).then_some(Cow::from(verb));
+    let options = arguments.head(place).iter().map(CStr::to_string_lossy);
+    let command = arguments.tail(place).iter().map(CStr::to_string_lossy);
+    for word in verb.into_iter().chain(options).chain([Cow::from("--")]).chain(command) {
         line.push(' ');
-        line.push_str(&quoted(word));
+        line.push_str(&quoted(&word));
     }
-    format!("{first}: COMMAND follows `--`: {line}")
-}
-
-/// The words as `parse` passed them to argh.
-fn joined<'a>(arguments: Option<&'a [Cow<str>]>) -> Vec<&'a str> {
-    let mut words = Vec::new();
-    for argument in arguments.unwrap_or_default() {
-        match argument.split_once('=') {
-            Some((option, value)) if option.starts_with("--") => words.extend([option, value]),
-            _ => words.push(argument),
-        }
-    }
-    words
+    format!("{word}: COMMAND follows `--`: {line}")
 }
 
 /// A word as a shell would have to be given it.
@@ -261,19 +372,25 @@ impl Typed {
             let known = match name {
                 "DELAY" => one(&mut self.delay, value),
                 "MAX_DELAY" => one(&mut self.max_delay, value),
+                "ON_DRAIN" => list(&mut self.on_drain, value, '\n'),
                 "DRAIN_FILE" => one(&mut self.drain_file, value),
                 "GRACE" => one(&mut self.grace, value),
                 "KILL_MARGIN" => one(&mut self.kill_margin, value),
-                "STOP_ON" => list(&mut self.stop_on, value),
+                "STOP_ON" => list(&mut self.stop_on, value, ','),
                 "STOP_SIGNAL" => one(&mut self.stop_signal, value),
-                "ESCALATE" => list(&mut self.escalate, value),
+                "ESCALATE" => list(&mut self.escalate, value, ','),
                 "ORPHAN_GRACE" => one(&mut self.orphan_grace, value),
                 "READY_FILE" => one(&mut self.ready_file, value),
-                "MAP_SIGNAL" => list(&mut self.map_signal, value),
+                "READY_LISTEN" => one(&mut self.ready_listen, value),
+                "READY_CHECK" => one(&mut self.ready_check, value),
+                "UNREADY_DELAY" => one(&mut self.unready_delay, value),
+                "MAP_SIGNAL" => list(&mut self.map_signal, value, ','),
                 "GROUP" => switch(&mut self.group, value),
                 "PARENT_DEATH_SIGNAL" => one(&mut self.parent_death_signal, value),
-                "MAP_EXIT" => list(&mut self.map_exit, value),
-                "MAP_STOP_EXIT" => list(&mut self.map_stop_exit, value),
+                "MAP_EXIT" => list(&mut self.map_exit, value, ','),
+                "MAP_STOP_EXIT" => list(&mut self.map_stop_exit, value, ','),
+                "TERMINATION_LOG" => one(&mut self.termination_log, value),
+                "TIMEOUT" => one(&mut self.timeout, value),
                 "LOG_FORMAT" => one(&mut self.log_format, value),
                 // The two are one choice, so the command line wins over both.
                 "QUIET" | "VERBOSE" if level_typed => switch(&mut false, value),
@@ -313,9 +430,10 @@ fn one(option: &mut Option<Given>, value: &str) -> Known {
     Known::Yes
 }
 
-fn list(option: &mut Vec<Given>, value: &str) -> Known {
+fn list(option: &mut Vec<Given>, value: &str, separator: char) -> Known {
     if !option.iter().any(|given| given.source == Source::CommandLine) {
-        option.extend(value.split(',').map(from_environment));
+        let items = value.split(separator).filter(|item| separator == ',' || !item.is_empty());
+        option.extend(items.map(from_environment));
     }
     Known::Yes
 }

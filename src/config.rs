@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use crate::cli::{Complaint, Given, Typed, as_written};
 use crate::duration::{self, Short};
-use crate::lifecycle::{Escalation, ExitCodes, Plan};
+use crate::lifecycle::{Escalation, ExitCodes, HeldBy, Plan};
 use crate::log::{Format, Level, Log};
 use crate::marker;
 use crate::signal::{Signal, SignalMap, SignalSet};
+use crate::target::{Handler, Listen, Target};
 
 const DELAY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
@@ -24,18 +25,33 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Config {
     pub plan: Plan,
+    /// Run when the drain begins.
+    pub handlers: Vec<Handler>,
     pub drain_file: Option<PathBuf>,
     pub ready_file: Option<PathBuf>,
+    pub ready_listen: Option<Listen>,
+    pub ready_check: Option<Target>,
+    pub termination_log: Option<PathBuf>,
     /// Signals go to the app's process group.
     pub group: bool,
     pub parent_death_signal: Option<Signal>,
     pub log: Log,
 }
 
+/// Whether the folders of files that are to be made are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Surroundings {
+    /// Before the app starts: what is wrong is refused.
+    #[default]
+    Checked,
+    /// Too late for that: what is wrong by now is no reason not to drain.
+    Taken,
+}
+
 impl Config {
     /// What the options mean, or all that is wrong with them.
-    pub fn new(typed: &Typed) -> Result<Self, Vec<Complaint>> {
-        let mut reader = Reader::default();
+    pub fn new(typed: &Typed, surroundings: Surroundings) -> Result<Self, Vec<Complaint>> {
+        let mut reader = Reader { surroundings, ..Reader::default() };
         let config = reader.config(typed);
         if reader.complaints.is_empty() { Ok(config) } else { Err(reader.complaints) }
     }
@@ -46,6 +62,7 @@ impl Config {
 #[derive(Default)]
 struct Reader {
     complaints: Vec<Complaint>,
+    surroundings: Surroundings,
 }
 
 impl Reader {
@@ -54,8 +71,14 @@ impl Reader {
         let stop_on = self.stop_on(&typed.stop_on);
         self.check_stops_survive(&typed.map_signal, &map_signal, stop_on);
         let escalate = self.escalate(&typed.escalate);
-        let plan = Plan {
+        let handlers = typed.on_drain.iter();
+        let handlers: Vec<Handler> =
+            handlers.filter_map(|given| self.parsed("on-drain", given, Handler::parse)).collect();
+        let mut plan = Plan {
             delay: self.duration("delay", &typed.delay, DELAY),
+            max_delay: Duration::ZERO,
+            held_by: if handlers.is_empty() { HeldBy::Nothing } else { HeldBy::Handlers },
+            unready_delay: self.duration("unready-delay", &typed.unready_delay, Duration::ZERO),
             grace: self.duration("grace", &typed.grace, GRACE),
             kill_margin: self.duration("kill-margin", &typed.kill_margin, KILL_MARGIN),
             orphan_grace: self.duration("orphan-grace", &typed.orphan_grace, ORPHAN_GRACE),
@@ -68,19 +91,27 @@ impl Reader {
                 after_stop: self.exit_codes("map-stop-exit", &typed.map_stop_exit),
             },
         };
-        let max_delay = typed.max_delay.as_ref().and_then(|given| {
-            self.duration_of("max-delay", given).map(|max_delay| (given, max_delay))
-        });
+        let max_delay = typed.max_delay.as_ref();
+        let max_delay = max_delay.and_then(|given| self.duration_of("max-delay", given));
+        plan.max_delay = max_delay.unwrap_or_else(|| default_max_delay(&plan));
         // What follows from a value that could not be read would only mislead.
         if self.complaints.is_empty() {
-            self.check_times(typed, &plan, max_delay);
+            self.check_times(typed, &plan);
         }
         let config = Config {
+            handlers,
             drain_file: self.file("drain-file", &typed.drain_file),
             ready_file: self.file("ready-file", &typed.ready_file),
+            ready_listen: self.maybe_parsed("ready-listen", &typed.ready_listen, Listen::parse),
+            ready_check: self.ready_check(&typed.ready_check),
+            termination_log: self.termination_log(&typed.termination_log),
             group: typed.group,
             parent_death_signal: self.parent_death_signal(&typed.parent_death_signal),
-            log: Log { format: self.log_format(&typed.log_format), level: self.level(typed) },
+            log: Log {
+                format: self.log_format(&typed.log_format),
+                level: self.level(typed),
+                ..Log::default()
+            },
             plan,
         };
         if let Some(given) = &typed.drain_file
@@ -93,6 +124,35 @@ impl Reader {
 
     fn refuse(&mut self, option: &str, given: &Given, why: impl AsRef<str>) {
         self.complaints.push(format!("{}: {}", as_written(option, given), why.as_ref()));
+    }
+
+    fn parsed<T>(
+        &mut self,
+        option: &str,
+        given: &Given,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(&given.text).map_err(|why| self.refuse(option, given, why)).ok()
+    }
+
+    fn maybe_parsed<T>(
+        &mut self,
+        option: &str,
+        given: &Option<Given>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.parsed(option, given.as_ref()?, parse)
+    }
+
+    /// The app is in this container: it is asked often, and nobody else is asked where it is.
+    fn ready_check(&mut self, given: &Option<Given>) -> Option<Target> {
+        let target = self.maybe_parsed("ready-check", given, Target::parse)?;
+        if let (Some(given), Some(endpoint)) = (given, target.endpoint())
+            && !endpoint.is_local()
+        {
+            self.refuse("ready-check", given, "is no address; write localhost or 127.0.0.1");
+        }
+        Some(target)
     }
 
     fn duration(&mut self, option: &str, given: &Option<Given>, default: Duration) -> Duration {
@@ -277,17 +337,28 @@ impl Reader {
         }
     }
 
+    fn termination_log(&mut self, given: &Option<Given>) -> Option<PathBuf> {
+        let given = given.as_ref()?;
+        let path = PathBuf::from(&given.text);
+        if path.as_os_str().is_empty() || path.is_dir() {
+            self.refuse("termination-log", given, "is no file; write /dev/termination-log");
+        }
+        Some(path)
+    }
+
     fn file(&mut self, option: &str, given: &Option<Given>) -> Option<PathBuf> {
         let given = given.as_ref()?;
         let path = Path::new(&given.text);
-        if let Err(why) = marker::check(path) {
+        if self.surroundings == Surroundings::Checked
+            && let Err(why) = marker::check(path)
+        {
             self.refuse(option, given, why);
         }
         Some(path.to_owned())
     }
 
     /// The times against each other: each must leave room for the next.
-    fn check_times(&mut self, typed: &Typed, plan: &Plan, max_delay: Option<(&Given, Duration)>) {
+    fn check_times(&mut self, typed: &Typed, plan: &Plan) {
         let kill_after = plan.kill_after();
         let kill_at = format!("SIGKILL falls {} after the stop signal", Short(kill_after));
         if kill_after.is_zero() {
@@ -323,15 +394,22 @@ impl Reader {
                 }
             }
         }
-        if let Some((given, max_delay)) = max_delay {
-            if max_delay < plan.delay {
+        if let Some(given) = &typed.max_delay {
+            if plan.max_delay < plan.delay {
                 let delay = Short(plan.delay);
                 let why = format!("is shorter than --delay, {delay}; make it at least that");
                 self.refuse("max-delay", given, why);
-            } else if max_delay >= kill_after && plan.delay < kill_after {
+            } else if plan.max_delay >= kill_after && plan.delay < kill_after {
                 let why = format!("leaves the app no time to stop: {kill_at}; make it shorter");
                 self.refuse("max-delay", given, why);
             }
+        }
+        if let Some(given) = &typed.unready_delay
+            && plan.unready_delay > plan.max_delay
+        {
+            let longest = Short(plan.max_delay);
+            let why = format!("is longer than the longest drain, {longest}; make it shorter");
+            self.refuse("unready-delay", given, why);
         }
         for given in &typed.escalate {
             let before =
@@ -347,6 +425,12 @@ impl Reader {
             }
         }
     }
+}
+
+/// Half of the grace period, if that leaves the app time to stop.
+fn default_max_delay(plan: &Plan) -> Duration {
+    let half = plan.grace / 2;
+    if half < plan.kill_after() { half.max(plan.delay) } else { plan.delay }
 }
 
 #[cfg(test)]

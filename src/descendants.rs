@@ -1,6 +1,5 @@
-//! The processes that the app left, where drain-init is not PID 1 and "everyone" would be too many.
-//!
-//! Reads the kernel's tables in /proc: a subreaper's descendants are what leads up to it.
+//! Who descends from whom, from the kernel's tables in /proc: what the app left where drain-init is
+//! not PID 1 and "everyone" would be too many; and which drain-init is the outermost.
 
 #![forbid(unsafe_code)]
 
@@ -8,18 +7,21 @@ use std::fs;
 
 use crate::sys::Pid;
 
+/// Every process with its parent, or nobody where there is no /proc.
+pub fn parents() -> Vec<(Pid, Pid)> {
+    let processes = fs::read_dir("/proc").into_iter().flatten();
+    let parents = processes.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read(entry.path().join("stat")).ok()?;
+        Some((pid, parent(&stat)?))
+    });
+    parents.collect()
+}
+
 /// Every descendant of `ancestor`, or none where there is no /proc.
 pub fn of(ancestor: Pid) -> Vec<Pid> {
-    let parents: Vec<(Pid, Pid)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read(entry.path().join("stat")).ok()?;
-            Some((pid, parent(&stat)?))
-        })
-        .collect();
+    let parents = parents();
     let mut found = vec![ancestor];
     let mut index = 0;
     while let Some(&parent) = found.get(index) {
@@ -35,12 +37,29 @@ pub fn of(ancestor: Pid) -> Vec<Pid> {
     found.split_off(1)
 }
 
-/// The parent in a line of /proc/PID/stat: `PID (NAME) STATE PARENT ...`, where NAME may hold
-/// anything, brackets and spaces too.
+/// The ancestors of a process among these, its parent first.
+pub fn ancestors(pid: Pid, parents: &[(Pid, Pid)]) -> Vec<Pid> {
+    let mut above = Vec::new();
+    let mut child = pid;
+    while let Some((_, parent)) = parents.iter().find(|(process, _)| *process == child)
+        && above.len() < parents.len()
+    {
+        above.push(*parent);
+        child = *parent;
+    }
+    above
+}
+
+/// The parent in a line of /proc/PID/stat.
 fn parent(stat: &[u8]) -> Option<Pid> {
+    fields(stat)?.nth(1)?.parse().ok()
+}
+
+/// The fields of a line of /proc/PID/stat from the state on: `PID (NAME) STATE PARENT ...`, where
+/// NAME may hold anything, brackets and spaces too.
+pub fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+    Some(str::from_utf8(stat.get(name_end + 1..)?).ok()?.split_ascii_whitespace())
 }
 
 #[cfg(test)]

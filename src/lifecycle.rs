@@ -1,8 +1,9 @@
 //! The life of a container, as a pure machine: what happened and when, in; what is to be done, out.
 //!
-//! Running -> Draining -> Stopping -> Killing -> Ended; Orphaned where the app has ended and left
-//! processes behind. No system call, no clock, no text: time comes in as a value, and the next
-//! deadline goes out as one. The supervisor makes the events and performs the actions.
+//! Running -> Draining -> Stopping -> Killing -> Ended; Drained where a hook's drain is over and the
+//! stop signal has yet to come; Leaving and Orphaned where the app has ended and others may not
+//! have. No system call, no clock, no text: time comes in as a value, and the next deadline goes
+//! out as one. The supervisor makes the events and performs the actions.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +16,24 @@ use crate::sys::Status;
 /// How long the app's status is waited for after SIGKILL.
 const STATUS_WAIT: Duration = Duration::from_millis(100);
 
+/// How much longer than its longest time a companion has before the clock ends the drain: it looks
+/// for an instant at which nothing is in flight.
+const COMPANION_MARGIN: Duration = Duration::from_secs(1);
+
 /// What the exit code says of an app that was still there after its SIGKILL.
 const KILLED: u8 = 128 + 9;
 
 /// All that the machine has to know of the options.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How long the app goes on serving after the stop signal.
+    /// How long the app goes on serving after the stop signal, at least.
     pub delay: Duration,
+    /// How long a companion may hold the drain.
+    pub max_delay: Duration,
+    /// What holds the drain besides the delay.
+    pub held_by: HeldBy,
+    /// How long into the drain readiness stays.
+    pub unready_delay: Duration,
     /// The whole budget, from the first stop signal.
     pub grace: Duration,
     /// SIGKILL falls this long before the budget is used up.
@@ -36,6 +47,15 @@ pub struct Plan {
     pub escalate: Vec<Escalation>,
     pub map_signal: SignalMap,
     pub exit_codes: ExitCodes,
+}
+
+/// What holds a drain besides its delay: that is for a companion to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeldBy {
+    #[default]
+    Nothing,
+    /// Handlers that have yet to end.
+    Handlers,
 }
 
 /// A signal for an app that does not end.
@@ -56,17 +76,45 @@ pub struct ExitCodes {
 /// A stop that has been asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
-    signal: Signal,
+    /// None: a hook has asked for the drain, and the stop signal has yet to come.
+    signal: Option<Signal>,
     began: Time,
+}
+
+/// A drain that is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    stop: Stop,
+    until: Until,
+    /// Readiness has yet to go.
+    ready: bool,
+}
+
+/// What a drain waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// The delay.
+    Delay,
+    /// The companion's end, and the delay.
+    Companion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Running,
     /// The app serves on and has not been told.
-    Draining(Stop),
+    Draining(Drain),
+    /// A hook's drain is over: the app serves on until the stop signal comes.
+    Drained(Stop),
     /// The app has been told; the next escalation is this one.
     Stopping(Stop, usize),
+    /// The app has ended, and the companions have been sent SIGKILL: whether anybody else is left
+    /// is seen when they are gone.
+    Leaving {
+        stop: Option<Stop>,
+        status: Status,
+        until: Time,
+    },
     /// The app has ended, and processes that it left have been told.
     Orphaned {
         stop: Option<Stop>,
@@ -82,16 +130,29 @@ pub enum State {
     Ended,
 }
 
+/// Which children are there still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Nobody,
+    Orphans,
+    /// Companions; orphans or not.
+    Companions,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A signal came, as it was sent. `by_hand`: by a person at a terminal.
     Signal { signal: Signal, by_hand: bool },
     /// The deadline has come.
     Wake,
-    /// The app was reaped; `left`: other children are there still.
-    AppEnded { status: Status, left: bool },
+    /// A hook asks for the drain.
+    DrainAsked,
+    /// The drain companion was reaped, or could not be started.
+    CompanionEnded,
+    /// The app was reaped.
+    AppEnded { status: Status, left: Left },
     /// Others were reaped, but not the app.
-    OrphansReaped { left: bool },
+    OthersReaped { left: Left },
     /// The app was stopped by job control, and not ended.
     AppStopped { by: Signal },
 }
@@ -100,8 +161,16 @@ pub enum Event {
 pub enum Action {
     /// Readiness goes.
     Unready,
+    /// Running again, and ready.
+    Ready,
     /// The drain begins, however short.
     BeginDrain,
+    /// The drain companion is started: the drain has been going on for so long.
+    StartCompanion(Duration),
+    /// The drain companion has nothing more to wait for.
+    EndCompanion,
+    /// All companions are sent SIGKILL, and none is started any more.
+    EndCompanions,
     Forward(Signal),
     /// SIGTERM to all that the app left.
     TerminateRest,
@@ -118,9 +187,17 @@ pub enum Action {
 /// What is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
+    /// `at_most`: a companion may hold it so long.
     Draining {
-        by: Signal,
+        by: Option<Signal>,
         lasts: Duration,
+        at_most: Duration,
+        kill_in: Duration,
+    },
+    /// The stop signal has come in a drain that a hook asked for.
+    StillDraining {
+        by: Signal,
+        after: Duration,
         kill_in: Duration,
     },
     DrainOver {
@@ -129,9 +206,19 @@ pub enum Note {
         forward: Signal,
         kill_in: Duration,
     },
+    /// A hook's drain is over.
+    Drained {
+        after: Duration,
+        waits: Duration,
+    },
+    NoStopCame {
+        after: Duration,
+    },
     Stopping {
         by: Signal,
         forward: Signal,
+        /// The drain that a hook asked for is over.
+        drained: bool,
         kill_in: Duration,
     },
     Escalating {
@@ -190,8 +277,10 @@ enum Meaning {
     ToForward(Signal),
     Dropped,
     Wake,
-    AppEnded { status: Status, left: bool },
-    OrphansReaped { left: bool },
+    DrainAsked,
+    CompanionEnded,
+    AppEnded { status: Status, left: Left },
+    OthersReaped { left: Left },
     AppStopped { by: Signal },
 }
 
@@ -205,28 +294,46 @@ impl Plan {
     pub fn deadline(&self, state: State) -> Option<Time> {
         match state {
             State::Running | State::Ended => None,
-            State::Draining(stop) => Some(self.drain_end(stop)),
+            State::Draining(drain) if drain.ready => {
+                Some(self.drain_end(drain).min(self.unready_at(drain)))
+            }
+            State::Draining(drain) => Some(self.drain_end(drain)),
+            State::Drained(stop) => Some(self.kill_at(stop)),
             State::Stopping(stop, escalation) => {
                 let kill_at = self.kill_at(stop);
                 let next = self.escalate.get(escalation);
                 Some(next.map_or(kill_at, |next| kill_at.saturating_sub(next.before_kill)))
             }
-            State::Orphaned { until, .. } | State::Killing { until, .. } => Some(until),
+            State::Leaving { until, .. }
+            | State::Orphaned { until, .. }
+            | State::Killing { until, .. } => Some(until),
         }
     }
 
     /// What `event` makes of `state`, and what is to be done about it.
     pub fn step(&self, state: State, event: Event, now: Time) -> (State, Actions) {
-        use Meaning::{AppEnded, AppStopped, Dropped, OrphansReaped, StopAsked, ToForward, Wake};
-        use State::{Draining, Ended, Killing, Orphaned, Running, Stopping};
+        use Meaning::{
+            AppEnded, AppStopped, CompanionEnded, DrainAsked, Dropped, OthersReaped, StopAsked,
+            ToForward, Wake,
+        };
+        use State::{Drained, Draining, Ended, Killing, Leaving, Orphaned, Running, Stopping};
 
         match (state, self.meaning(event)) {
             (_, Dropped) | (Ended, _) => (state, Actions::none()),
 
             (Running, StopAsked { signal, by_hand }) => self.begin_stop(signal, by_hand, now),
-            (Draining(stop), StopAsked { signal, .. }) => self.end_drain(stop, Some(signal), now),
+            (Draining(drain), StopAsked { signal, by_hand }) => {
+                self.stop_in_drain(drain, signal, by_hand, now)
+            }
+            (Drained(stop), StopAsked { signal, .. }) => {
+                let stop = Stop { signal: Some(signal), ..stop };
+                let forward = self.stop_signal.unwrap_or(signal);
+                let kill_in = self.kill_at(stop).saturating_sub(now);
+                let note = Note::Stopping { by: signal, forward, drained: true, kill_in };
+                (Stopping(stop, 0), Actions::of([Action::Forward(forward), Action::Say(note)]))
+            }
             (Stopping(..), StopAsked { signal, .. })
-            | (Running | Draining(_) | Stopping(..), ToForward(signal)) => {
+            | (Running | Draining(_) | Drained(_) | Stopping(..), ToForward(signal)) => {
                 let note = Note::Forwarded(signal);
                 (state, Actions::of([Action::Forward(signal), Action::Say(note)]))
             }
@@ -236,12 +343,44 @@ impl Plan {
                 let until = until.min(now.saturating_add(self.kill_after()));
                 (Orphaned { stop, status, until }, Actions::none())
             }
-            (Killing { .. }, StopAsked { .. })
-            | (Orphaned { .. } | Killing { .. }, ToForward(_)) => (state, Actions::none()),
+            (Leaving { .. } | Killing { .. }, StopAsked { .. })
+            | (Leaving { .. } | Orphaned { .. } | Killing { .. }, ToForward(_)) => {
+                (state, Actions::none())
+            }
+
+            (Running, DrainAsked) => self.begin_hooked_drain(now),
+            (Draining(drain), DrainAsked) => self.join_drain(drain, now),
+            (
+                Drained(_) | Stopping(..) | Leaving { .. } | Orphaned { .. } | Killing { .. },
+                DrainAsked,
+            ) => (state, Actions::none()),
+
+            // The delay is kept by the clock, however the companion ended.
+            (Draining(drain), CompanionEnded) => {
+                (Draining(Drain { until: Until::Delay, ..drain }), Actions::none())
+            }
+            (
+                Running
+                | Drained(_)
+                | Stopping(..)
+                | Leaving { .. }
+                | Orphaned { .. }
+                | Killing { .. },
+                CompanionEnded,
+            ) => (state, Actions::none()),
 
             (Running, Wake) => (state, Actions::none()),
-            (Draining(stop), Wake) => self.end_drain(stop, None, now),
+            (Draining(drain), Wake) if drain.ready && now >= self.unready_at(drain) => {
+                (Draining(Drain { ready: false, ..drain }), Actions::of([Action::Unready]))
+            }
+            (Draining(drain), Wake) => self.end_drain(drain, None, now),
+            (Drained(stop), Wake) => {
+                let note = Note::NoStopCame { after: now.saturating_sub(stop.began) };
+                (Running, Actions::of([Action::Ready, Action::Say(note)]))
+            }
             (Stopping(stop, escalation), Wake) => self.escalate(stop, escalation, now),
+            // A companion that does not end on SIGKILL: somebody else may be there as well.
+            (Leaving { stop, status, .. }, Wake) => self.orphaned(stop, status, now),
             (Orphaned { stop, status, .. }, Wake) => {
                 Self::kill(stop, Some(status), Note::OrphansKilled, now)
             }
@@ -250,38 +389,51 @@ impl Plan {
             }
 
             (Running, AppEnded { status, left }) => self.app_ended(None, status, left, now),
-            (Draining(stop) | Stopping(stop, _), AppEnded { status, left }) => {
-                self.app_ended(Some(stop), status, left, now)
+            (
+                Draining(Drain { stop, .. }) | Drained(stop) | Stopping(stop, _),
+                AppEnded { status, left },
+            ) => self.app_ended(Some(stop), status, left, now),
+            (Killing { stop, .. }, AppEnded { status, left: Left::Nobody }) => {
+                self.exit(stop, Some(status), [])
             }
-            (Killing { stop, until, .. }, AppEnded { status, left: true }) => {
+            (Killing { stop, until, .. }, AppEnded { status, .. }) => {
                 // Children of the killed may have become ours.
                 let state = Killing { stop, status: Some(status), until };
                 (state, Actions::of([Action::KillRest]))
             }
-            (Killing { stop, .. }, AppEnded { status, left: false }) => {
-                self.exit(stop, Some(status), [])
-            }
             // It ends once.
-            (Orphaned { .. }, AppEnded { .. }) => (state, Actions::none()),
+            (Leaving { .. } | Orphaned { .. }, AppEnded { .. }) => (state, Actions::none()),
 
-            (Orphaned { stop, status, .. }, OrphansReaped { left: false }) => {
+            (Leaving { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
+                self.exit_of_app(stop, status, [], now)
+            }
+            (Orphaned { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
                 self.exit(stop, Some(status), [])
             }
-            (Killing { stop, status, .. }, OrphansReaped { left: false }) => {
+            (Leaving { stop, status, .. }, OthersReaped { left: Left::Orphans }) => {
+                self.orphaned(stop, status, now)
+            }
+            (Killing { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
                 self.exit(stop, status, [])
             }
-            (Killing { .. }, OrphansReaped { left: true }) => {
-                (state, Actions::of([Action::KillRest]))
-            }
-            (Running | Draining(_) | Stopping(..) | Orphaned { .. }, OrphansReaped { .. }) => {
+            (Killing { .. }, OthersReaped { .. }) => (state, Actions::of([Action::KillRest])),
+            (Leaving { .. }, OthersReaped { left: Left::Companions })
+            | (Orphaned { .. }, OthersReaped { left: Left::Orphans | Left::Companions })
+            | (Running | Draining(_) | Drained(_) | Stopping(..), OthersReaped { .. }) => {
                 (state, Actions::none())
             }
 
             (Running, AppStopped { by }) => (state, Actions::of([Action::Suspend { by }])),
             // A stop has been asked for: nobody stops the clock now.
-            (Draining(_) | Stopping(..) | Orphaned { .. } | Killing { .. }, AppStopped { .. }) => {
-                (state, Actions::none())
-            }
+            (
+                Draining(_)
+                | Drained(_)
+                | Stopping(..)
+                | Leaving { .. }
+                | Orphaned { .. }
+                | Killing { .. },
+                AppStopped { .. },
+            ) => (state, Actions::none()),
         }
     }
 
@@ -295,8 +447,10 @@ impl Plan {
                 Some(signal) => Meaning::ToForward(signal),
             },
             Event::Wake => Meaning::Wake,
+            Event::DrainAsked => Meaning::DrainAsked,
+            Event::CompanionEnded => Meaning::CompanionEnded,
             Event::AppEnded { status, left } => Meaning::AppEnded { status, left },
-            Event::OrphansReaped { left } => Meaning::OrphansReaped { left },
+            Event::OthersReaped { left } => Meaning::OthersReaped { left },
             Event::AppStopped { by } => Meaning::AppStopped { by },
         }
     }
@@ -305,31 +459,120 @@ impl Plan {
         stop.began.saturating_add(self.kill_after())
     }
 
-    fn drain_end(&self, stop: Stop) -> Time {
-        stop.began.saturating_add(self.delay).min(self.kill_at(stop))
+    /// When all has to be over.
+    fn latest(&self, stop: Option<Stop>) -> Time {
+        stop.map_or(Time::MAX, |stop| self.kill_at(stop))
+    }
+
+    fn drain_end(&self, drain: Drain) -> Time {
+        let longest = match drain.until {
+            Until::Delay => self.delay,
+            Until::Companion => self.max_delay.saturating_add(COMPANION_MARGIN),
+        };
+        let Stop { began, .. } = drain.stop;
+        began.saturating_add(longest).min(self.kill_at(drain.stop))
+    }
+
+    fn unready_at(&self, drain: Drain) -> Time {
+        drain.stop.began.saturating_add(self.unready_delay)
     }
 
     fn begin_stop(&self, signal: Signal, by_hand: bool, now: Time) -> (State, Actions) {
-        let stop = Stop { signal, began: now };
-        let kill_in = self.kill_after();
-        if self.delay.is_zero() || by_hand {
-            let forward = self.stop_signal.unwrap_or(signal);
-            let note = Note::Stopping { by: signal, forward, kill_in };
+        let stop = Stop { signal: Some(signal), began: now };
+        let until = match self.held_by {
+            HeldBy::Nothing => Until::Delay,
+            HeldBy::Handlers => Until::Companion,
+        };
+        if by_hand || (self.delay.is_zero() && until == Until::Delay) {
+            let (forward, kill_in) = (self.stop_signal.unwrap_or(signal), self.kill_after());
+            let note = Note::Stopping { by: signal, forward, drained: false, kill_in };
             let actions =
                 [Action::Unready, Action::BeginDrain, Action::Forward(forward), Action::Say(note)];
             return (State::Stopping(stop, 0), Actions::of(actions));
         }
-        let note = Note::Draining { by: signal, lasts: self.delay, kill_in };
-        let actions = [Action::Unready, Action::BeginDrain, Action::Say(note)];
-        (State::Draining(stop), Actions::of(actions))
+        self.begin_drain(stop, until)
     }
 
-    fn end_drain(&self, stop: Stop, cut_by: Option<Signal>, now: Time) -> (State, Actions) {
-        let forward = self.stop_signal.unwrap_or(stop.signal);
-        let kill_in = self.kill_at(stop).saturating_sub(now);
+    /// A hook waits for the companion's end: there is one, whatever holds the drain.
+    fn begin_hooked_drain(&self, now: Time) -> (State, Actions) {
+        self.begin_drain(Stop { signal: None, began: now }, Until::Companion)
+    }
+
+    fn begin_drain(&self, stop: Stop, until: Until) -> (State, Actions) {
+        let ready = !self.unready_delay.is_zero();
+        let note = Note::Draining {
+            by: stop.signal,
+            lasts: self.delay,
+            at_most: match self.held_by {
+                HeldBy::Nothing => self.delay,
+                HeldBy::Handlers => self.max_delay,
+            },
+            kill_in: self.kill_after(),
+        };
+        let unready = (!ready).then_some(Action::Unready);
+        let companion = match until {
+            Until::Delay => None,
+            Until::Companion => Some(Action::StartCompanion(Duration::ZERO)),
+        };
+        let actions = unready
+            .into_iter()
+            .chain([Action::BeginDrain])
+            .chain(companion)
+            .chain([Action::Say(note)]);
+        (State::Draining(Drain { stop, until, ready }), Actions::of(actions))
+    }
+
+    /// A hook in a drain that is going on: it wants a companion to wait for. The handlers ran, or
+    /// run, in the one that there was.
+    fn join_drain(&self, drain: Drain, now: Time) -> (State, Actions) {
+        match (drain.until, self.held_by) {
+            (Until::Delay, HeldBy::Nothing) => {
+                let after = now.saturating_sub(drain.stop.began);
+                let drain = Drain { until: Until::Companion, ..drain };
+                (State::Draining(drain), Actions::of([Action::StartCompanion(after)]))
+            }
+            (Until::Companion, _) | (Until::Delay, HeldBy::Handlers) => {
+                (State::Draining(drain), Actions::none())
+            }
+        }
+    }
+
+    /// The first stop signal joins a hook's drain; after it, or by hand, one ends the drain.
+    fn stop_in_drain(
+        &self,
+        drain: Drain,
+        signal: Signal,
+        by_hand: bool,
+        now: Time,
+    ) -> (State, Actions) {
+        if drain.stop.signal.is_some() {
+            return self.end_drain(drain, Some(signal), now);
+        }
+        let stop = Stop { signal: Some(signal), ..drain.stop };
+        let drain = Drain { stop, ..drain };
+        if by_hand {
+            return self.end_drain(drain, Some(signal), now);
+        }
         let after = now.saturating_sub(stop.began);
+        let kill_in = self.kill_at(stop).saturating_sub(now);
+        let note = Note::StillDraining { by: signal, after, kill_in };
+        (State::Draining(drain), Actions::of([Action::Say(note)]))
+    }
+
+    fn end_drain(&self, drain: Drain, cut_by: Option<Signal>, now: Time) -> (State, Actions) {
+        let Drain { stop, until, ready } = drain;
+        let unready = ready.then_some(Action::Unready);
+        let companion = (until == Until::Companion).then_some(Action::EndCompanion);
+        let before = companion.into_iter().chain(unready);
+        let after = now.saturating_sub(stop.began);
+        let kill_in = self.kill_at(stop).saturating_sub(now);
+        let Some(signal) = stop.signal else {
+            let note = Note::Drained { after, waits: kill_in };
+            return (State::Drained(stop), Actions::of(before.chain([Action::Say(note)])));
+        };
+        let forward = self.stop_signal.unwrap_or(signal);
         let note = Note::DrainOver { after, cut_by, forward, kill_in };
-        let actions = [Action::Forward(forward), Action::Say(note)];
+        let actions = before.chain([Action::Forward(forward), Action::Say(note)]);
         (State::Stopping(stop, 0), Actions::of(actions))
     }
 
@@ -356,29 +599,53 @@ impl Plan {
         &self,
         stop: Option<Stop>,
         status: Status,
-        left: bool,
+        left: Left,
         now: Time,
     ) -> (State, Actions) {
-        // With a stop it has gone already, which makes this one idle.
-        if !left {
-            let after = stop.map(|stop| now.saturating_sub(stop.began));
-            let note = Note::AppEnded { status, after };
-            return self.exit(stop, Some(status), [Action::Unready, Action::Say(note)]);
+        // With a stop readiness has gone already, which makes this one idle.
+        let unready = Action::Unready;
+        match left {
+            Left::Nobody => self.exit_of_app(stop, status, [unready], now),
+            Left::Companions => {
+                let until = now.saturating_add(STATUS_WAIT).min(self.latest(stop));
+                let state = State::Leaving { stop, status, until };
+                (state, Actions::of([unready, Action::EndCompanions]))
+            }
+            Left::Orphans => {
+                let (state, actions) = self.orphaned(stop, status, now);
+                (state, Actions::of([unready].into_iter().chain(actions)))
+            }
         }
-        let latest = stop.map_or(Time::MAX, |stop| self.kill_at(stop));
-        let until = now.saturating_add(self.orphan_grace).min(latest);
-        let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
-        let actions = [Action::Unready, Action::TerminateRest, Action::Say(note)];
-        (State::Orphaned { stop, status, until }, Actions::of(actions))
     }
 
-    fn exit<const N: usize>(
+    fn orphaned(&self, stop: Option<Stop>, status: Status, now: Time) -> (State, Actions) {
+        let until = now.saturating_add(self.orphan_grace).min(self.latest(stop));
+        let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
+        let state = State::Orphaned { stop, status, until };
+        (state, Actions::of([Action::TerminateRest, Action::Say(note)]))
+    }
+
+    /// The app has ended and left nobody.
+    fn exit_of_app<const N: usize>(
+        &self,
+        stop: Option<Stop>,
+        status: Status,
+        before: [Action; N],
+        now: Time,
+    ) -> (State, Actions) {
+        let after = stop.map(|stop| now.saturating_sub(stop.began));
+        let note = Action::Say(Note::AppEnded { status, after });
+        self.exit(stop, Some(status), before.into_iter().chain([note]))
+    }
+
+    fn exit(
         &self,
         stop: Option<Stop>,
         status: Option<Status>,
-        before: [Action; N],
+        before: impl IntoIterator<Item = Action>,
     ) -> (State, Actions) {
-        let code = self.exit_codes.pass_on(status.map_or(KILLED, code), stop.is_some());
+        let stop_signal = stop.and_then(|stop| stop.signal);
+        let code = self.exit_codes.pass_on(status.map_or(KILLED, code), stop_signal.is_some());
         (State::Ended, Actions::of(before.into_iter().chain([Action::Exit(code)])))
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::duration::{Rounded, Short};
 use crate::lifecycle::Note;
@@ -47,6 +48,8 @@ impl Level {
 pub struct Log {
     pub format: Format,
     pub level: Level,
+    /// Where they go besides standard error.
+    pub copy: Option<BorrowedFd<'static>>,
 }
 
 impl Log {
@@ -62,7 +65,10 @@ impl Log {
             Format::Json => write_json(&mut line, level, event, message),
         };
         line.end();
-        sys::write_line(line.bytes());
+        sys::write_line(libc::STDERR_FILENO, line.bytes());
+        if let Some(copy) = self.copy {
+            sys::write_line(copy.as_raw_fd(), line.bytes());
+        }
     }
 
     pub fn error(&self, event: &str, message: fmt::Arguments) {
@@ -84,7 +90,9 @@ impl Log {
 /// How much a note matters, and its short name: the state that the machine is in from then on.
 fn classify(note: Note) -> (Level, &'static str) {
     match note {
-        Note::Draining { .. } => (Level::Info, "draining"),
+        Note::Draining { .. } | Note::StillDraining { .. } => (Level::Info, "draining"),
+        Note::Drained { .. } => (Level::Info, "drained"),
+        Note::NoStopCame { .. } => (Level::Info, "running"),
         Note::DrainOver { .. } | Note::Stopping { .. } => (Level::Info, "stopping"),
         Note::Escalating { .. } => (Level::Info, "escalating"),
         Note::Deadline { .. } | Note::OrphansKilled => (Level::Error, "killing"),
@@ -101,8 +109,39 @@ fn classify(note: Note) -> (Level, &'static str) {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match *self {
-            Self::Draining { by, lasts, kill_in } => {
-                write!(f, "{by}: draining for {}, SIGKILL at {}", Short(lasts), Short(kill_in))
+            Self::Draining { by, lasts, at_most, kill_in } => {
+                match by {
+                    Some(signal) => write!(f, "{signal}: draining for {}", Short(lasts))?,
+                    None => write!(f, "prestop: draining for {}", Short(lasts))?,
+                }
+                if at_most > lasts {
+                    write!(f, " to {}", Short(at_most))?;
+                }
+                match by {
+                    Some(_) => write!(f, ", SIGKILL at {}", Short(kill_in)),
+                    None => {
+                        write!(f, ", ready again at {} if no stop signal comes", Short(kill_in))
+                    }
+                }
+            }
+            Self::StillDraining { by, after, kill_in } => write!(
+                f,
+                "{by}: draining for {} already, SIGKILL in {}",
+                Rounded(after),
+                Rounded(kill_in)
+            ),
+            Self::Drained { after, waits } => write!(
+                f,
+                "drain over after {}: ready again in {} if no stop signal comes",
+                Rounded(after),
+                Rounded(waits)
+            ),
+            Self::NoStopCame { after } => {
+                write!(
+                    f,
+                    "no stop signal came in {}: ready again, nothing is killed",
+                    Rounded(after)
+                )
             }
             Self::DrainOver { after, cut_by, forward, kill_in } => {
                 if let Some(signal) = cut_by {
@@ -111,9 +150,14 @@ impl fmt::Display for Note {
                 write!(f, "drain over after {}: ", Rounded(after))?;
                 write!(f, "{forward} to the app, SIGKILL in {}", Rounded(kill_in))
             }
-            Self::Stopping { by, forward, kill_in } => {
+            Self::Stopping { by, forward, drained: false, kill_in } => {
                 write!(f, "{by}: no drain, {forward} to the app, SIGKILL in {}", Short(kill_in))
             }
+            Self::Stopping { by, forward, drained: true, kill_in } => write!(
+                f,
+                "{by}: drained already, {forward} to the app, SIGKILL in {}",
+                Rounded(kill_in)
+            ),
             Self::Escalating { after, signal, kill_in } => {
                 write!(f, "app still there after {}: ", Rounded(after))?;
                 write!(f, "{signal} to the app, SIGKILL in {}", Rounded(kill_in))

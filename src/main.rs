@@ -24,6 +24,15 @@ mod verbs;
 mod lifecycle;
 mod supervisor;
 
+// The drain, and who can be asked for it.
+mod drain;
+mod entrypoint;
+
+// Readiness: what PID 1 keeps of it, who answers, and how the app is asked.
+mod check;
+mod readiness;
+mod ready_server;
+
 // The options: as typed, then what they mean.
 mod cli;
 mod config;
@@ -32,13 +41,16 @@ mod config;
 mod clock;
 mod duration;
 mod signal;
+mod target;
 
 // The edges: each performs one kind of action.
 mod app;
+mod companions;
 mod descendants;
 mod log;
 mod marker;
 mod terminal;
+mod termination;
 
 // System calls, and all unsafe code.
 mod sys;
@@ -55,7 +67,11 @@ const OWN_FAILURE: u8 = 125;
 fn run_verb(arguments: Arguments) -> u8 {
     match arguments.get(1).map(std::ffi::CStr::to_bytes) {
         Some(b"run") => verbs::run::run("run", arguments.tail(2)),
+        Some(b"prestop") => verbs::prestop::prestop(arguments.tail(2)),
+        Some(b"probe") => verbs::probe::probe(arguments.tail(2)),
+        Some(b"install") => verbs::install::install(arguments.tail(2)),
         Some(b"explain") => verbs::explain::explain(arguments.tail(2)),
+        Some(b"companion") => verbs::companion::companion(arguments.tail(2)),
         _ => verbs::run::run("", arguments.tail(1)),
     }
 }

@@ -35,6 +35,8 @@ impl Signal {
     pub const TSTP: Self = Self(20);
     pub const TTIN: Self = Self(21);
     pub const TTOU: Self = Self(22);
+    /// SIGRTMAX: a hook asks the drain-init of its container for the drain.
+    pub const DRAIN: Self = Self(RTMAX);
 
     /// The signal of that number, if there is one.
     pub fn new(number: i32) -> Option<Self> {

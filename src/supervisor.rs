@@ -6,31 +6,56 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
 use crate::app::App;
 use crate::clock::{Clock, Time};
+use crate::companions::Companions;
 use crate::config::Config;
-use crate::lifecycle::{Action, Event, State};
+use crate::lifecycle::{Action, Event, Left, State};
 use crate::log::Level;
 use crate::marker;
+use crate::readiness::Readiness;
 use crate::signal::Signal;
-use crate::sys::{self, Reaped, Received, Status};
+use crate::sys::{self, Arguments, CompanionStart, Pid, Program, Reaped, Received, Status};
 use crate::terminal;
+use crate::termination::TerminationLog;
 
 pub struct Supervisor {
     config: Config,
+    /// What the options were typed in: companions read them again.
+    words: Arguments,
     app: App,
     state: State,
     clock: Clock,
+    companions: Companions,
+    readiness: Readiness,
+    drain: Option<Pid>,
+    termination_log: TerminationLog,
     exit_code: Option<u8>,
 }
 
 impl Supervisor {
     /// Takes over an app that was just started.
-    pub fn new(config: Config, app: App) -> Self {
-        if let Some(path) = &config.ready_file {
-            marker::create(path, config.log);
-        }
-        Self { config, app, state: State::Running, clock: Clock::start(), exit_code: None }
+    pub fn new(config: Config, words: Arguments, app: App, readiness: Readiness) -> Self {
+        let termination_log = TerminationLog::new(config.termination_log.clone());
+        let mut supervisor = Self {
+            config,
+            words,
+            app,
+            state: State::Running,
+            clock: Clock::start(),
+            companions: Companions::default(),
+            readiness,
+            drain: None,
+            termination_log,
+            exit_code: None,
+        };
+        sys::show_that_it_takes(Signal::DRAIN);
+        let now = supervisor.now();
+        supervisor.readiness.begin(&supervisor.config, &supervisor.companions, now);
+        supervisor
     }
 
     /// Until the app has ended, and what it left.
@@ -46,6 +71,8 @@ impl Supervisor {
             if let Some(code) = self.exit_code {
                 return code;
             }
+            self.readiness.due(&self.config, &mut self.companions, now);
+            let deadline = deadline.into_iter().chain(self.readiness.deadline()).min();
             let timeout = deadline.map(|deadline| deadline.saturating_sub(now));
             if let Some(received) = sys::wait_for_signal(timeout) {
                 self.received(received);
@@ -61,13 +88,13 @@ impl Supervisor {
     }
 
     fn received(&mut self, Received { signal, sender }: Received) {
-        if signal == Signal::CHLD {
-            return self.reap();
-        }
-        // A log that nobody reads any more, and nothing that the app should hear of.
-        let own_pipe = signal == Signal::PIPE && sender == nix::unistd::getpid().as_raw();
-        if own_pipe || signal.excepted().is_some() {
-            return;
+        match signal {
+            Signal::CHLD => return self.reap(),
+            Signal::DRAIN => return self.handle(Event::DrainAsked, self.now()),
+            // A log that nobody reads any more, and nothing that the app should hear of.
+            Signal::PIPE if sender == nix::unistd::getpid().as_raw() => return,
+            _ if signal.excepted().is_some() => return,
+            _ => {}
         }
         let by_hand = signal == Signal::INT && terminal::on_standard_input();
         self.handle(Event::Signal { signal, by_hand }, self.now());
@@ -76,14 +103,19 @@ impl Supervisor {
     /// Reaps until nobody is left who has ended: signals of one kind merge, children don't.
     fn reap(&mut self) {
         let mut app_ended: Option<Status> = None;
-        let mut others = 0_u32;
-        let left = loop {
+        let mut orphans = 0_u32;
+        let mut companions = 0_u32;
+        let any_left = loop {
             match sys::reap(self.app.has_terminal()) {
                 Reaped::Ended(pid, status) if self.app.is(pid) => {
                     self.app.ended();
                     app_ended = Some(status);
                 }
-                Reaped::Ended(..) => others = others.saturating_add(1),
+                Reaped::Ended(pid, status) if self.companions.ended(pid) => {
+                    companions = companions.saturating_add(1);
+                    self.companion_ended(pid, status);
+                }
+                Reaped::Ended(..) => orphans = orphans.saturating_add(1),
                 Reaped::Stopped(pid, by) if self.app.is(pid) => {
                     self.handle(Event::AppStopped { by }, self.now());
                 }
@@ -92,42 +124,113 @@ impl Supervisor {
                 Reaped::NoChild => break false,
             }
         };
-        if others > 0 {
-            self.config.log.debug("reaped", format_args!("{others} orphans reaped"));
+        if orphans > 0 {
+            self.config.log.debug("reaped", format_args!("{orphans} orphans reaped"));
         }
+        let left = match any_left {
+            false => Left::Nobody,
+            true if self.companions.any() => Left::Companions,
+            true => Left::Orphans,
+        };
         match app_ended {
             Some(status) => self.handle(Event::AppEnded { status, left }, self.now()),
-            None if others > 0 => self.handle(Event::OrphansReaped { left }, self.now()),
+            None if orphans + companions > 0 => {
+                self.handle(Event::OthersReaped { left }, self.now());
+            }
             None => {}
+        }
+    }
+
+    fn companion_ended(&mut self, pid: Pid, status: Status) {
+        let now = self.now();
+        if self.drain == Some(pid) {
+            self.drain = None;
+            if status != Status::Exited(0) {
+                self.config.log.error("draining", format_args!("the drain companion failed"));
+            }
+            self.handle(Event::CompanionEnded, now);
+        } else {
+            let ended = (pid, status);
+            self.readiness.companion_ended(&self.config, &self.companions, ended, now);
         }
     }
 
     fn handle(&mut self, event: Event, now: Time) {
         let (state, actions) = self.config.plan.step(self.state, event, now);
         self.state = state;
+        let mut without_companion = false;
         for action in actions {
-            self.perform(action);
+            match action {
+                Action::StartCompanion(after) => without_companion = !self.start_drain(after),
+                action => self.perform(action, now),
+            }
+        }
+        if without_companion {
+            self.handle(Event::CompanionEnded, now);
         }
     }
 
-    fn perform(&mut self, action: Action) {
+    /// Whether the drain has a companion now. Where it has none, the clock is what is left.
+    fn start_drain(&mut self, after: Duration) -> bool {
+        let after = CString::new(after.as_millis().to_string()).unwrap_or_default();
+        let verb = [c"companion", c"drain", after.as_c_str()];
+        let words: Vec<&CStr> =
+            verb.into_iter().chain(self.words.iter().map(|word| word as &CStr)).collect();
+        let started = self.companions.start(&CompanionStart {
+            program: Program::Own,
+            words: &words,
+            input: None,
+            second_input: None,
+            output: None,
+        });
+        match started {
+            Ok(pid) => self.drain = Some(pid),
+            Err(error) => {
+                let what = format_args!("cannot start the drain companion: {error}");
+                self.config.log.error("draining", what);
+                self.drain = None;
+            }
+        }
+        self.drain.is_some()
+    }
+
+    fn perform(&mut self, action: Action, now: Time) {
         let log = self.config.log;
         match action {
-            Action::Unready => {
-                if let Some(path) = &self.config.ready_file {
+            Action::Unready => self.readiness.end(&self.config, &self.companions),
+            Action::Ready => {
+                if let Some(path) = &self.config.drain_file {
                     marker::remove(path, log);
                 }
+                self.readiness.begin(&self.config, &self.companions, now);
             }
             Action::BeginDrain => {
                 if let Some(path) = &self.config.drain_file {
                     marker::create(path, log);
                 }
             }
+            // `handle` has done it: it makes an event of a failure.
+            Action::StartCompanion(_) => {}
+            Action::EndCompanion => {
+                if let Some(pid) = self.drain.take() {
+                    self.companions.kill(pid);
+                }
+            }
+            Action::EndCompanions => {
+                self.readiness.close(&self.companions);
+                self.companions.kill_all();
+            }
             Action::Forward(signal) => self.app.forward(signal),
             Action::TerminateRest => self.app.signal_rest(Signal::TERM),
-            Action::KillRest => self.app.signal_rest(Signal::KILL),
+            Action::KillRest => {
+                self.companions.kill_all();
+                self.app.signal_rest(Signal::KILL);
+            }
             Action::Suspend { by } => self.app.stopped(by),
-            Action::Say(note) => log.note(note),
+            Action::Say(note) => {
+                log.note(note);
+                self.termination_log.note(note, log);
+            }
             Action::Exit(code) => {
                 log.line(Level::Debug, "ended", format_args!("exit code {code}"));
                 self.exit_code = Some(code);

@@ -15,9 +15,10 @@ use support::{
 };
 
 /// Each option that takes a value: a value that isn't its default, and one that makes no sense.
-const VALUES: [(&str, &str, &str); 15] = [
+const VALUES: [(&str, &str, &str); 20] = [
     ("delay", "7s", "5x"),
     ("max-delay", "9s", "-1"),
+    ("on-drain", "exec:/bin/true", "https://gateway/bye"),
     ("drain-file", "/tmp/drain-init-test-drain", "/no/such/folder/drain"),
     ("grace", "41s", "1e30"),
     ("kill-margin", "700ms", "half"),
@@ -26,10 +27,14 @@ const VALUES: [(&str, &str, &str); 15] = [
     ("escalate", "QUIT:2s", "QUIT"),
     ("orphan-grace", "4s", "4 s s"),
     ("ready-file", "/tmp/drain-init-test-ready", "/no/such/folder/ready"),
+    ("ready-listen", "127.0.0.1:19999", "localhost"),
+    ("ready-check", "tcp://localhost:1", "tcp://localhost"),
+    ("unready-delay", "1s", "never"),
     ("map-signal", "HUP=USR1", "HUP"),
     ("parent-death-signal", "USR2", "SIGNOTHING"),
     ("map-exit", "3=4", "300=0"),
     ("map-stop-exit", "3=0", "143=x"),
+    ("termination-log", "/tmp/drain-init-test-termination", "/tmp"),
     ("log-format", "json", "xml"),
 ];
 
@@ -44,8 +49,13 @@ const REPEATABLE: [(&str, &str, &str); 5] = [
 ];
 
 /// What these change is on explain's timeline; what the others change is seen in a run.
-const ON_THE_TIMELINE: [&str; 10] = [
+const ON_THE_TIMELINE: [&str; 15] = [
     "delay",
+    "on-drain",
+    "ready-listen",
+    "ready-check",
+    "unready-delay",
+    "termination-log",
     "drain-file",
     "grace",
     "kill-margin",
@@ -135,6 +145,22 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--ready-file", ""], &["--ready-file"]),
     (&["--drain-file", "/no/such/folder/drain"], &["--drain-file /no/such/folder/drain"]),
     (&["--drain-file", "/tmp/x", "--ready-file", "/tmp/x"], &["/tmp/x"]),
+    (&["--on-drain", "https://gateway/bye"], &["--on-drain", "https", "http://"]),
+    (&["--on-drain", " http://gateway/bye"], &["--on-drain", "method"]),
+    (&["--on-drain", "exec:"], &["--on-drain exec:", "command"]),
+    (&["--on-drain", "exec:/bin/bye 'open"], &["--on-drain", "quote"]),
+    (&["--on-drain", "/bin/bye"], &["--on-drain /bin/bye", "exec:"]),
+    (&["--ready-listen", "127.0.0.1:0"], &["--ready-listen 127.0.0.1:0", "port"]),
+    (&["--ready-listen", "127.0.0.1:65536"], &["--ready-listen 127.0.0.1:65536"]),
+    (&["--ready-listen", "localhost:9000"], &["--ready-listen localhost:9000", "address"]),
+    (&["--ready-listen", "https://0.0.0.0:9000"], &["--ready-listen", "https"]),
+    (&["--ready-check", "localhost:8080"], &["--ready-check localhost:8080", "scheme"]),
+    (&["--ready-check", "tcp://localhost:0"], &["--ready-check tcp://localhost:0", "port"]),
+    (&["--ready-check", "https://localhost/"], &["--ready-check https://localhost/", "http://"]),
+    (&["--ready-check", "tcp://database:5432"], &["--ready-check", "address"]),
+    (&["--unready-delay", "20s"], &["--unready-delay 20s"]), // longer than the longest drain
+    (&["--termination-log", "/tmp"], &["--termination-log /tmp"]),
+    (&["--timeout", "1s"], &["--timeout"]), // the probe's alone
     (&["-q", "-v"], &["quiet", "verbose"]),
     (&["--quiet=1"], &["--quiet"]),
     (&["--delay", "1s", "--delay", "2s"], &["--delay"]),
@@ -613,7 +639,7 @@ fn help_names_every_option_and_variable_within_80_columns() {
         let name = &word[2..];
         let known = VALUES.iter().any(|row| row.0 == name)
             || SWITCHES.contains(&name)
-            || ["help", "version"].contains(&name);
+            || ["help", "version", "timeout"].contains(&name);
         assert!(known, "--help names {word}, which this file doesn't know");
     }
 }

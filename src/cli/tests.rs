@@ -4,9 +4,16 @@ use argh::ArgsInfo;
 
 use super::*;
 
-fn typed(words: &[&str]) -> Typed {
+const VERB: Verb =
+    Verb { name: "run", options: Options::AllBut(&["--timeout"]), operand: None, command: true };
+
+fn read_words(words: &[&str]) -> Result<Parsed, Complaint> {
     let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    match parse(&bytes) {
+    parse(&VERB, &Sorted::new(&VERB, &bytes)?)
+}
+
+fn typed(words: &[&str]) -> Typed {
+    match read_words(words) {
         Ok(Parsed::Typed(typed)) => *typed,
         Ok(Parsed::Help) => panic!("{words:?} asks for help"),
         Err(complaint) => panic!("{words:?}: {complaint}"),
@@ -14,8 +21,7 @@ fn typed(words: &[&str]) -> Typed {
 }
 
 fn complaint(words: &[&str]) -> String {
-    let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    parse(&bytes).err().expect("a complaint")
+    read_words(words).err().expect("a complaint")
 }
 
 fn texts(list: &[Given]) -> Vec<&str> {

@@ -3,6 +3,10 @@
 use super::*;
 use crate::cli::Source;
 
+fn config(typed: &Typed) -> Result<Config, Vec<Complaint>> {
+    Config::new(typed, Surroundings::Checked)
+}
+
 fn given(text: &str) -> Option<Given> {
     Some(Given { text: text.to_owned(), source: Source::CommandLine })
 }
@@ -13,7 +17,7 @@ fn list(texts: &[&str]) -> Vec<Given> {
 
 #[test]
 fn nothing_said_is_the_defaults() {
-    let config = Config::new(&Typed::default()).expect("the defaults are right");
+    let config = config(&Typed::default()).expect("the defaults are right");
     assert_eq!(config.plan.delay, DELAY);
     assert_eq!(config.plan.kill_after(), Duration::from_millis(29_500));
     assert_eq!(config.plan.stop_on, SignalSet::from_iter([Signal::INT, Signal::TERM]));
@@ -28,7 +32,7 @@ fn every_finding_is_reported_and_none_that_only_follows() {
         map_exit: list(&["300=0", "1"]),
         ..Typed::default()
     };
-    let complaints = Config::new(&typed).expect_err("nonsense");
+    let complaints = config(&typed).expect_err("nonsense");
     let options: Vec<&str> = complaints.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(options, ["--delay", "--stop-signal", "--map-exit", "--map-exit"]);
 }
@@ -36,7 +40,7 @@ fn every_finding_is_reported_and_none_that_only_follows() {
 #[test]
 fn escalations_are_put_in_the_order_in_which_they_are_due() {
     let typed = Typed { escalate: list(&["QUIT:2s", "USR1:10s"]), ..Typed::default() };
-    let escalate = Config::new(&typed).expect("right").plan.escalate;
+    let escalate = config(&typed).expect("right").plan.escalate;
     let seconds: Vec<u64> = escalate.iter().map(|one| one.before_kill.as_secs()).collect();
     assert_eq!(seconds, [10, 2]);
 }
@@ -44,10 +48,10 @@ fn escalations_are_put_in_the_order_in_which_they_are_due() {
 #[test]
 fn a_stop_signal_may_become_another_stop_signal_only() {
     let with = |map: &str| Typed { map_signal: list(&[map]), ..Typed::default() };
-    assert!(Config::new(&with("TERM=INT")).is_ok());
-    assert!(Config::new(&with("HUP=TERM")).is_ok());
-    assert!(Config::new(&with("HUP=none")).is_ok());
-    assert!(Config::new(&with("TERM=none")).is_err());
-    let complaints = Config::new(&with("TERM=QUIT")).expect_err("no stop any more");
+    assert!(config(&with("TERM=INT")).is_ok());
+    assert!(config(&with("HUP=TERM")).is_ok());
+    assert!(config(&with("HUP=none")).is_ok());
+    assert!(config(&with("TERM=none")).is_err());
+    let complaints = config(&with("TERM=QUIT")).expect_err("no stop any more");
     assert!(complaints.concat().contains("--stop-signal SIGQUIT"), "{complaints:?}");
 }

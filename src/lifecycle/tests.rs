@@ -12,6 +12,9 @@ fn signal(name: &str) -> Signal {
 fn plan() -> Plan {
     Plan {
         delay: MS(2_000),
+        max_delay: MS(3_000),
+        held_by: HeldBy::Nothing,
+        unready_delay: Duration::ZERO,
         grace: MS(6_000),
         kill_margin: MS(500),
         orphan_grace: MS(1_000),
@@ -31,7 +34,7 @@ fn by_hand() -> Event {
     Event::Signal { signal: Signal::INT, by_hand: true }
 }
 
-fn ended(code: u8, left: bool) -> Event {
+fn ended(code: u8, left: Left) -> Event {
     Event::AppEnded { status: Status::Exited(code), left }
 }
 
@@ -87,7 +90,7 @@ fn a_stop_in_full_for_an_app_that_does_not_listen() {
 fn the_app_that_ends_in_the_drain_ends_it() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
-    assert_eq!(life.at(1_000, Some(ended(3, false))), ["Unready", "Exit(3)"]);
+    assert_eq!(life.at(1_000, Some(ended(3, Left::Nobody))), ["Unready", "Exit(3)"]);
 }
 
 #[test]
@@ -113,30 +116,159 @@ fn what_was_missed_while_stopped_is_done_once_and_in_order() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
     assert_eq!(life.at(60_000, None), ["SIGTERM", "SIGQUIT", "KillRest"]);
-    assert_eq!(life.at(60_099, Some(ended(0, false))), ["Exit(0)"]);
+    assert_eq!(life.at(60_099, Some(ended(0, Left::Nobody))), ["Exit(0)"]);
 }
 
 #[test]
 fn orphans_are_told_and_killed_after_their_grace() {
     let mut life = Life::new(plan());
-    assert_eq!(life.at(0, Some(ended(4, true))), ["Unready", "TerminateRest"]);
-    assert!(life.at(999, Some(Event::OrphansReaped { left: true })).is_empty());
+    assert_eq!(life.at(0, Some(ended(4, Left::Orphans))), ["Unready", "TerminateRest"]);
+    assert!(life.at(999, Some(Event::OthersReaped { left: Left::Orphans })).is_empty());
     assert_eq!(life.at(1_000, None), ["KillRest"]);
-    assert_eq!(life.at(1_001, Some(Event::OrphansReaped { left: false })), ["Exit(4)"]);
+    assert_eq!(life.at(1_001, Some(Event::OthersReaped { left: Left::Nobody })), ["Exit(4)"]);
 }
 
 #[test]
 fn orphans_get_nothing_past_the_deadline() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
-    assert_eq!(life.at(4_400, Some(ended(0, true))), ["SIGTERM", "Unready", "TerminateRest"]);
+    assert_eq!(
+        life.at(4_400, Some(ended(0, Left::Orphans))),
+        ["SIGTERM", "Unready", "TerminateRest"]
+    );
     assert_eq!(life.at(5_400, None), ["KillRest"]);
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
-    let lines = life.at(5_000, Some(ended(0, true)));
+    let lines = life.at(5_000, Some(ended(0, Left::Orphans)));
     assert_eq!(lines, ["SIGTERM", "SIGQUIT", "Unready", "TerminateRest"]);
     assert!(life.at(5_499, None).is_empty());
     assert_eq!(life.at(5_500, None), ["KillRest"]);
+}
+
+/// A plan whose drain a companion holds.
+fn held() -> Plan {
+    Plan { held_by: HeldBy::Handlers, ..plan() }
+}
+
+#[test]
+fn a_companion_holds_the_drain_past_the_delay_until_it_ends() {
+    let mut life = Life::new(held());
+    let begun = ["Unready", "BeginDrain", "StartCompanion(0ns)"];
+    assert_eq!(life.at(0, Some(sent("TERM"))), begun);
+    assert!(life.at(2_400, None).is_empty());
+    assert!(life.at(2_500, Some(Event::CompanionEnded)).is_empty());
+    assert_eq!(life.at(2_500, None), ["SIGTERM"], "at once");
+}
+
+#[test]
+fn a_companion_that_ends_early_shortens_nothing() {
+    let mut life = Life::new(held());
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(10, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(1_999, None).is_empty());
+    assert_eq!(life.at(2_000, None), ["SIGTERM"]);
+}
+
+#[test]
+fn a_companion_that_hangs_is_ended_soon_after_its_longest_time() {
+    let mut life = Life::new(held());
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(3_999, None).is_empty());
+    assert_eq!(life.at(4_000, None), ["EndCompanion", "SIGTERM"]);
+}
+
+#[test]
+fn without_a_delay_a_companion_still_holds_the_drain() {
+    let mut life = Life::new(Plan { delay: Duration::ZERO, ..held() });
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(300, Some(Event::CompanionEnded)).is_empty());
+    assert_eq!(life.at(300, None), ["SIGTERM"]);
+}
+
+#[test]
+fn a_hook_drains_and_the_stop_signal_after_it_is_forwarded_at_once() {
+    let mut life = Life::new(plan());
+    let begun = ["Unready", "BeginDrain", "StartCompanion(0ns)"];
+    assert_eq!(life.at(0, Some(Event::DrainAsked)), begun);
+    assert!(life.at(2_000, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(2_100, Some(Event::DrainAsked)).is_empty(), "a second hook");
+    assert_eq!(life.at(2_200, Some(sent("TERM"))), ["SIGTERM"]);
+    assert_eq!(life.at(5_499, None), ["SIGQUIT"]);
+    assert_eq!(life.at(5_500, None), ["KillRest"], "counted from the hook");
+}
+
+#[test]
+fn a_stop_signal_in_a_hooks_drain_waits_for_its_end() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
+    assert!(life.at(1_000, Some(sent("TERM"))).is_empty());
+    assert!(life.at(2_000, Some(Event::CompanionEnded)).is_empty());
+    assert_eq!(life.at(2_001, None), ["SIGTERM"]);
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
+    assert!(life.at(1_000, Some(sent("TERM"))).is_empty());
+    let cut = life.at(1_500, Some(sent("TERM")));
+    assert_eq!(cut, ["EndCompanion", "SIGTERM"], "the second one ends it");
+}
+
+#[test]
+fn a_hook_without_a_stop_signal_ends_in_running_and_ready() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
+    assert!(life.at(2_000, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(5_499, None).is_empty());
+    assert_eq!(life.at(5_500, None), ["Ready"]);
+    assert_eq!(life.at(9_000, Some(sent("TERM"))), ["Unready", "BeginDrain"], "as if new");
+    assert_eq!(life.at(11_000, None), ["SIGTERM"]);
+}
+
+#[test]
+fn a_hook_in_a_drain_gets_a_companion_for_what_is_left() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(700, Some(Event::DrainAsked)), ["StartCompanion(700ms)"]);
+    assert!(life.at(800, Some(Event::DrainAsked)).is_empty());
+    let mut life = Life::new(held());
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(100, Some(Event::DrainAsked)).is_empty(), "it has one");
+    assert!(life.at(200, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(300, Some(Event::DrainAsked)).is_empty(), "handlers run once");
+}
+
+#[test]
+fn readiness_stays_for_its_delay_and_no_longer_than_the_drain() {
+    let plan = Plan { unready_delay: MS(1_500), ..plan() };
+    let mut life = Life::new(plan.clone());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["BeginDrain"]);
+    assert!(life.at(1_499, None).is_empty());
+    assert_eq!(life.at(1_500, None), ["Unready"]);
+    assert_eq!(life.at(2_000, None), ["SIGTERM"]);
+    let mut life = Life::new(plan);
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["BeginDrain"]);
+    assert_eq!(life.at(1_000, Some(sent("TERM"))), ["Unready", "SIGTERM"]);
+}
+
+#[test]
+fn companions_are_no_orphans() {
+    let mut life = Life::new(plan());
+    let lines = life.at(0, Some(ended(3, Left::Companions)));
+    assert_eq!(lines, ["Unready", "EndCompanions"]);
+    let still = Event::OthersReaped { left: Left::Companions };
+    assert!(life.at(1, Some(still)).is_empty());
+    let mut other = Life { plan: plan(), state: life.state };
+    assert_eq!(life.at(2, Some(Event::OthersReaped { left: Left::Nobody })), ["Exit(3)"]);
+    let lines = other.at(2, Some(Event::OthersReaped { left: Left::Orphans }));
+    assert_eq!(lines, ["TerminateRest"]);
+    assert_eq!(other.at(1_002, None), ["KillRest"]);
+}
+
+#[test]
+fn a_companion_that_does_not_end_is_waited_for_no_longer_than_a_status() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(ended(3, Left::Companions))).len(), 2);
+    assert_eq!(life.at(100, None), ["TerminateRest"]);
+    assert_eq!(life.at(1_100, None), ["KillRest"]);
+    assert_eq!(life.at(1_200, None), ["Exit(3)"]);
 }
 
 #[test]
@@ -167,12 +299,16 @@ fn exit_codes_are_rewritten_once() {
 #[derive(Clone, Copy, Default)]
 struct Past {
     now: Time,
+    /// By a stop signal or by a hook.
     stop_began: Option<Time>,
+    /// A stop signal has come.
+    signalled: bool,
     app_ended: Option<(Time, u8)>,
     none_left: bool,
     /// Stop signals sent to the app by the clock.
     by_clock: u32,
-    stop_signals: u32,
+    draining: bool,
+    companion: bool,
     unready: bool,
     killed: bool,
     exits: u32,
@@ -183,6 +319,7 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
     let (next, actions) = plan.step(state, event, past.now);
     assert!(past.exits == 0 || actions == Actions::none(), "nothing after exit");
     let kill_at = past.stop_began.map(|began| began + plan.kill_after());
+    let overdue = kill_at.is_some_and(|kill_at| past.now >= kill_at);
     let mut forwarded = 0;
     for action in actions {
         match action {
@@ -194,20 +331,35 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
                     past.by_clock += 1;
                     let began = past.stop_began.expect("only a stop signal starts the clock");
                     assert!(past.now >= began + plan.delay, "the drain is never cut by the clock");
+                    assert!(past.signalled, "nothing is forwarded that has not come");
                 }
             }
             Action::KillRest => {
-                let deadline = kill_at.is_some_and(|kill_at| past.now >= kill_at);
-                let (grace, began) = (plan.orphan_grace, past.stop_began.unwrap_or_default());
-                let orphans = past.app_ended.is_some_and(|(ended, _)| {
-                    past.now >= ended + grace || past.now >= began + plan.kill_after()
-                });
+                let orphans = past
+                    .app_ended
+                    .is_some_and(|(ended, _)| past.now >= ended + plan.orphan_grace || overdue);
+                let deadline = overdue && past.signalled;
                 assert!(deadline || orphans || past.killed, "SIGKILL before its time");
                 past.killed = true;
             }
-            Action::TerminateRest => assert!(past.app_ended.is_some_and(|(at, _)| at == past.now)),
+            Action::TerminateRest => assert!(past.app_ended.is_some() && !past.killed),
             Action::Unready => past.unready = true,
-            Action::BeginDrain => assert_eq!(past.stop_signals, 1, "one drain a life"),
+            Action::Ready => {
+                assert!(!past.signalled && overdue, "ready again only where nobody stopped it");
+                assert!(past.app_ended.is_none(), "the app is there");
+                (past.stop_began, past.draining, past.unready) = (None, false, false);
+            }
+            Action::BeginDrain => {
+                assert!(!past.draining, "one drain a stop");
+                past.draining = true;
+            }
+            Action::StartCompanion(after) => {
+                assert!(!past.companion, "one companion a drain");
+                let began = past.stop_began.expect("a drain has begun");
+                assert_eq!(after, past.now - began);
+                past.companion = true;
+            }
+            Action::EndCompanion | Action::EndCompanions => past.companion = false,
             Action::Exit(code) => {
                 past.exits += 1;
                 assert!(past.unready, "never ready past the end");
@@ -219,19 +371,16 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
         }
     }
     assert!(past.by_clock <= 1, "the clock forwards the stop signal once");
-    if let Event::Signal { .. } = event
+    if let Event::Signal { signal, .. } = event
         && past.app_ended.is_none()
         && !past.killed
     {
-        let held = matches!(next, State::Draining(_)) && !matches!(state, State::Draining(_));
-        assert_eq!(
-            forwarded,
-            u32::from(!held),
-            "a signal is forwarded at once, or begins the drain"
-        );
+        let held = plan.stop_on.contains(signal) && matches!(next, State::Draining(_));
+        assert_eq!(forwarded, u32::from(!held), "a signal is forwarded at once, or drains first");
     }
-    if past.stop_began.is_some() {
-        assert!(past.unready, "not ready from the stop signal on");
+    if past.stop_began.is_some_and(|began| past.now >= began + plan.unready_delay) {
+        let due = plan.deadline(next).is_some_and(|deadline| deadline <= past.now);
+        assert!(past.unready || due, "not ready from then on");
     }
     next
 }
@@ -269,27 +418,37 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
             histories += walk(plan, state, past, length - 1);
         }
     };
-    let stop = |past: &mut Past| {
-        past.stop_signals += 1;
+    let asked = |past: &mut Past| {
         if past.app_ended.is_none() {
             past.stop_began.get_or_insert(past.now);
         }
     };
+    let stop = |past: &mut Past| {
+        asked(past);
+        past.signalled = true;
+    };
     branch(sent("TERM"), &stop);
     branch(by_hand(), &stop);
     branch(sent("USR1"), &|_| {});
+    branch(Event::DrainAsked, &asked);
+    if past.companion {
+        branch(Event::CompanionEnded, &|past| past.companion = false);
+    }
+    let lefts = [Left::Nobody, Left::Orphans, Left::Companions];
     if past.app_ended.is_none() {
         branch(Event::AppStopped { by: Signal::TSTP }, &|_| {});
-        branch(Event::OrphansReaped { left: true }, &|_| {});
-        for left in [false, true] {
+        branch(Event::OthersReaped { left: Left::Orphans }, &|_| {});
+        for left in lefts {
             branch(ended(7, left), &|past| {
                 past.app_ended = Some((past.now, 7));
-                past.none_left = !left;
+                past.none_left = left == Left::Nobody;
             });
         }
     } else {
-        branch(Event::OrphansReaped { left: true }, &|_| {});
-        branch(Event::OrphansReaped { left: false }, &|past| past.none_left = true);
+        for left in lefts {
+            let mark = |past: &mut Past| past.none_left = left == Left::Nobody;
+            branch(Event::OthersReaped { left }, &mark);
+        }
     }
     let to_deadline = plan.deadline(state);
     let later = [Some(past.now + MS(700)), to_deadline, Some(past.now + MS(100_000))];
@@ -304,10 +463,16 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
 
 #[test]
 fn the_laws_hold_in_every_history() {
-    let plans = [plan(), Plan { delay: Duration::ZERO, ..plan() }];
+    let plans = [
+        plan(),
+        Plan { delay: Duration::ZERO, ..plan() },
+        held(),
+        Plan { delay: Duration::ZERO, unready_delay: MS(1_000), ..held() },
+    ];
     for plan in plans {
-        let histories = walk(&plan, State::Running, Past::default(), 7);
+        let histories = walk(&plan, State::Running, Past::default(), 6);
         assert!(histories > 100_000, "only {histories} histories were walked");
-        println!("{histories} histories walked, delay {:?}", plan.delay);
+        let Plan { delay, held_by, .. } = plan;
+        println!("{histories} histories walked, delay {delay:?}, held by {held_by:?}");
     }
 }

@@ -11,12 +11,15 @@ mod spawn;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::mem;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use entry::inherited_mask;
-pub use spawn::{Spawn, spawn};
+pub use spawn::{
+    AppStart, CompanionStart, Program, SECOND_INPUT, executed_as, start_app, start_companion,
+};
 
 use crate::signal::Signal;
 
@@ -70,6 +73,11 @@ impl Arguments {
         Some(unsafe { CStr::from_ptr(*self.first.add(index)) })
     }
 
+    /// The arguments before `index`.
+    pub fn head(self, index: usize) -> Self {
+        Self { count: index.min(self.count), ..self }
+    }
+
     /// The arguments from `index` on.
     pub fn tail(self, index: usize) -> Self {
         let skipped = index.min(self.count);
@@ -82,7 +90,7 @@ impl Arguments {
         (0..self.count).filter_map(move |index| self.get(index))
     }
 
-    /// As `execve` and its like take them: ended by a null pointer.
+    /// As `execve` and its like take them: ended by a null pointer, unless this is a head.
     fn as_ptr(self) -> *const *mut c_char {
         self.first.cast()
     }
@@ -226,6 +234,89 @@ pub fn send(recipient: Recipient, signal: Signal) -> io::Result<()> {
     checked(unsafe { libc::kill(target, signal.number()) }).map(drop)
 }
 
+extern "C" fn never_called(_: c_int) {}
+
+/// Shows in /proc that this process takes `signal`, which it has blocked: while it waits for
+/// signals, /proc shows none of them as blocked (do_sigtimedwait), and to who looks there it might
+/// be one that the signal would end. Called when the app has been started, which so finds all
+/// dispositions as they were.
+pub fn show_that_it_takes(signal: Signal) {
+    let handler: extern "C" fn(c_int) = never_called;
+    // SAFETY: a handler that does nothing may be called at any time, and never is.
+    unsafe { libc::signal(signal.number(), handler as *const () as libc::sighandler_t) };
+}
+
+/// A descriptor of a process, which stands for that one even when its pid is used again.
+pub fn open_process(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let descriptor = c_int::try_from(descriptor).unwrap_or(-1);
+    // SAFETY: the kernel has just opened it for us alone.
+    checked(descriptor).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Sends `signal` to the process that `open_process` found.
+pub fn send_to(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let no_info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo asks for that of kill(2).
+    let result = unsafe {
+        let number = signal.number();
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, no_info, 0)
+    };
+    checked(c_int::try_from(result).unwrap_or(-1)).map(drop)
+}
+
+/// A descriptor that this process was started with, if it was. It is taken once.
+pub fn take_descriptor(number: c_int) -> Option<OwnedFd> {
+    // SAFETY: no memory is passed; and nobody else in this program owns what it was started with.
+    unsafe {
+        let is_open = libc::fcntl(number, libc::F_GETFD) != -1;
+        is_open.then(|| OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// What `ended_by_alarm` says and ends with.
+static LAST_LINE: OnceLock<(String, u8)> = OnceLock::new();
+
+extern "C" fn ended_by_alarm(_: c_int) {
+    // SAFETY: both calls are safe in a signal handler, and the line was there before the alarm.
+    unsafe {
+        let (line, code) = LAST_LINE.get().map_or(("", 1), |(line, code)| (line, *code));
+        libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        libc::_exit(code.into());
+    }
+}
+
+/// Ends this process after `limit` with that line and exit code, whatever it waits for then.
+pub fn end_after(limit: Duration, line: String, code: u8) {
+    let _ = LAST_LINE.set((line, code));
+    set_alarm(limit, libc::SIG_UNBLOCK);
+}
+
+/// It was not too late.
+pub fn do_not_end() {
+    set_alarm(Duration::ZERO, libc::SIG_BLOCK);
+}
+
+fn set_alarm(limit: Duration, how: c_int) {
+    let value = libc::timeval {
+        tv_sec: limit.as_secs().min(u32::MAX.into()).try_into().unwrap_or(0),
+        tv_usec: limit.subsec_micros().into(),
+    };
+    let timer =
+        libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    let only: u64 = 1 << (libc::SIGALRM - 1);
+    let handler: extern "C" fn(c_int) = ended_by_alarm;
+    // SAFETY: the handler does what a handler may do; the pointers are to live values of the types
+    // and sizes that the calls take.
+    unsafe {
+        libc::signal(libc::SIGALRM, handler as *const () as libc::sighandler_t);
+        libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut());
+        let no_old = ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const only, no_old, SIGNAL_SET_BYTES);
+    }
+}
+
 /// Whether this process was started with SIGCHLD ignored; from then on it is not.
 ///
 /// A parent that ignores SIGCHLD has no children to reap: the kernel throws their statuses away.
@@ -276,13 +367,13 @@ pub fn suspend_own_group() {
     }
 }
 
-/// Writes one line to standard error, or drops it: never blocks, and a broken one is no error.
+/// Writes one line to a descriptor, or drops it: never blocks, and a broken one is no error.
 ///
-/// The descriptor is shared with the app, so O_NONBLOCK is not ours to set. poll(2) tells a pipe or
+/// Standard error is shared with the app, so O_NONBLOCK is not ours to set. poll(2) tells a pipe or
 /// a terminal that nobody reads; RWF_NOWAIT closes the gap between that and the write, in which
 /// the app may have filled the pipe, on the kernels and files that know it.
-pub fn write_line(line: &[u8]) {
-    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+pub fn write_line(descriptor: c_int, line: &[u8]) {
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
     let piece = libc::iovec { iov_base: line.as_ptr() as *mut c_void, iov_len: line.len() };
     let (at_the_end, at_the_end_high): (libc::c_long, libc::c_long) = (-1, -1);
     // SAFETY: one live pollfd, and one live iovec over the bytes of `line`, which is only read.
@@ -292,7 +383,7 @@ pub fn write_line(line: &[u8]) {
         }
         let written = libc::syscall(
             libc::SYS_pwritev2,
-            libc::STDERR_FILENO,
+            descriptor,
             &raw const piece,
             1,
             at_the_end,
@@ -303,10 +394,10 @@ pub fn write_line(line: &[u8]) {
             return;
         }
         match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EAGAIN) if !is_regular_file(libc::STDERR_FILENO) => {}
+            Some(libc::EAGAIN) if !is_regular_file(descriptor) => {}
             Some(libc::EPIPE) => {}
             _ => {
-                libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+                libc::write(descriptor, line.as_ptr().cast(), line.len());
             }
         }
     }

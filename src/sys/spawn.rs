@@ -1,13 +1,15 @@
-//! Starting the app: a child that borrows this process's memory until it executes the program.
+//! Starting a process: the app, or a companion, which is this same program with another verb.
 //!
-//! That is what posix_spawn does, and it copies no page tables. It is done here as posix_spawn has
-//! no attribute for the terminal's foreground and for an ignored signal, needs a descriptor to tell
-//! of a failure, and in musl restores a signal mask without 32 to 34 on its way back: a SIGRTMIN in
-//! that moment would end us.
+//! The child borrows this process's memory until it executes the program. That is what posix_spawn
+//! does, and it copies no page tables. It is done here as posix_spawn has no attribute for the
+//! terminal's foreground and for an ignored signal, needs a descriptor to tell of a failure, and in
+//! musl restores a signal mask without 32 to 34 on its way back: a SIGRTMIN in that moment would
+//! end us.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inherited_mask};
@@ -18,8 +20,11 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 /// Of the child, in units of 16 bytes: it makes a handful of system calls.
 const STACK_UNITS: usize = 2048;
 
-/// How a process is started: always with the inherited signal mask, in a process group of its own.
-pub struct Spawn {
+/// Where a companion finds its second descriptor.
+pub const SECOND_INPUT: c_int = 3;
+
+/// How the app is started: with the inherited signal mask, in a process group of its own.
+pub struct AppStart {
     /// The program, looked up in PATH, and its arguments.
     pub arguments: Arguments,
     /// A descriptor of the controlling terminal, whose foreground the new group is to have.
@@ -28,18 +33,70 @@ pub struct Spawn {
     pub ignore_children: bool,
 }
 
+/// How a companion is started: as the app, and it ends with us. Of our descriptors it has the
+/// standard ones and these.
+pub struct CompanionStart<'a> {
+    pub program: Program,
+    /// The words after this program's name; of another program its name is the first one.
+    pub words: &'a [&'a CStr],
+    /// Its standard input, if not ours.
+    pub input: Option<BorrowedFd<'a>>,
+    /// Its descriptor SECOND_INPUT.
+    pub second_input: Option<BorrowedFd<'a>>,
+    /// Its standard output and error, if not ours.
+    pub output: Option<BorrowedFd<'a>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// This one.
+    Own,
+    /// The one that is named, looked up in PATH.
+    Named,
+}
+
 /// What the child works on, in the parent's memory.
 struct Child<'a> {
-    spawn: &'a Spawn,
     programs: &'a [CString],
-    /// Why it could not become the app; 0 if it did.
+    arguments: *const *const c_char,
+    becomes: Becomes<'a>,
+    /// Why it could not execute the program; 0 if it did.
     errno: c_int,
 }
 
-/// Starts a process and returns when it has executed its program, or could not.
-pub fn spawn(spawn: &Spawn) -> io::Result<Pid> {
-    let programs = programs(spawn.arguments.get(0).unwrap_or_default());
-    let mut child = Child { spawn, programs: &programs, errno: 0 };
+enum Becomes<'a> {
+    App(&'a AppStart),
+    Companion(&'a CompanionStart<'a>),
+}
+
+/// Starts the app and returns when it has executed its program, or could not.
+pub fn start_app(app: &AppStart) -> io::Result<Pid> {
+    let programs = programs(app.arguments.get(0).unwrap_or_default());
+    start(&programs, app.arguments.as_ptr().cast(), Becomes::App(app))
+}
+
+/// Starts a companion and returns when it has executed its program, or could not.
+pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
+    let (name, programs) = match companion.program {
+        Program::Named => (None, programs(companion.words.first().copied().unwrap_or_default())),
+        // Where there is no /proc, by the path that it was executed by.
+        Program::Own => {
+            let paths = [Some(c"/proc/self/exe"), executed_as()];
+            (Some(c"drain-init"), paths.into_iter().flatten().map(CStr::to_owned).collect())
+        }
+    };
+    let words = name.iter().chain(companion.words).map(|word| word.as_ptr());
+    let arguments: Vec<_> = words.chain([ptr::null()]).collect();
+    start(&programs, arguments.as_ptr(), Becomes::Companion(companion))
+}
+
+/// `arguments` is ended by a null pointer.
+fn start(
+    programs: &[CString],
+    arguments: *const *const c_char,
+    becomes: Becomes,
+) -> io::Result<Pid> {
+    let mut child = Child { programs, arguments, becomes, errno: 0 };
     let mut stack = Vec::<u128>::with_capacity(STACK_UNITS);
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack grows down from its end, which is aligned to 16 bytes, and it and `child`
@@ -47,7 +104,7 @@ pub fn spawn(spawn: &Spawn) -> io::Result<Pid> {
     // a program or ended. Nobody else touches them meanwhile, as there is one thread.
     let pid = checked(unsafe {
         let top = stack.as_mut_ptr().add(STACK_UNITS).cast::<c_void>();
-        libc::clone(become_app, top, flags, (&raw mut child).cast::<c_void>())
+        libc::clone(execute, top, flags, (&raw mut child).cast::<c_void>())
     })?;
     // SAFETY: `child` is alive; it was written behind the compiler's back.
     match unsafe { ptr::read_volatile(&raw const child.errno) } {
@@ -77,19 +134,36 @@ fn programs(name: &CStr) -> Vec<CString> {
     joined.filter_map(|program| CString::new(program).ok()).collect()
 }
 
+/// The path that this program was executed by, relative to the folder it was started in.
+pub fn executed_as() -> Option<&'static CStr> {
+    // SAFETY: AT_EXECFN is a C string that the kernel put on the stack, or 0 where it did not.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+        (!path.is_null()).then(|| CStr::from_ptr(path))
+    }
+}
+
 /// The child: it sees the parent's memory, allocates nothing, and returns only if it failed.
-extern "C" fn become_app(child: *mut c_void) -> c_int {
-    // SAFETY: `spawn` passes a Child that nobody else uses meanwhile. All pointers are to live
-    // values; signal dispositions, mask and process group are the child's own.
+extern "C" fn execute(child: *mut c_void) -> c_int {
+    // SAFETY: `start` passes a Child that nobody else uses meanwhile. All pointers are to live
+    // values; signal dispositions, mask, process group and descriptors are the child's own.
     unsafe {
         let child = &mut *child.cast::<Child>();
         libc::setpgid(0, 0);
-        if let Some(terminal) = child.spawn.foreground {
-            // SIGTTOU is blocked here still, so this works from the background.
-            libc::tcsetpgrp(terminal, libc::getpid());
-        }
-        if child.spawn.ignore_children {
-            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        match child.becomes {
+            Becomes::App(app) => {
+                if let Some(terminal) = app.foreground {
+                    // SIGTTOU is blocked here still, so this works from the background.
+                    libc::tcsetpgrp(terminal, libc::getpid());
+                }
+                if app.ignore_children {
+                    libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                }
+            }
+            Becomes::Companion(companion) => {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                hand_over(companion);
+            }
         }
         let mask = inherited_mask();
         libc::syscall(
@@ -99,10 +173,9 @@ extern "C" fn become_app(child: *mut c_void) -> c_int {
             ptr::null_mut::<u64>(),
             SIGNAL_SET_BYTES,
         );
-        let arguments: *const *const c_char = child.spawn.arguments.as_ptr().cast();
         let mut failure = libc::ENOENT;
         for program in child.programs {
-            libc::execve(program.as_ptr(), arguments, environ);
+            libc::execve(program.as_ptr(), child.arguments, environ);
             match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL) {
                 // It may be in a later folder; one that may not be executed is said rather than
                 // one that is not there.
@@ -117,4 +190,28 @@ extern "C" fn become_app(child: *mut c_void) -> c_int {
         ptr::write_volatile(&raw mut child.errno, failure);
     }
     127
+}
+
+/// Puts a companion's descriptors where it looks for them, in the child. Ours are all above
+/// SECOND_INPUT (see `above_standard`), so that none is in the way of another.
+fn hand_over(companion: &CompanionStart) {
+    let places = [
+        (companion.input, libc::STDIN_FILENO),
+        (companion.output, libc::STDOUT_FILENO),
+        (companion.output, libc::STDERR_FILENO),
+        (companion.second_input, SECOND_INPUT),
+    ];
+    // SAFETY: no memory is passed, and the table of descriptors is the child's own: clone was not
+    // told to share it.
+    unsafe {
+        for (descriptor, place) in places {
+            if let Some(descriptor) = descriptor {
+                libc::dup2(descriptor.as_raw_fd(), place);
+            }
+        }
+        // What drain-init was started with is the app's. Before Linux 5.9 there is no such call:
+        // then the companion has them open, and that is all.
+        let first = if companion.second_input.is_some() { SECOND_INPUT + 1 } else { SECOND_INPUT };
+        libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0);
+    }
 }

@@ -5,19 +5,24 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::options;
+use super::{ENTRYPOINT, configured};
+use crate::cli::Verb;
 use crate::config::Config;
+use crate::config::Surroundings;
 use crate::duration::Short;
+use crate::lifecycle::HeldBy;
 use crate::print;
 use crate::sys::Arguments;
+use crate::target::Listen;
 
 /// What `docker stop` waits if it is not told.
 const DOCKER_GRACE: Duration = Duration::from_secs(10);
 
 /// Prints the timeline, or what `run` would refuse, with the exit code that it would have.
 pub fn explain(arguments: Arguments) -> u8 {
-    match options("explain", arguments) {
-        Ok((_, config, _)) => print(&timeline(&config)),
+    let verb = Verb { name: "explain", options: ENTRYPOINT, operand: None, command: true };
+    match configured(&verb, arguments, Surroundings::Checked) {
+        Ok((_, config)) => print(&timeline(&config)),
         Err(code) => code,
     }
 }
@@ -32,16 +37,24 @@ fn timeline(config: &Config) -> String {
     };
     let told = if config.group { "the app's process group" } else { "the app" };
     let mut lines = vec![(Duration::ZERO, format!("{} comes", stops.join(" or ")))];
-    if let Some(path) = &config.ready_file {
-        lines.push((Duration::ZERO, format!("not ready: {} is removed", path.display())));
-    }
     if let Some(path) = &config.drain_file {
         lines.push((Duration::ZERO, format!("the drain begins: {} is made", path.display())));
+    }
+    for handler in &config.handlers {
+        lines.push((Duration::ZERO, format!("{handler}: the drain is not over before it is")));
     }
     if !plan.delay.is_zero() {
         lines.push((Duration::ZERO, "the app is not told and goes on serving".to_owned()));
     }
-    lines.push((plan.delay, format!("{forward} to {told}: it stops, and its exit ends this")));
+    lines.extend(unready(config).map(|line| (plan.unready_delay, line)));
+    let stops = "it stops, and its exit ends this";
+    match plan.held_by {
+        HeldBy::Nothing => lines.push((plan.delay, format!("{forward} to {told}: {stops}"))),
+        HeldBy::Handlers => {
+            lines.push((plan.delay, format!("{forward} to {told} if that is done: {stops}")));
+            lines.push((plan.max_delay, format!("{forward} to {told} whatever is done")));
+        }
+    }
     for escalation in &plan.escalate {
         let at = plan.kill_after().saturating_sub(escalation.before_kill);
         lines.push((at, format!("{} to {told}, if it is still there", escalation.signal)));
@@ -53,7 +66,12 @@ fn timeline(config: &Config) -> String {
     );
     lines.push((plan.grace, outside));
 
+    // What happens at one instant stays in its order.
+    lines.sort_by_key(|(at, _)| *at);
     let mut text = String::new();
+    if let Some(target) = &config.ready_check {
+        let _ = writeln!(text, "{:>8}  ready only when {target} is", "start");
+    }
     for (at, what) in lines {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{:>8}  {what}", Short(at).to_string());
@@ -64,6 +82,22 @@ fn timeline(config: &Config) -> String {
          and {} to end.",
         Short(plan.orphan_grace)
     );
+    if !plan.unready_delay.is_zero() {
+        let stays = Short(plan.unready_delay);
+        let _ = writeln!(text, "Readiness stays for {stays} of the drain.");
+    }
+    if let Some(path) = &config.termination_log {
+        let _ = writeln!(text, "{} gets a line on how the stop goes.", path.display());
+    }
+    if let Some(listen) = config.ready_listen
+        && listen.address().ip().is_loopback()
+    {
+        let _ = writeln!(
+            text,
+            "{listen} is not reached by the kubelet, whose probes come to the pod's address:\n\
+             listen on 0.0.0.0 or [::] for these."
+        );
+    }
     if plan.grace != DOCKER_GRACE {
         let _ = writeln!(
             text,
@@ -71,4 +105,15 @@ fn timeline(config: &Config) -> String {
         );
     }
     text
+}
+
+/// What goes when readiness goes.
+fn unready(config: &Config) -> impl Iterator<Item = String> {
+    let file = config.ready_file.as_ref();
+    let file = file.map(|path| format!("not ready: {} is removed", path.display()));
+    let listen = config.ready_listen.map(|listen| match listen {
+        Listen::Http(_) => format!("not ready: {listen}/readyz answers 503"),
+        Listen::Tcp(_) => format!("not ready: {listen} refuses connections"),
+    });
+    file.into_iter().chain(listen)
 }

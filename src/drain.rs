@@ -1,0 +1,161 @@
+//! The drain alone: the app serves on for the delay, and until what was asked to run has run.
+//!
+//! It is what PID 1's drain companion does, and a hook where there is no drain-init to ask. It must
+//! not know which of the two it is, and tells the app nothing.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use crate::clock::{Clock, Time};
+use crate::config::Config;
+use crate::duration::Short;
+use crate::log::Log;
+use crate::signal::{Signal, SignalSet};
+use crate::sys::{self, CompanionStart, Pid, Program, Reaped, Recipient, Status};
+use crate::target::Handler;
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Over,
+    /// It was told to end.
+    Told,
+}
+
+pub struct Drain<'a> {
+    delay: Duration,
+    max_delay: Duration,
+    running: Vec<Running<'a>>,
+    log: Log,
+}
+
+/// A handler that has not ended.
+struct Running<'a> {
+    pid: Pid,
+    handler: &'a Handler,
+}
+
+impl<'a> Drain<'a> {
+    /// Begins it: the handlers run from now on, and write to `output`.
+    pub fn begin(config: &'a Config, output: BorrowedFd) -> Self {
+        let mut drain = Self {
+            delay: config.plan.delay,
+            max_delay: config.plan.max_delay,
+            running: Vec::new(),
+            log: config.log,
+        };
+        for handler in &config.handlers {
+            match start(handler, output) {
+                Ok(pid) => drain.running.push(Running { pid, handler }),
+                Err(error) => drain.failed(handler, format_args!("cannot be started: {error}")),
+            }
+        }
+        drain
+    }
+
+    /// A drain that has been going on already, whose handlers are somebody else's.
+    pub fn join(config: &'a Config) -> Self {
+        let (delay, max_delay) = (config.plan.delay, config.plan.max_delay);
+        Self { delay, max_delay, running: Vec::new(), log: config.log }
+    }
+
+    /// Waits until it is over, `before` included, or one of these signals comes.
+    pub fn wait(mut self, before: Duration, told_by: SignalSet) -> End {
+        let clock = Clock::start();
+        loop {
+            self.reap();
+            let now = before.saturating_add(clock.now());
+            if now >= self.max_delay {
+                self.cut();
+                return End::Over;
+            }
+            if now >= self.delay && self.running.is_empty() {
+                return End::Over;
+            }
+            let timeout = self.deadline(now).saturating_sub(now);
+            if let Some(received) = sys::wait_for_signal(Some(timeout))
+                && told_by.contains(received.signal)
+            {
+                self.kill();
+                return End::Told;
+            }
+        }
+    }
+
+    fn deadline(&self, now: Time) -> Time {
+        if now < self.delay { self.delay.min(self.max_delay) } else { self.max_delay }
+    }
+
+    /// Handlers that have ended. Nobody else is a child of this process.
+    fn reap(&mut self) {
+        while let Reaped::Ended(pid, status) = sys::reap(false) {
+            let Some(index) = self.running.iter().position(|running| running.pid == pid) else {
+                continue;
+            };
+            let Running { handler, .. } = self.running.swap_remove(index);
+            match (handler, status) {
+                (_, Status::Exited(0)) => {
+                    self.log.debug("on-drain", format_args!("{handler}: done"));
+                }
+                // It has said why.
+                (Handler::Call { .. }, Status::Exited(1)) => {}
+                (_, Status::Exited(code)) => {
+                    self.failed(handler, format_args!("exited with {code}"));
+                }
+                (_, Status::Killed(signal)) => {
+                    self.failed(handler, format_args!("was killed by {signal}"));
+                }
+            }
+        }
+    }
+
+    /// The longest time is over.
+    fn cut(&mut self) {
+        for running in &self.running {
+            let after = Short(self.max_delay);
+            self.failed(running.handler, format_args!("not done after {after}: killed"));
+        }
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        for running in self.running.drain(..) {
+            // It leads its group; what it started goes with it.
+            let _ = sys::send(Recipient::Group(running.pid), Signal::KILL);
+        }
+    }
+
+    fn failed(&self, handler: &Handler, how: std::fmt::Arguments) {
+        self.log.error("on-drain", format_args!("{handler}: {how}"));
+    }
+}
+
+fn start(handler: &Handler, output: BorrowedFd) -> std::io::Result<Pid> {
+    let (program, words): (_, Vec<&str>) = match handler {
+        Handler::Exec(words) => (Program::Named, words.iter().map(String::as_str).collect()),
+        Handler::Call { .. } => (Program::Own, vec!["companion", "call"]),
+    };
+    let url = match handler {
+        Handler::Call { .. } => Some(handler.to_string()),
+        Handler::Exec(_) => None,
+    };
+    let words = words.into_iter().chain(url.as_deref()).map(CString::new);
+    let words = words.collect::<Result<Vec<CString>, _>>()?;
+    let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    sys::start_companion(&CompanionStart {
+        program,
+        words: &words,
+        input: None,
+        second_input: None,
+        output: Some(output),
+    })
+}
+
+/// Standard error, for whatever a drain starts.
+pub fn standard_error() -> BorrowedFd<'static> {
+    static ERROR: std::sync::OnceLock<std::io::Stderr> = std::sync::OnceLock::new();
+    ERROR.get_or_init(std::io::stderr).as_fd()
+}

@@ -1,0 +1,260 @@
+//! Readiness, as far as PID 1 keeps it: the ready-file, the listener, and the companions that
+//! answer on it and ask the app.
+//!
+//! The listener is bound here, so that an address in use is refused before the app starts, and is
+//! never let go, so that nobody else takes the port. It must not know why readiness comes and goes.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt,
+};
+
+use crate::clock::Time;
+use crate::companions::{Companions, Wanted};
+use crate::config::Config;
+use crate::log::Log;
+use crate::marker;
+use crate::sys::{Arguments, CompanionStart, Pid, Program, Status};
+use crate::target::Listen;
+
+pub struct Readiness {
+    /// What the options were typed in: the companions read them again.
+    words: Arguments,
+    listener: Option<Listener>,
+    /// The read end is the server's; the write end closes when the drain begins.
+    draining: Option<(OwnedFd, Option<OwnedFd>)>,
+    server: Wanted,
+    /// Asks the app until it is ready for the first time.
+    waiter: Wanted,
+}
+
+impl Readiness {
+    pub fn new(words: Arguments, listener: Option<Listener>) -> Self {
+        let (server, waiter) = (Wanted::default(), Wanted::default());
+        Self { words, listener, draining: None, server, waiter }
+    }
+
+    /// The app has been started, or nobody has stopped it after all.
+    pub fn begin(&mut self, config: &Config, companions: &Companions, now: Time) {
+        if let Some(Listener { listen: Listen::Http(_), .. }) = &self.listener {
+            // One that says that it drains would say so for ever.
+            self.server.drop(companions);
+            self.draining = pipe(config.log);
+            self.server.want(now);
+        }
+        if config.ready_check.is_none() {
+            self.ready(config, now);
+        } else if config.ready_file.is_some() || self.opens_when_ready() {
+            self.waiter.want(now);
+        }
+    }
+
+    fn opens_when_ready(&self) -> bool {
+        matches!(self.listener, Some(Listener { listen: Listen::Tcp(_), .. }))
+    }
+
+    fn ready(&mut self, config: &Config, now: Time) {
+        if let Some(path) = &config.ready_file {
+            marker::create(path, config.log);
+        }
+        if self.opens_when_ready()
+            && let Some(listener) = &self.listener
+        {
+            match listener.open() {
+                Ok(()) => self.server.want(now),
+                Err(error) => config
+                    .log
+                    .error("ready", format_args!("cannot open {}: {error}", listener.listen)),
+            }
+        }
+    }
+
+    /// Readiness goes, at once. That it has gone already is as good.
+    pub fn end(&mut self, config: &Config, companions: &Companions) {
+        if let Some(path) = &config.ready_file {
+            marker::remove(path, config.log);
+        }
+        self.waiter.drop(companions);
+        if let Some((_, write_end)) = &mut self.draining {
+            *write_end = None;
+        }
+        if self.opens_when_ready() {
+            self.server.drop(companions);
+            self.refuse();
+        }
+    }
+
+    /// The app has ended: nobody answers any more.
+    pub fn close(&mut self, companions: &Companions) {
+        self.waiter.drop(companions);
+        self.server.drop(companions);
+        self.refuse();
+    }
+
+    fn refuse(&self) {
+        if let Some(listener) = &self.listener {
+            listener.refuse();
+        }
+    }
+
+    /// When a companion is to be started.
+    pub fn deadline(&self) -> Option<Time> {
+        [self.server.deadline(), self.waiter.deadline()].into_iter().flatten().min()
+    }
+
+    /// Starts the companions that are due.
+    pub fn due(&mut self, config: &Config, companions: &mut Companions, now: Time) {
+        let is_due = |wanted: &Wanted| wanted.deadline().is_some_and(|deadline| deadline <= now);
+        if is_due(&self.server)
+            && let Some(listener) = &self.listener
+        {
+            let (verb, second_input) = match (listener.listen, &self.draining) {
+                (Listen::Http(_), Some((read_end, _))) => (c"ready", Some(read_end.as_fd())),
+                (Listen::Http(_), None) => (c"ready", None),
+                (Listen::Tcp(_), _) => (c"accept", None),
+            };
+            let words = self.words(verb);
+            let pid = start(
+                config.log,
+                companions,
+                &CompanionStart {
+                    program: Program::Own,
+                    words: &words,
+                    input: Some(listener.socket.as_fd()),
+                    second_input,
+                    output: None,
+                },
+            );
+            self.server.started(pid, now);
+        }
+        if is_due(&self.waiter) {
+            let words = self.words(c"await");
+            let pid = start(
+                config.log,
+                companions,
+                &CompanionStart {
+                    program: Program::Own,
+                    words: &words,
+                    input: None,
+                    second_input: None,
+                    output: None,
+                },
+            );
+            self.waiter.started(pid, now);
+        }
+    }
+
+    fn words(&self, verb: &'static CStr) -> Vec<&'static CStr> {
+        [c"companion", verb].into_iter().chain(self.words.iter()).collect()
+    }
+
+    /// A companion was reaped. One that has seen the app ready says so by ending well.
+    pub fn companion_ended(
+        &mut self,
+        config: &Config,
+        companions: &Companions,
+        (pid, status): (Pid, Status),
+        now: Time,
+    ) {
+        if self.waiter.ended(pid, now) && status == Status::Exited(0) {
+            self.waiter.drop(companions);
+            self.ready(config, now);
+        } else if self.server.ended(pid, now) {
+            config.log.debug("ready", format_args!("the readiness server ended: started again"));
+        }
+    }
+}
+
+fn start(log: Log, companions: &mut Companions, companion: &CompanionStart) -> Option<Pid> {
+    let started = companions.start(companion);
+    started
+        .map_err(|error| {
+            log.debug("ready", format_args!("cannot start a companion: {error}, trying again"));
+        })
+        .ok()
+}
+
+/// A pipe whose ends are no standard descriptors.
+fn pipe(log: Log) -> Option<(OwnedFd, Option<OwnedFd>)> {
+    let ends = io::pipe().and_then(|(read_end, write_end)| {
+        Ok((above_standard(read_end.into())?, above_standard(write_end.into())?))
+    });
+    match ends {
+        Ok((read_end, write_end)) => Some((read_end, Some(write_end))),
+        Err(error) => {
+            log.error("ready", format_args!("cannot tell the readiness server: {error}"));
+            None
+        }
+    }
+}
+
+/// A descriptor that is none of the standard ones: these may have been closed, and their numbers
+/// be given to whatever is opened next.
+fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    // std's copies are never below 3, and are closed on exec.
+    if descriptor.as_raw_fd() > 2 { Ok(descriptor) } else { descriptor.try_clone() }
+}
+
+/// A port that is ours for as long as we live.
+pub struct Listener {
+    listen: Listen,
+    socket: OwnedFd,
+}
+
+/// Probes that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+impl Listener {
+    /// Takes the port. For HTTP it is open from now on.
+    pub fn bind(listen: Listen) -> io::Result<Self> {
+        let address = listen.address();
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket = above_standard(socket)?;
+        if address.is_ipv6() {
+            // [::] is every address of both families, whatever the system's default is.
+            socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        }
+        // Connections of an earlier container in this pod may be in TIME_WAIT.
+        socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        let listener = Self { listen, socket };
+        listener.open()?;
+        if let Listen::Tcp(_) = listen {
+            // Open for an instant, before the app starts: from then on the kernel gives the port
+            // to nobody else, with SO_REUSEADDR neither (inet_csk_update_fastreuse).
+            listener.refuse();
+        }
+        Ok(listener)
+    }
+
+    /// Accepts connections. SO_REUSEADDR is off while it is closed: two sockets that have it may
+    /// share a port on which none listens.
+    fn open(&self) -> io::Result<()> {
+        socket::setsockopt(&self.socket, sockopt::ReuseAddr, &true)?;
+        socket::listen(&self.socket, Backlog::new(BACKLOG)?)?;
+        Ok(socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false)?)
+    }
+
+    /// Refuses connections, and keeps the port.
+    fn refuse(&self) {
+        // One that is closed already says so.
+        let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+impl Config {
+    /// Takes the port that readiness is answered on.
+    pub fn bind(&self) -> io::Result<Option<Listener>> {
+        self.ready_listen.map(Listener::bind).transpose()
+    }
+}

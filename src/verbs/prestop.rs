@@ -1,0 +1,143 @@
+//! `drain-init prestop [OPTIONS]`: a preStop hook. It blocks until the drain is over.
+//!
+//! Where drain-init is the entrypoint, that does the draining, and the hook waits for its
+//! companion: so a hook that is killed or run twice changes nothing, and no delay is paid twice.
+//! Elsewhere the hook drains by itself. Whatever breaks, it does not return early.
+
+#![forbid(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::configured;
+use crate::cli::{Options, Verb};
+use crate::clock::Clock;
+use crate::config::{Config, Surroundings};
+use crate::drain::{Drain, End, standard_error};
+use crate::duration::{Rounded, Short};
+use crate::entrypoint::Entrypoint;
+use crate::log::{Level, Log};
+use crate::marker;
+use crate::signal::{Signal, SignalSet};
+use crate::sys::{self, Arguments};
+
+const VERB: Verb = Verb {
+    name: "prestop",
+    options: Options::Only(&[
+        "--delay",
+        "--max-delay",
+        "--on-drain",
+        "--drain-file",
+        "--grace",
+        "--kill-margin",
+        "--log-format",
+        "--quiet",
+        "-q",
+        "--verbose",
+        "-v",
+    ]),
+    operand: None,
+    command: false,
+};
+
+/// How long an entrypoint has to take what it is asked, and to start its companion.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The signals that end a hook, with exit code 0: it has done what it could.
+fn told_by() -> SignalSet {
+    ["TERM", "INT", "QUIT", "HUP"].into_iter().filter_map(Signal::parse).collect()
+}
+
+pub fn prestop(arguments: Arguments) -> u8 {
+    let (_, mut config) = match configured(&VERB, arguments, Surroundings::Taken) {
+        Ok(read) => read,
+        Err(code) => return code,
+    };
+    config.log.copy = container_log();
+    let asked = Entrypoint::find().and_then(|entrypoint| {
+        entrypoint.ask().ok()?;
+        wait_for(&entrypoint, config.log)
+    });
+    if asked.is_none() {
+        drain(&config);
+    }
+    0
+}
+
+/// The container's log, as far as it may be written: what a hook prints is thrown away.
+fn container_log() -> Option<BorrowedFd<'static>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_APPEND;
+    let log = OpenOptions::new().write(true).custom_flags(flags).open("/proc/1/fd/2").ok()?;
+    let own = File::from(standard_error().try_clone_to_owned().ok()?);
+    let [log_file, own_file] = [log.metadata().ok()?, own.metadata().ok()?];
+    let same = (log_file.dev(), log_file.ino()) == (own_file.dev(), own_file.ino());
+    // It is open until the process ends.
+    if same {
+        return None;
+    }
+    let log: &'static File = Box::leak(Box::new(log));
+    Some(log.as_fd())
+}
+
+/// Waits until the entrypoint's drain is over, or a signal ends the hook; nothing if the
+/// entrypoint does not answer.
+fn wait_for(entrypoint: &Entrypoint, log: Log) -> Option<()> {
+    let clock = Clock::start();
+    while clock.now() < ANSWER {
+        if let Some(companion) = entrypoint.companion() {
+            let pid = entrypoint.pid;
+            log.debug("prestop", format_args!("waiting for the drain of process {pid}"));
+            return wait_for_end(&companion);
+        }
+        if sys::wait_for_signal(Some(LOOK)).is_some_and(|it| told_by().contains(it.signal)) {
+            return Some(());
+        }
+    }
+    // It has taken over, and has no drain to wait for any more: what is left of its delay it
+    // keeps itself.
+    entrypoint.has_taken().then_some(())
+}
+
+/// Nothing if one cannot wait.
+fn wait_for_end(companion: &OwnedFd) -> Option<()> {
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).ok()?;
+    loop {
+        let [companion, signal] = [companion.as_fd(), signals.as_fd()];
+        let mut both = [companion, signal].map(|it| PollFd::new(it, PollFlags::POLLIN));
+        poll(&mut both, PollTimeout::NONE).ok()?;
+        let [ended, signalled] = both.map(|it| it.any().unwrap_or(true));
+        let told = signalled
+            && sys::wait_for_signal(Some(Duration::ZERO))
+                .is_some_and(|it| told_by().contains(it.signal));
+        if ended || told {
+            return Some(());
+        }
+    }
+}
+
+/// The drain, where nobody else does it.
+fn drain(config: &Config) {
+    let log = config.log;
+    let delay = Short(config.plan.delay);
+    log.line(Level::Info, "draining", format_args!("prestop: draining for {delay}"));
+    if let Some(path) = &config.drain_file {
+        marker::create(path, log);
+    }
+    let clock = Clock::start();
+    let output = log.copy.unwrap_or_else(standard_error);
+    let end = Drain::begin(config, output).wait(Duration::ZERO, told_by());
+    let after = Rounded(clock.now());
+    match end {
+        End::Over => log.line(Level::Info, "drained", format_args!("drain over after {after}")),
+        End::Told => log.line(Level::Info, "drained", format_args!("told to end after {after}")),
+    }
+}
