@@ -440,6 +440,41 @@ fn orphan_grace_ends_at_the_deadline() {
     assert_eq!((ended.code, ended.left), (5, vec![]));
 }
 
+/// Nobody waits longer for them than for an app that was told then.
+#[test]
+fn a_stop_asked_for_in_the_orphans_time_has_its_deadline() {
+    if !needs_drain_init() {
+        return;
+    }
+    let app = ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:10", "exit:5"];
+    let options = "--delay 200ms --grace 1s --kill-margin 200ms --orphan-grace 20s";
+    at_both_levels(|init| {
+        let mut run = init().args(options).app(app).start();
+        run.line("grandchild: there");
+        run.signal(USR1);
+        run.log("SIGTERM to the processes it left");
+        let asked = run.signal(TERM);
+        let ended = run.ended();
+        assert_after("exit", ended.at - asked, ms(800));
+        assert_eq!((ended.code, ended.left), (5, vec![]));
+    });
+}
+
+/// PID 1 needs no table of processes to reach them all.
+#[test]
+fn as_pid_1_it_tells_what_the_app_leaves_without_proc() {
+    if !needs_drain_init() || !needs_namespaces() {
+        return;
+    }
+    let app =
+        ["child:setsid,name:grandchild,print:there,until:15,print:cleaned", "until:10", "exit:5"];
+    let mut run = init().pid1().without_proc().app(app).start();
+    run.line("grandchild: there");
+    run.signal(USR1);
+    run.line("grandchild: cleaned");
+    assert_eq!(run.ended().code, 5);
+}
+
 // ---- a log that can't be written
 
 fn with_broken_stderr(what: &str, init: Init) {

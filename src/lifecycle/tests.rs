@@ -145,6 +145,18 @@ fn orphans_get_nothing_past_the_deadline() {
     assert_eq!(life.at(5_500, None), ["KillRest"]);
 }
 
+/// Whoever was forked while the others were killed.
+#[test]
+fn who_is_left_after_the_sigkill_is_killed_again() {
+    let reaped = |left| Some(Event::OthersReaped { left });
+    let mut life = Life::new(Plan { escalate: vec![], ..plan() });
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(5_500, None), ["SIGTERM", "KillRest"]);
+    assert_eq!(life.at(5_510, reaped(Left::Orphans)), ["KillRest"]);
+    assert_eq!(life.at(5_520, Some(ended(0, Left::Orphans))), ["KillRest"]);
+    assert_eq!(life.at(5_530, reaped(Left::Orphans)), ["KillRest"]);
+    assert_eq!(life.at(5_540, reaped(Left::Nobody)), ["Exit(0)"]);
+}
 /// A plan whose drain a companion holds.
 fn held() -> Plan {
     Plan { held_by: HeldBy::Handlers, ..plan() }
