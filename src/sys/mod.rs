@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod entry;
+mod netlink;
 mod spawn;
 
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -17,6 +18,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use entry::inherited_mask;
+pub use netlink::receive_only;
 pub use spawn::{
     AppStart, CompanionStart, Program, SECOND_INPUT, executed_as, start_app, start_companion,
 };

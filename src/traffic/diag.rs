@@ -1,0 +1,210 @@
+//! Netlink's answers about sockets, sock_diag(7): from bytes to connections.
+//!
+//! Reads as far as a message goes, since kernels have made it longer again and again, and trusts
+//! none: what cannot be read is `Damaged` and never "nothing there". No socket: `netlink` has it.
+
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::connection::{Connection, Counts, Info, state};
+
+/// Of struct nlmsghdr.
+const HEADER: usize = 16;
+/// Of struct inet_diag_msg, behind it.
+const BODY: usize = 72;
+/// Where the port of our side stands in a message; `destroyed` filters by it.
+pub const PORT_OFFSET: usize = HEADER + 4;
+
+const NOOP: u16 = libc::NLMSG_NOOP as u16;
+const ERROR: u16 = libc::NLMSG_ERROR as u16;
+const DONE: u16 = libc::NLMSG_DONE as u16;
+const DUMP_INTERRUPTED: u16 = libc::NLM_F_DUMP_INTR as u16;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// Attributes of an answer and of a request, inet_diag.h.
+const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_REQ_BYTECODE: u16 = 1;
+const ATTRIBUTE_TYPE: u16 = !(libc::NLA_F_NESTED as u16 | libc::NLA_F_NET_BYTEORDER as u16);
+
+/// What a datagram was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Datagram {
+    /// More follows.
+    Part,
+    /// The last one of a dump.
+    Last,
+    /// The kernel's errno.
+    Refused(i32),
+    /// Something could not be read, or was changed while it was read: more is there than was told.
+    Damaged,
+}
+
+/// Reads a datagram and hands out each socket in it, listening ones too. With a `sequence`, messages
+/// of an earlier request are skipped.
+pub fn read(mut bytes: &[u8], sequence: Option<u32>, each: &mut dyn FnMut(Connection)) -> Datagram {
+    while !bytes.is_empty() {
+        let Some(length) = u32_at(bytes, 0).and_then(|length| usize::try_from(length).ok()) else {
+            return Datagram::Damaged;
+        };
+        let (Some(message), true) = (bytes.get(..length), length >= HEADER) else {
+            return Datagram::Damaged;
+        };
+        let (Some(kind), Some(flags)) = (u16_at(message, 4), u16_at(message, 6)) else {
+            return Datagram::Damaged;
+        };
+        if sequence.is_none() || sequence == u32_at(message, 8) {
+            if flags & DUMP_INTERRUPTED != 0 {
+                return Datagram::Damaged;
+            }
+            let code = || u32_at(message, HEADER).map(u32::cast_signed);
+            match kind {
+                NOOP => {}
+                SOCK_DIAG_BY_FAMILY => match connection(message) {
+                    Some(connection) => each(connection),
+                    None => return Datagram::Damaged,
+                },
+                // Netlink's errors are negative; 0 is an acknowledgement, which nobody asked for.
+                ERROR => match code() {
+                    Some(code) if code < 0 => return Datagram::Refused(code.saturating_neg()),
+                    _ => return Datagram::Damaged,
+                },
+                // It ends with what went wrong, on kernels that say so (netlink_dump_done()).
+                DONE => match code() {
+                    None | Some(0) => return Datagram::Last,
+                    Some(code) if code < 0 => return Datagram::Refused(code.saturating_neg()),
+                    Some(_) => return Datagram::Damaged,
+                },
+                _ => return Datagram::Damaged,
+            }
+        }
+        bytes = bytes.get(aligned(length)..).unwrap_or_default();
+    }
+    Datagram::Part
+}
+
+/// struct inet_diag_msg and the attribute that matters.
+fn connection(message: &[u8]) -> Option<Connection> {
+    let body = message.get(HEADER..HEADER + BODY)?;
+    let family = i32::from(*body.first()?);
+    let cookie = u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << u32::BITS;
+    let peer = match family {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::from(*body.get(24..)?.first_chunk::<4>()?)),
+        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(*body.get(24..)?.first_chunk::<16>()?)),
+        _ => return None,
+    };
+    let mut connection = Connection {
+        cookie,
+        inode: u32_at(body, 68)?.into(),
+        state: *body.get(1)?,
+        port: port_at(body, 4)?,
+        peer_port: port_at(body, 6)?,
+        peer: peer.to_canonical(),
+        unread: 0,
+        undelivered: 0,
+        info: None,
+    };
+    let end_of_stream = u64::from(connection.peer_has_closed());
+    connection.info = info_attribute(message.get(HEADER + BODY..)?)
+        .and_then(|attribute| info(attribute, end_of_stream));
+    if connection.state != state::LISTEN {
+        connection.set_queues(u32_at(body, 56)?, u32_at(body, 60)?);
+    }
+    Some(connection)
+}
+
+fn info_attribute(mut attributes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16_at(attributes, 0)?);
+        let kind = u16_at(attributes, 2)? & ATTRIBUTE_TYPE;
+        let value = attributes.get(4..length)?;
+        if kind == INET_DIAG_INFO {
+            return Some(value);
+        }
+        attributes = attributes.get(aligned(length)..)?;
+    }
+}
+
+/// struct tcp_info, tcp.h: at the least the ages, which have always been there. `end_of_stream` is
+/// what of the received bytes was none.
+fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
+    let millis = |at| u32_at(bytes, at).map(|age| Duration::from_millis(age.into()));
+    let counts = || {
+        let (segments_out, data_in, data_out) =
+            (u32_at(bytes, 136)?, u32_at(bytes, 152)?, u32_at(bytes, 156)?);
+        Some(Counts { data_in, data_out, bare_out: segments_out.wrapping_sub(data_out) })
+    };
+    let bytes_received = bytes.get(128..).and_then(|bytes| bytes.first_chunk::<8>());
+    Some(Info {
+        sent: millis(44)?,
+        received: millis(52)?,
+        acknowledged: millis(56)?,
+        round_trip: Duration::from_micros(u32_at(bytes, 68)?.into()),
+        any_received: bytes_received.is_none_or(|bytes| u64::from_ne_bytes(*bytes) > end_of_stream),
+        counts: counts(),
+    })
+}
+
+/// A request for every socket of a family that is in one of the states, with tcp_info.
+///
+/// Ports outside `ports` the kernel leaves out: two comparisons in its byte code, which every
+/// kernel has; the caller is to look for the exact ones.
+pub fn request(family: u8, states: &[u8], ports: Option<(u16, u16)>, sequence: u32) -> Vec<u8> {
+    const ANY_COOKIE: [u8; 8] = [0xff; 8];
+    let mut body = vec![family, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0];
+    let states = states.iter().fold(0_u32, |set, state| set | 1 << state);
+    body.extend(states.to_ne_bytes());
+    body.extend([0; 40]);
+    body.extend(ANY_COOKIE);
+    if let Some((lowest, highest)) = ports {
+        const GREATER_OR_EQUAL: u8 = 2;
+        const LESS_OR_EQUAL: u8 = 3;
+        /// Of a comparison: the operation and its argument.
+        const STEP: u8 = 8;
+        let mut code = Vec::new();
+        // Each goes on behind itself where it is true; else 4 behind the end, which refuses.
+        for (operation, port, to_end) in
+            [(GREATER_OR_EQUAL, lowest, 2 * STEP), (LESS_OR_EQUAL, highest, STEP)]
+        {
+            code.extend([operation, STEP]);
+            code.extend((u16::from(to_end) + 4).to_ne_bytes());
+            code.extend([0, 0]);
+            code.extend(port.to_ne_bytes());
+        }
+        let length = u16::try_from(code.len() + 4).unwrap_or_default();
+        body.extend(length.to_ne_bytes());
+        body.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
+        body.extend(code);
+    }
+    let length = u32::try_from(HEADER + body.len()).unwrap_or_default();
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let mut message = Vec::with_capacity(HEADER + body.len());
+    message.extend(length.to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend(sequence.to_ne_bytes());
+    message.extend(0_u32.to_ne_bytes());
+    message.extend(body);
+    message
+}
+
+/// Messages and attributes begin at multiples of four bytes.
+fn aligned(length: usize) -> usize {
+    length.saturating_add(3) & !3
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn port_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests;

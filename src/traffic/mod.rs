@@ -1,0 +1,226 @@
+//! Watches the app's connections, and tells when the traffic has ended.
+//!
+//! `Watch` puts together what reads the kernel (`netlink`, and where that is denied `proc_net`),
+//! what finds the app's ports and what judges. Runs in the drain's companion: whoever calls has the
+//! clock, waits between the samples, and decides what to make of a verdict. It errs on the long
+//! side: what cannot be seen is traffic.
+
+#![forbid(unsafe_code)]
+
+mod connection;
+mod diag;
+mod netlink;
+mod network;
+mod ports;
+mod proc_net;
+mod source;
+mod verdict;
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::clock::Time;
+use crate::duration::Short;
+use crate::log::{Level, Log};
+use connection::Connection;
+use ports::Owners;
+use source::Source;
+use verdict::Judge;
+
+pub use network::Network;
+pub use verdict::{QuietOn, Verdict};
+
+/// Between two samples, while the end can't have come yet and while it may come at any moment.
+const CADENCE: Duration = Duration::from_millis(100);
+const QUICK_CADENCE: Duration = Duration::from_millis(10);
+/// A sample's share of the time: one in so many, 2% of one core.
+const SHARE: u32 = 50;
+/// What counts as traffic for the log for so long, so that steady traffic is one line.
+const LOG_WINDOW: Duration = Duration::from_secs(1);
+
+/// What is watched, and for what.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    pub until_quiet: Duration,
+    pub quiet_on: QuietOn,
+    /// None: those that the app listens on.
+    pub ports: Vec<u16>,
+    /// Their connections are no traffic.
+    pub ignored_peers: Vec<Network>,
+}
+
+/// The connections of the app, from the beginning of a drain on.
+pub struct Watch {
+    watched: Watched,
+    log: Log,
+    source: Source,
+    judge: Judge,
+    /// Which ports are the app's has been found out, or was told.
+    ports_known: bool,
+    /// Samples come quickly from now on, whatever the traffic.
+    hurried: bool,
+    next: Time,
+    last: Phase,
+}
+
+/// What the log tells the changes of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Beginning,
+    Traffic,
+    InFlight,
+    Idle,
+}
+
+impl Watch {
+    /// Takes the first sample too, to know what was there before.
+    pub fn begin(mut watched: Watched, log: Log, now: Time) -> Self {
+        let before = cpu_time();
+        let mut source = Source::find(log);
+        watched.ports.sort_unstable();
+        watched.ports.dedup();
+        source.subscribe(&watched.ports, log);
+        let mut watch = Self {
+            judge: Judge::new(watched.until_quiet, watched.quiet_on, now),
+            ports_known: !watched.ports.is_empty(),
+            watched,
+            log,
+            source,
+            hurried: false,
+            next: now,
+            last: Phase::Beginning,
+        };
+        watch.take_sample(now);
+        watch.plan(now, before);
+        watch
+    }
+
+    /// What there is at this instant.
+    pub fn sample(&mut self, now: Time) -> Verdict {
+        let before = cpu_time();
+        let verdict = self.take_sample(now);
+        self.plan(now, before);
+        self.tell(&verdict);
+        verdict
+    }
+
+    /// When the next sample is due.
+    pub fn next_sample(&self) -> Time {
+        self.next
+    }
+
+    /// From now on, an instant with nothing in flight is all that is waited for.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        self.next = Time::ZERO;
+    }
+
+    fn take_sample(&mut self, now: Time) -> Verdict {
+        if self.watched.ports.is_empty() {
+            self.find_ports();
+        }
+        self.judge.begin(now);
+        let complete = self.source.read(&self.watched, &mut self.judge) && self.ports_known;
+        let verdict = self.judge.end(complete);
+        self.source.settle(&mut self.judge);
+        verdict
+    }
+
+    /// Those that the app listens on. An app that is still starting opens them later.
+    fn find_ports(&mut self) {
+        let Some(listeners) = self.source.listeners() else {
+            return;
+        };
+        let first = !std::mem::replace(&mut self.ports_known, true);
+        let found = match listeners.is_empty() {
+            true => ports::Ports::default(),
+            false => ports::of_app(&listeners, &Owners::read()),
+        };
+        let list = Ports(&found.ports);
+        if found.guessed {
+            let message = format_args!(
+                "cannot read which processes listen on which ports: watching every port that \
+                 others than drain-init listen on, {list}; --watch-port names the app's"
+            );
+            self.log.line(Level::Info, "traffic", message);
+        } else if !found.ports.is_empty() {
+            self.log.debug("traffic", format_args!("watching {list}"));
+        } else if first {
+            let message =
+                format_args!("the app listens on no TCP port: there is no traffic to see");
+            self.log.line(Level::Info, "traffic", message);
+        }
+        self.source.filter(&found.ports);
+        self.watched.ports = found.ports;
+    }
+
+    /// As soon as something may have changed, and as the last sample's cost allows.
+    fn plan(&mut self, now: Time, before: Duration) {
+        let cost = cpu_time().saturating_sub(before);
+        let quiet_at = self.judge.quiet_at();
+        let wanted = if self.hurried || quiet_at <= now {
+            now.saturating_add(QUICK_CADENCE)
+        } else {
+            now.saturating_add(CADENCE).min(quiet_at)
+        };
+        self.next = wanted.max(now.saturating_add(cost.saturating_mul(SHARE)));
+    }
+
+    fn tell(&mut self, verdict: &Verdict) {
+        let phase = if verdict.quiet_for < self.watched.until_quiet.min(LOG_WINDOW) {
+            Phase::Traffic
+        } else if verdict.nothing_in_flight() {
+            Phase::Idle
+        } else {
+            Phase::InFlight
+        };
+        if phase == std::mem::replace(&mut self.last, phase) {
+            return;
+        }
+        let new = verdict.new;
+        match phase {
+            Phase::Traffic if new > 0 => {
+                self.log.debug("traffic", format_args!("{new} new connections: {verdict}"));
+            }
+            Phase::Idle => {
+                let since = Short(verdict.quiet_for);
+                self.log.debug("traffic", format_args!("idle, no traffic for {since}: {verdict}"));
+            }
+            _ => self.log.debug("traffic", format_args!("{verdict}")),
+        }
+    }
+}
+
+impl Watched {
+    /// Whether the connection is one of those that count.
+    fn counts(&self, connection: &Connection) -> bool {
+        self.ports.binary_search(&connection.port).is_ok()
+            && connection.peer_port != 0
+            && !self.ignored_peers.iter().any(|network| network.contains(connection.peer))
+    }
+
+    fn port_range(&self) -> Option<(u16, u16)> {
+        Some((*self.ports.first()?, *self.ports.last()?))
+    }
+}
+
+/// `:8080, :9090`.
+struct Ports<'a>(&'a [u16]);
+
+impl std::fmt::Display for Ports<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        for (index, port) in self.0.iter().enumerate() {
+            write!(f, "{}:{port}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// What this thread has used: the cost of a sample, and no clock to wait by.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The kernel's socket table over netlink, sock_diag(7): a dump of it, and what has closed since.
+//!
+//! Works for every user. Never hangs: a dump that does not come is an error after a second. What
+//! the answers mean is read in `diag`.
+
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{RcvBuf, ReceiveTimeout};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::connection::Connection;
+use super::diag::{self, Datagram};
+use crate::sys;
+
+/// What the kernel fills at most where it is given room (netlink_dump()).
+const BUFFER: usize = 32 * 1024;
+/// A dump is made while it is read, so that the wait is only for a kernel that is broken.
+const LONGEST_WAIT_SECONDS: i64 = 1;
+/// As far as the system's own limit lets it: some 200 closed connections fit into the usual buffer.
+const EVENT_BUFFER: usize = 1024 * 1024;
+/// More than this in one sample is traffic in any case; the rest waits for the next one.
+const MOST_EVENTS: usize = 10_000;
+
+/// sknetlink_groups of sock_diag.h: connections over IPv4 and over IPv6 that have closed.
+const SKNLGRP_INET_TCP_DESTROY: u32 = 1;
+const SKNLGRP_INET6_TCP_DESTROY: u32 = 3;
+
+/// Why a dump did not come to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Here it cannot be asked for.
+    Refused(Errno),
+    /// Part of it was lost.
+    Damaged,
+}
+
+impl From<Errno> for Failure {
+    /// Denied is denied for good; all else may go away.
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ENOBUFS
+            | Errno::ENOMEM
+            | Errno::EAGAIN
+            | Errno::EINTR
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::EBUSY => Self::Damaged,
+            errno => Self::Refused(errno),
+        }
+    }
+}
+
+/// Asks for dumps. The socket is made when it is needed, and anew after a failure, so that nothing
+/// of an answer that was given up comes with the next.
+pub struct Dumps {
+    socket: Option<OwnedFd>,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Dumps {
+    pub fn new() -> Self {
+        Self { socket: None, sequence: 0, buffer: vec![0; BUFFER] }
+    }
+
+    /// Hands out every socket that is in one of the states, over IPv4 and IPv6.
+    pub fn dump(
+        &mut self,
+        states: &[u8],
+        ports: Option<(u16, u16)>,
+        each: &mut dyn FnMut(Connection),
+    ) -> Result<(), Failure> {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let family = u8::try_from(family).unwrap_or_default();
+            let dumped = self.dump_family(family, states, ports, each);
+            if dumped.is_err() {
+                self.socket = None;
+                return dumped;
+            }
+        }
+        Ok(())
+    }
+
+    fn dump_family(
+        &mut self,
+        family: u8,
+        states: &[u8],
+        ports: Option<(u16, u16)>,
+        each: &mut dyn FnMut(Connection),
+    ) -> Result<(), Failure> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => {
+                let socket = open(SockFlag::SOCK_CLOEXEC)?;
+                setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(LONGEST_WAIT_SECONDS))?;
+                socket
+            }
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = diag::request(family, states, ports, self.sequence);
+        send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+        loop {
+            let length = receive(&socket, &mut self.buffer)?;
+            let Some(bytes) = self.buffer.get(..length) else {
+                // It was longer than the buffer.
+                return Err(Failure::Damaged);
+            };
+            match diag::read(bytes, Some(self.sequence), each) {
+                Datagram::Part if bytes.is_empty() => return Err(Failure::Damaged),
+                Datagram::Part => {}
+                Datagram::Last => break,
+                Datagram::Refused(errno) => return Err(Errno::from_raw(errno).into()),
+                Datagram::Damaged => return Err(Failure::Damaged),
+            }
+        }
+        self.socket = Some(socket);
+        Ok(())
+    }
+}
+
+/// Connections that have closed, each once.
+pub struct Closed {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// What there was of them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    Everything,
+    /// Some were lost on the way.
+    NotAll,
+}
+
+impl Closed {
+    /// From now on, on these ports.
+    pub fn subscribe(ports: &[u16]) -> io::Result<Self> {
+        let socket = open(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        // It only makes the loss of an event rarer, and a loss is noticed.
+        let _ = setsockopt(&socket, RcvBuf, &EVENT_BUFFER);
+        let closed = Self { socket, buffer: vec![0; BUFFER] };
+        closed.filter(ports);
+        let groups = 1 << (SKNLGRP_INET_TCP_DESTROY - 1) | 1 << (SKNLGRP_INET6_TCP_DESTROY - 1);
+        bind(closed.socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        Ok(closed)
+    }
+
+    /// Keeps the traffic of others out of the buffer. It only saves time: whoever reads looks at
+    /// the port.
+    pub fn filter(&self, ports: &[u16]) {
+        let offset = u32::try_from(diag::PORT_OFFSET).unwrap_or_default();
+        let _ = sys::receive_only(self.socket.as_fd(), offset, ports);
+    }
+
+    /// Hands out what has closed since the last time.
+    pub fn read(&mut self, each: &mut dyn FnMut(Connection)) -> Told {
+        for _ in 0..MOST_EVENTS {
+            let length = match receive(&self.socket, &mut self.buffer) {
+                Ok(length) => length,
+                Err(Errno::EAGAIN) => return Told::Everything,
+                // ENOBUFS, once for all that did not fit.
+                Err(_) => return Told::NotAll,
+            };
+            let Some(bytes) = self.buffer.get(..length) else {
+                return Told::NotAll;
+            };
+            if diag::read(bytes, None, each) != Datagram::Part {
+                return Told::NotAll;
+            }
+        }
+        Told::NotAll
+    }
+}
+
+fn open(flags: SockFlag) -> Result<OwnedFd, Errno> {
+    socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag)
+}
+
+/// The length is that of the datagram, which may be more than the buffer holds.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Which ports the app listens on: those of the sockets that processes of this mount namespace
+//! have, our own program left out.
+//!
+//! A sidecar shares the network namespace with the app, but not the mount namespace, and mostly
+//! not even /proc. Where an owner cannot be read, which is an app that runs as another user, every
+//! listening socket but our own counts: too many ports hold a drain up, too few cut it short.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A listening socket of the network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub port: u16,
+    pub inode: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// In order, each once.
+    pub ports: Vec<u16>,
+    /// Whose they are could not be read for all of them.
+    pub guessed: bool,
+}
+
+/// Whose sockets are whose, as far as /proc can be read.
+#[derive(Debug, Default)]
+pub struct Owners {
+    /// Of processes that share our mount namespace and are another program.
+    apps: BTreeSet<u64>,
+    /// Of our own program, and of processes in other mount namespaces.
+    others: BTreeSet<u64>,
+    /// There is a process that may have any of the rest.
+    unreadable: bool,
+}
+
+/// What the app listens on, out of `listeners`.
+pub fn of_app(listeners: &[Listener], owners: &Owners) -> Ports {
+    let owned = |listener: &&Listener| owners.apps.contains(&listener.inode);
+    let not_anothers =
+        |listener: &&Listener| !owners.others.contains(&listener.inode) || owned(listener);
+    let certain: BTreeSet<u16> =
+        listeners.iter().filter(owned).map(|listener| listener.port).collect();
+    let possible: BTreeSet<u16> =
+        listeners.iter().filter(not_anothers).map(|listener| listener.port).collect();
+    // Where nothing at all was found, /proc may hide the app altogether (hidepid).
+    let guess = owners.unreadable || certain.is_empty();
+    let guessed = guess && possible != certain;
+    let ports = if guess { possible } else { certain };
+    Ports { ports: ports.into_iter().collect(), guessed }
+}
+
+impl Owners {
+    /// Looks through every process that there is.
+    pub fn read() -> Self {
+        let mut owners = Self::default();
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return Self { unreadable: true, ..owners };
+        };
+        let own = Path::new("/proc/self");
+        let (Ok(own_mounts), Ok(own_program)) =
+            (identity(&own.join("ns/mnt")), identity(&own.join("exe")))
+        else {
+            return Self { unreadable: true, ..owners };
+        };
+        for process in processes.flatten() {
+            let name = process.file_name();
+            if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            if let Err(error) = owners.add(&process.path(), own_mounts, own_program) {
+                // Kernel threads and the dead have no sockets; what is denied may have any.
+                owners.unreadable |= error.kind() == io::ErrorKind::PermissionDenied;
+            }
+        }
+        owners
+    }
+
+    fn add(
+        &mut self,
+        process: &Path,
+        own_mounts: Identity,
+        own_program: Identity,
+    ) -> io::Result<()> {
+        let is_own = identity(&process.join("exe"))? == own_program;
+        let is_app = identity(&process.join("ns/mnt"))? == own_mounts && !is_own;
+        let inodes = if is_app { &mut self.apps } else { &mut self.others };
+        for descriptor in fs::read_dir(process.join("fd"))?.flatten() {
+            inodes.extend(socket_inode(&descriptor.path()));
+        }
+        Ok(())
+    }
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// Of what a link of /proc leads to, be there a path to it or not.
+fn identity(link: &Path) -> io::Result<Identity> {
+    fs::metadata(link).map(|data| (data.dev(), data.ino()))
+}
+
+/// `socket:[12345]`.
+fn socket_inode(link: &Path) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

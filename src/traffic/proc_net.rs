@@ -1,0 +1,155 @@
+//! The kernel's socket table as text: /proc/net/tcp and tcp6, and the count of connections ever
+//! accepted in /proc/net/snmp. See proc_pid_net(5).
+//!
+//! What there is where netlink is denied. It has no ages, so that it cannot tell an idle connection
+//! from one that is owed an answer; and it has one thing that netlink lacks, `pingpong`. A line
+//! that cannot be read is an error and never "nothing there".
+
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::connection::Connection;
+
+/// Of this process's own network namespace, wherever /proc comes from.
+const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+const COUNTERS: &str = "/proc/self/net/snmp";
+
+/// What the lines of the kernel keep below by far.
+const LONGEST_LINE: u64 = 512;
+
+/// A line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub connection: Connection,
+    /// The last data that came was answered before an acknowledgement of its own was due: the
+    /// kernel then takes the connection for interactive (inet_csk_in_pingpong_mode()), and stops to
+    /// as soon as it has to send a bare acknowledgement because no answer came.
+    pub pingpong: Option<bool>,
+}
+
+/// Hands out every socket of the network namespace, listening ones too.
+pub fn sockets(each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+    for (index, table) in TABLES.iter().enumerate() {
+        match File::open(table) {
+            Ok(file) => read(BufReader::new(file), each)?,
+            // A kernel without IPv6.
+            Err(error) if index > 0 && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// How many connections the network namespace has ever accepted.
+pub fn accepted() -> io::Result<u64> {
+    let mut text = String::new();
+    File::open(COUNTERS)?.take(64 * 1024).read_to_string(&mut text)?;
+    passive_opens(&text).ok_or_else(broken)
+}
+
+fn broken() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
+
+/// Reads a table; a line that is cut at its end is broken too.
+fn read(mut table: impl BufRead, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+    let mut line = Vec::with_capacity(256);
+    let mut heading = true;
+    loop {
+        line.clear();
+        table.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+        let text = match line.split_last() {
+            None if heading => return Err(broken()),
+            None => return Ok(()),
+            Some((b'\n', text)) => str::from_utf8(text).map_err(|_| broken())?,
+            Some(_) => return Err(broken()),
+        };
+        if heading {
+            if !text.contains("local_address") {
+                return Err(broken());
+            }
+            heading = false;
+            continue;
+        }
+        each(entry(text).ok_or_else(broken)?);
+    }
+}
+
+/// `SL: LOCAL REMOTE STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE REFERENCES POINTER RTO ATO
+/// QUICK ...`; sockets without a process end sooner.
+fn entry(line: &str) -> Option<Entry> {
+    let mut fields = line.split_ascii_whitespace();
+    fields.next().filter(|number| number.ends_with(':'))?;
+    let (local, port) = address(fields.next()?)?;
+    let (peer, peer_port) = address(fields.next()?)?;
+    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
+    let (undelivered, unread) = fields.next()?.split_once(':')?;
+    let (undelivered, unread) =
+        (u32::from_str_radix(undelivered, 16).ok()?, u32::from_str_radix(unread, 16).ok()?);
+    let inode = fields.nth(4)?.parse().ok()?;
+    let quick: Option<u32> = fields.nth(4).and_then(|quick| quick.parse().ok());
+    let mut connection = Connection {
+        cookie: fingerprint(local, port, peer, peer_port),
+        inode,
+        state,
+        port,
+        peer_port,
+        peer: peer.to_canonical(),
+        unread: 0,
+        undelivered: 0,
+        info: None,
+    };
+    connection.set_queues(unread, undelivered);
+    // Its lowest bit, below the acknowledgements that are to be sent at once (get_tcp4_sock()).
+    Some(Entry { connection, pingpong: quick.map(|quick| quick & 1 == 1) })
+}
+
+/// `0100007F:1F90`: words of four bytes in the byte order of the machine, and a port.
+fn address(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = [0; 16];
+    let mut words = address.as_bytes().chunks_exact(8);
+    let mut length = 0;
+    for (place, word) in bytes.chunks_exact_mut(4).zip(words.by_ref()) {
+        let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
+        place.copy_from_slice(&word.to_ne_bytes());
+        length += 4;
+    }
+    if words.next().is_some() || !words.remainder().is_empty() {
+        return None;
+    }
+    match length {
+        4 => Some((IpAddr::V4(Ipv4Addr::from(*bytes.first_chunk::<4>()?)), port)),
+        16 => Some((IpAddr::V6(Ipv6Addr::from(bytes)), port)),
+        _ => None,
+    }
+}
+
+/// In place of the cookie that the text lacks: FNV-1a over both ends. That two are taken for one
+/// loses nothing: the count of accepted connections tells of the second.
+fn fingerprint(local: IpAddr, port: u16, peer: IpAddr, peer_port: u16) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mapped = |address| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    let ports = [port.to_ne_bytes(), peer_port.to_ne_bytes()];
+    let bytes = mapped(local).into_iter().chain(mapped(peer)).chain(ports.into_iter().flatten());
+    bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+/// Two lines that begin with `Tcp:`, names and values.
+fn passive_opens(text: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let names = lines.next()?.split_ascii_whitespace();
+    let values = lines.next()?.split_ascii_whitespace();
+    names.zip(values).find(|(name, _)| *name == "PassiveOpens")?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

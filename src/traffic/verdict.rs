@@ -1,0 +1,348 @@
+//! Whether the traffic has ended, as a pure function of what was seen and when.
+//!
+//! Samples of the connections go in, one after the other; a verdict comes out of each. Knows no
+//! socket and no clock. Where it cannot tell it takes a request to be in flight: a drain may be too
+//! long, never too short.
+//!
+//! What takes thought is a connection that last received and last sent data at the same tick of the
+//! kernel's clock, which is the rule with a fast server. Either the app answered what it received,
+//! or something was received right after an answer and is owed one. It was answered if
+//! - it owed nothing before, and since then a single segment has come, and data has gone;
+//! - or the peer acknowledged soon after, without sending data;
+//! - or the kernel still takes it for interactive when its own acknowledgement of what came must
+//!   have gone: it went with the answer (`settle`).
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::connection::{Connection, Counts, Info, state};
+use crate::clock::Time;
+use crate::duration::Short;
+
+/// Data that is sent this long after the last that was received is more than an answer's begin.
+const STREAM_AFTER: Duration = Duration::from_millis(200);
+/// The first request on a new connection is on its way for so long.
+const OPENING: Duration = Duration::from_millis(200);
+/// An acknowledgement later than this may be that of a keep-alive probe (tcp(7)) of our own.
+const SOON: Duration = Duration::from_secs(1);
+/// Bounds of how long the kernel holds back an acknowledgement: TCP_DELACK_MIN, TCP_DELACK_MAX.
+const SHORTEST_HOLD: Duration = Duration::from_millis(40);
+const LONGEST_HOLD: Duration = Duration::from_millis(200);
+/// Ticks of 10 ms, a timer that is late, and the time between two readings.
+const HOLD_SLACK: Duration = Duration::from_millis(30);
+/// The news that a connection has closed may come later than the dump that it is missing from.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// What starts the window of quiet anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuietOn {
+    /// A new connection, or data received on any.
+    #[default]
+    Requests,
+    /// New connections alone.
+    Connections,
+}
+
+/// Connections, sample by sample.
+pub struct Judge {
+    until_quiet: Duration,
+    quiet_on: QuietOn,
+    known: BTreeMap<u64, Known>,
+    last_traffic: Time,
+    /// The first sample finds connections, but none of them is news.
+    first: bool,
+    sample: Sample,
+}
+
+/// What is remembered of a connection.
+struct Known {
+    seen: Time,
+    counts: Counts,
+    /// At the last sample in which they were others; none before the first.
+    earlier: Counts,
+    /// All that was received by `counts` has been answered.
+    answered: bool,
+    /// What the kernel said of this very exchange.
+    interactive: Option<bool>,
+}
+
+/// The sample that is being taken.
+#[derive(Default)]
+struct Sample {
+    now: Time,
+    new: u32,
+    in_flight: BTreeMap<u16, u32>,
+    idle: u32,
+    unsettled: Vec<(u64, u64)>,
+}
+
+/// What a sample showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    until_quiet: Duration,
+    /// Since the last traffic, or since the drain began.
+    pub quiet_for: Duration,
+    /// New connections since the last sample.
+    pub new: u32,
+    /// By the port on our side.
+    pub in_flight: BTreeMap<u16, u32>,
+    /// Connections on which nothing is in flight.
+    pub idle: u32,
+    /// Whether everything was seen.
+    pub complete: bool,
+}
+
+impl Verdict {
+    /// The traffic has ended.
+    pub fn is_quiet(&self) -> bool {
+        self.no_traffic() && self.nothing_in_flight()
+    }
+
+    /// No traffic has come for the time that was asked for; requests may be in flight still.
+    pub fn no_traffic(&self) -> bool {
+        self.quiet_for >= self.until_quiet
+    }
+
+    /// If the app were told to stop at this instant, no request would be cut.
+    pub fn nothing_in_flight(&self) -> bool {
+        self.complete && self.in_flight.is_empty()
+    }
+}
+
+impl Judge {
+    pub fn new(until_quiet: Duration, quiet_on: QuietOn, now: Time) -> Self {
+        Self {
+            until_quiet,
+            quiet_on,
+            known: BTreeMap::new(),
+            last_traffic: now,
+            first: true,
+            sample: Sample::default(),
+        }
+    }
+
+    /// When no traffic will have come for long enough, if none comes.
+    pub fn quiet_at(&self) -> Time {
+        self.last_traffic.saturating_add(self.until_quiet)
+    }
+
+    /// A sample begins. What has closed comes first, then what is there, then `end`.
+    pub fn begin(&mut self, now: Time) {
+        self.sample = Sample { now, ..Sample::default() };
+    }
+
+    /// There was traffic of which nothing more is known.
+    pub fn unseen_traffic(&mut self) {
+        self.sample.new = self.sample.new.saturating_add(1);
+        self.last_traffic = self.last_traffic.max(self.sample.now);
+    }
+
+    /// The connection has closed since the last sample.
+    pub fn closed(&mut self, connection: &Connection) {
+        match self.known.remove(&connection.cookie) {
+            None => self.unseen_traffic(),
+            Some(_) => self.data_received(connection.info.as_ref()),
+        }
+    }
+
+    /// The connection is there.
+    pub fn open(&mut self, connection: &Connection) {
+        // What is left of a closed connection while its peer may still send.
+        if connection.state == state::FIN_WAIT2 && connection.info.is_none() {
+            return;
+        }
+        let now = self.sample.now;
+        let mut is_new = false;
+        let counts = connection.info.and_then(|info| info.counts);
+        let known = self.known.entry(connection.cookie).or_insert_with(|| {
+            is_new = true;
+            Known::new(now)
+        });
+        known.seen = now;
+        if let Some(counts) = counts {
+            known.update(counts);
+        }
+        let in_flight = known.in_flight(connection, self.until_quiet);
+        if in_flight == InFlight::Unsettled && connection.inode != 0 {
+            self.sample.unsettled.push((connection.inode, connection.cookie));
+        }
+        if in_flight != InFlight::No {
+            let count = self.sample.in_flight.entry(connection.port).or_default();
+            *count = count.saturating_add(1);
+        } else if connection.can_be_answered() {
+            self.sample.idle = self.sample.idle.saturating_add(1);
+        }
+        if is_new && !self.first {
+            self.unseen_traffic();
+        }
+        self.data_received(connection.info.as_ref());
+    }
+
+    /// The sample is over; not `complete` if part of it could not be read.
+    pub fn end(&mut self, complete: bool) -> Verdict {
+        let Sample { now, new, ref mut in_flight, idle, .. } = self.sample;
+        let in_flight = std::mem::take(in_flight);
+        self.first = false;
+        if complete {
+            self.known.retain(|_, known| now.saturating_sub(known.seen) < REMEMBERED);
+        }
+        self.sample.unsettled.sort_unstable();
+        Verdict {
+            until_quiet: self.until_quiet,
+            quiet_for: now.saturating_sub(self.last_traffic),
+            new,
+            in_flight,
+            idle,
+            complete,
+        }
+    }
+
+    /// Whether there are connections of which the kernel's own opinion would be of use.
+    pub fn has_unsettled(&self) -> bool {
+        !self.sample.unsettled.is_empty()
+    }
+
+    /// The kernel's opinion of the socket with this inode, read after the sample. It counts from
+    /// the next one on, if the connection is then the same: it may be about what came in between.
+    pub fn settle(&mut self, inode: u64, interactive: bool) {
+        let unsettled = &self.sample.unsettled;
+        let found = unsettled.binary_search_by_key(&inode, |(inode, _)| *inode).ok();
+        let cookie = found.and_then(|index| unsettled.get(index)).map(|(_, cookie)| cookie);
+        if let Some(known) = cookie.and_then(|cookie| self.known.get_mut(cookie)) {
+            known.interactive = Some(interactive);
+        }
+    }
+
+    fn data_received(&mut self, info: Option<&Info>) {
+        if let (QuietOn::Requests, Some(info)) = (self.quiet_on, info) {
+            let received = self.sample.now.saturating_sub(info.received);
+            self.last_traffic = self.last_traffic.max(received);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InFlight {
+    Yes,
+    No,
+    /// Yes, until the kernel has been asked.
+    Unsettled,
+}
+
+impl Known {
+    fn new(now: Time) -> Self {
+        let none = Counts::default();
+        Self { seen: now, counts: none, earlier: none, answered: false, interactive: None }
+    }
+
+    fn update(&mut self, counts: Counts) {
+        if counts == self.counts {
+            return;
+        }
+        let came = counts.data_in.wrapping_sub(self.counts.data_in);
+        let went = counts.data_out.wrapping_sub(self.counts.data_out);
+        // An answer goes on, or the single segment that came was the one that is answered.
+        self.answered &= came == 0 || (came == 1 && went > 0);
+        self.earlier = self.counts;
+        self.counts = counts;
+        self.interactive = None;
+    }
+
+    fn in_flight(&mut self, connection: &Connection, until_quiet: Duration) -> InFlight {
+        if connection.unread > 0 || connection.undelivered > 0 {
+            if connection.unread > 0 {
+                self.answered = false;
+            }
+            return InFlight::Yes;
+        }
+        if !connection.can_be_answered() {
+            return InFlight::No;
+        }
+        let Some(info) = connection.info else {
+            return InFlight::Yes;
+        };
+        let streams =
+            info.sent < until_quiet && info.received.saturating_sub(info.sent) > STREAM_AFTER;
+        if streams {
+            return InFlight::Yes;
+        }
+        if !info.any_received {
+            let opening = info.received < OPENING;
+            return if opening { InFlight::Yes } else { InFlight::No };
+        }
+        let owed = self.is_owed(&info);
+        self.answered = owed == InFlight::No;
+        owed
+    }
+
+    fn is_owed(&self, info: &Info) -> InFlight {
+        let never_sent = info.counts.is_some_and(|counts| counts.data_out == 0);
+        if info.received < info.sent || never_sent {
+            return InFlight::Yes;
+        }
+        if info.sent < info.received || self.answered {
+            return InFlight::No;
+        }
+        // A tie, from here on.
+        let acknowledged_after = info.received.saturating_sub(info.acknowledged);
+        if acknowledged_after > Duration::ZERO && acknowledged_after < SOON {
+            return InFlight::No;
+        }
+        match (self.interactive, info.counts) {
+            (_, None) | (Some(false), _) => InFlight::Yes,
+            // The kernel acknowledges more than a full segment at once, and the connection stays
+            // interactive with nothing answered.
+            (Some(true), Some(_)) if self.more_came_than_went() => InFlight::Yes,
+            (Some(true), Some(_)) => InFlight::No,
+            (None, Some(_)) if info.received > hold(info.round_trip) => InFlight::Unsettled,
+            // The kernel's opinion says nothing yet.
+            (None, Some(_)) => InFlight::Yes,
+        }
+    }
+
+    /// And it was acknowledged without data.
+    fn more_came_than_went(&self) -> bool {
+        let (now, then) = (self.counts, self.earlier);
+        now.data_in.wrapping_sub(then.data_in) > now.data_out.wrapping_sub(then.data_out)
+            && now.bare_out != then.bare_out
+    }
+}
+
+/// How long after data came the kernel has acknowledged it at the latest (tcp_send_delayed_ack()).
+fn hold(round_trip: Duration) -> Duration {
+    let held = if round_trip.is_zero() { LONGEST_HOLD } else { round_trip };
+    held.clamp(SHORTEST_HOLD, LONGEST_HOLD) + HOLD_SLACK
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if !self.in_flight.is_empty() {
+            let requests = self.in_flight.values().fold(0_u32, |sum, one| sum.saturating_add(*one));
+            let plural = if requests == 1 { "" } else { "s" };
+            write!(f, "{requests} request{plural} in flight on ")?;
+            for (index, port) in self.in_flight.keys().enumerate() {
+                write!(f, "{}:{port}", if index == 0 { "" } else { ", " })?;
+            }
+            return Ok(());
+        }
+        if !self.complete {
+            return f.write_str("the connections could not be read");
+        }
+        if self.no_traffic() {
+            write!(f, "quiet for {}", Short(self.until_quiet))?;
+        } else {
+            f.write_str("traffic goes on, none in flight")?;
+        }
+        match self.idle {
+            0 => Ok(()),
+            1 => f.write_str(" (1 idle keep-alive connection left)"),
+            idle => write!(f, " ({idle} idle keep-alive connections left)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
