@@ -442,5 +442,12 @@ fn measure() {
         let verdict = drain.sample();
         println!("{:?} cpu {:?} wall {verdict}", cpu_time() - before, wall.elapsed());
     }
-    println!("{}", std::fs::read_to_string("/proc/self/status").unwrap().lines().filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS")).collect::<String>());
+    println!(
+        "{}",
+        std::fs::read_to_string("/proc/self/status")
+            .unwrap()
+            .lines()
+            .filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS"))
+            .collect::<String>()
+    );
 }

@@ -122,7 +122,14 @@ impl Witness {
             "orphan" => {
                 let between = fork();
                 if between == 0 {
+                    // SAFETY: no arguments.
+                    let parent = unsafe { libc::getpid() };
                     if fork() == 0 {
+                        // It is an orphan from its first step on.
+                        // SAFETY: no arguments.
+                        while unsafe { libc::getppid() } == parent {
+                            wait(1);
+                        }
                         self.steps_of_a_child(value);
                     }
                     exit(0);
