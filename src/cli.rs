@@ -77,6 +77,18 @@ pub struct Typed {
     /// longest drain
     #[argh(option)]
     pub max_delay: Option<Given>,
+    /// goes on until no traffic has come for so long
+    #[argh(option)]
+    pub until_quiet: Option<Given>,
+    /// what counts as traffic
+    #[argh(option)]
+    pub quiet_on: Option<Given>,
+    /// the ports that are watched
+    #[argh(option)]
+    pub watch_port: Vec<Given>,
+    /// whose connections are no traffic
+    #[argh(option)]
+    pub ignore_peer: Vec<Given>,
     /// run when the drain begins
     #[argh(option)]
     pub on_drain: Vec<Given>,
@@ -372,6 +384,10 @@ impl Typed {
             let known = match name {
                 "DELAY" => one(&mut self.delay, value),
                 "MAX_DELAY" => one(&mut self.max_delay, value),
+                "UNTIL_QUIET" => one(&mut self.until_quiet, value),
+                "QUIET_ON" => one(&mut self.quiet_on, value),
+                "WATCH_PORT" => list(&mut self.watch_port, value, ','),
+                "IGNORE_PEER" => list(&mut self.ignore_peer, value, ','),
                 "ON_DRAIN" => list(&mut self.on_drain, value, '\n'),
                 "DRAIN_FILE" => one(&mut self.drain_file, value),
                 "GRACE" => one(&mut self.grace, value),

@@ -15,6 +15,7 @@ use crate::log::{Format, Level, Log};
 use crate::marker;
 use crate::signal::{Signal, SignalMap, SignalSet};
 use crate::target::{Handler, Listen, Target};
+use crate::traffic::{Network, QuietOn, Watched};
 
 const DELAY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
@@ -25,6 +26,8 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Config {
     pub plan: Plan,
+    /// Whose end the drain waits for.
+    pub watched: Option<Watched>,
     /// Run when the drain begins.
     pub handlers: Vec<Handler>,
     pub drain_file: Option<PathBuf>,
@@ -74,10 +77,15 @@ impl Reader {
         let handlers = typed.on_drain.iter();
         let handlers: Vec<Handler> =
             handlers.filter_map(|given| self.parsed("on-drain", given, Handler::parse)).collect();
+        let watched = self.watched(typed);
         let mut plan = Plan {
             delay: self.duration("delay", &typed.delay, DELAY),
             max_delay: Duration::ZERO,
-            held_by: if handlers.is_empty() { HeldBy::Nothing } else { HeldBy::Handlers },
+            held_by: match (&watched, handlers.is_empty()) {
+                (Some(_), _) => HeldBy::Traffic,
+                (None, false) => HeldBy::Handlers,
+                (None, true) => HeldBy::Nothing,
+            },
             unready_delay: self.duration("unready-delay", &typed.unready_delay, Duration::ZERO),
             grace: self.duration("grace", &typed.grace, GRACE),
             kill_margin: self.duration("kill-margin", &typed.kill_margin, KILL_MARGIN),
@@ -99,6 +107,7 @@ impl Reader {
             self.check_times(typed, &plan);
         }
         let config = Config {
+            watched,
             handlers,
             drain_file: self.file("drain-file", &typed.drain_file),
             ready_file: self.file("ready-file", &typed.ready_file),
@@ -142,6 +151,32 @@ impl Reader {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         self.parsed(option, given.as_ref()?, parse)
+    }
+
+    fn watched(&mut self, typed: &Typed) -> Option<Watched> {
+        let quiet_on = self.maybe_parsed("quiet-on", &typed.quiet_on, |text| match text {
+            "requests" => Ok(QuietOn::Requests),
+            "connections" => Ok(QuietOn::Connections),
+            _ => Err("is neither requests nor connections".to_owned()),
+        });
+        let port = |text: &str| match text.parse() {
+            Ok(port) if port != 0 => Ok(port),
+            _ => Err("is no port; write 1 to 65535".to_owned()),
+        };
+        let ports = typed.watch_port.iter();
+        let ports = ports.filter_map(|given| self.parsed("watch-port", given, port)).collect();
+        let network = |text: &str| {
+            Network::parse(text).map_err(|why| format!("{why}; write 10.0.0.7 or 10.0.0.0/24"))
+        };
+        let peers = typed.ignore_peer.iter();
+        let ignored_peers =
+            peers.filter_map(|given| self.parsed("ignore-peer", given, network)).collect();
+        let given = typed.until_quiet.as_ref()?;
+        let until_quiet = self.duration_of("until-quiet", given)?;
+        if until_quiet.is_zero() {
+            self.refuse("until-quiet", given, "is no time to be quiet in; write 2s");
+        }
+        Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
     }
 
     /// The app is in this container: it is asked often, and nobody else is asked where it is.
@@ -403,6 +438,13 @@ impl Reader {
                 let why = format!("leaves the app no time to stop: {kill_at}; make it shorter");
                 self.refuse("max-delay", given, why);
             }
+        }
+        if let Some(given) = &typed.until_quiet
+            && duration::parse(&given.text).is_ok_and(|quiet| quiet > plan.max_delay)
+        {
+            let longest = Short(plan.max_delay);
+            let why = format!("is longer than the longest drain, {longest}; make it shorter");
+            self.refuse("until-quiet", given, why);
         }
         if let Some(given) = &typed.unready_delay
             && plan.unready_delay > plan.max_delay

@@ -1,4 +1,5 @@
-//! The drain alone: the app serves on for the delay, and until what was asked to run has run.
+//! The drain alone: the app serves on for the delay, until what was asked to run has run, and until
+//! the traffic has ended.
 //!
 //! It is what PID 1's drain companion does, and a hook where there is no drain-init to ask. It must
 //! not know which of the two it is, and tells the app nothing.
@@ -16,11 +17,18 @@ use crate::log::Log;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::{self, CompanionStart, Pid, Program, Reaped, Recipient, Status};
 use crate::target::Handler;
+use crate::traffic::{Verdict, Watch, Watched};
+
+/// How long past its longest time a drain looks for an instant at which nothing is in flight: less
+/// than PID 1 waits for it.
+const LOOKED_FOR: Duration = Duration::from_millis(900);
 
 /// How a drain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum End {
     Over,
+    /// It is over, and this is why.
+    Seen(String),
     /// It was told to end.
     Told,
 }
@@ -29,6 +37,7 @@ pub struct Drain<'a> {
     delay: Duration,
     max_delay: Duration,
     running: Vec<Running<'a>>,
+    watched: Option<Watched>,
     log: Log,
 }
 
@@ -45,6 +54,7 @@ impl<'a> Drain<'a> {
             delay: config.plan.delay,
             max_delay: config.plan.max_delay,
             running: Vec::new(),
+            watched: config.watched.clone(),
             log: config.log,
         };
         for handler in &config.handlers {
@@ -59,23 +69,37 @@ impl<'a> Drain<'a> {
     /// A drain that has been going on already, whose handlers are somebody else's.
     pub fn join(config: &'a Config) -> Self {
         let (delay, max_delay) = (config.plan.delay, config.plan.max_delay);
-        Self { delay, max_delay, running: Vec::new(), log: config.log }
+        Self { delay, max_delay, running: Vec::new(), watched: None, log: config.log }
     }
 
     /// Waits until it is over, `before` included, or one of these signals comes.
     pub fn wait(mut self, before: Duration, told_by: SignalSet) -> End {
         let clock = Clock::start();
+        let now = || before.saturating_add(clock.now());
+        let mut watch = self.watched.take().map(|watched| Watch::begin(watched, self.log, now()));
+        let mut cut = false;
         loop {
             self.reap();
-            let now = before.saturating_add(clock.now());
-            if now >= self.max_delay {
+            let mut next = self.delay;
+            if now() >= self.max_delay && !std::mem::replace(&mut cut, true) {
                 self.cut();
+                watch.iter_mut().for_each(Watch::hurry);
+            }
+            if now() >= self.delay {
+                next = self.max_delay;
+            }
+            if let Some(watch) = &mut watch {
+                if now() >= watch.next_sample() {
+                    let verdict = watch.sample(now());
+                    if let Some(why) = self.over(&verdict, now()) {
+                        return End::Seen(why);
+                    }
+                }
+                next = if cut { watch.next_sample() } else { next.min(watch.next_sample()) };
+            } else if cut || (now() >= self.delay && self.running.is_empty()) {
                 return End::Over;
             }
-            if now >= self.delay && self.running.is_empty() {
-                return End::Over;
-            }
-            let timeout = self.deadline(now).saturating_sub(now);
+            let timeout = next.saturating_sub(now());
             if let Some(received) = sys::wait_for_signal(Some(timeout))
                 && told_by.contains(received.signal)
             {
@@ -85,8 +109,17 @@ impl<'a> Drain<'a> {
         }
     }
 
-    fn deadline(&self, now: Time) -> Time {
-        if now < self.delay { self.delay.min(self.max_delay) } else { self.max_delay }
+    /// Why it is over, if what was seen ends it: quiet, or at its longest an instant at which
+    /// nothing is in flight, which is not looked for for ever.
+    fn over(&self, verdict: &Verdict, now: Time) -> Option<String> {
+        if now >= self.max_delay {
+            let longest = Short(self.max_delay);
+            let over =
+                verdict.nothing_in_flight() || now >= self.max_delay.saturating_add(LOOKED_FOR);
+            return over.then(|| format!("at its longest, {longest}: {verdict}"));
+        }
+        let over = now >= self.delay && self.running.is_empty() && verdict.is_quiet();
+        over.then(|| verdict.to_string())
     }
 
     /// Handlers that have ended. Nobody else is a child of this process.

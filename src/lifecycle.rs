@@ -56,6 +56,8 @@ pub enum HeldBy {
     Nothing,
     /// Handlers that have yet to end.
     Handlers,
+    /// Traffic, and handlers or not.
+    Traffic,
 }
 
 /// A signal for an app that does not end.
@@ -97,6 +99,8 @@ enum Until {
     Delay,
     /// The companion's end, and the delay.
     Companion,
+    /// The longest time: nobody can tell any more when it could be shorter.
+    Longest,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +151,8 @@ pub enum Event {
     Wake,
     /// A hook asks for the drain.
     DrainAsked,
-    /// The drain companion was reaped, or could not be started.
-    CompanionEnded,
+    /// The drain companion was reaped, or could not be started; `well`: it has seen the end.
+    CompanionEnded { well: bool },
     /// The app was reaped.
     AppEnded { status: Status, left: Left },
     /// Others were reaped, but not the app.
@@ -278,7 +282,7 @@ enum Meaning {
     Dropped,
     Wake,
     DrainAsked,
-    CompanionEnded,
+    CompanionEnded { well: bool },
     AppEnded { status: Status, left: Left },
     OthersReaped { left: Left },
     AppStopped { by: Signal },
@@ -356,8 +360,12 @@ impl Plan {
             ) => (state, Actions::none()),
 
             // The delay is kept by the clock, however the companion ended.
-            (Draining(drain), CompanionEnded) => {
-                (Draining(Drain { until: Until::Delay, ..drain }), Actions::none())
+            (Draining(drain), CompanionEnded { well }) => {
+                let until = match self.held_by {
+                    HeldBy::Traffic if !well => Until::Longest,
+                    HeldBy::Nothing | HeldBy::Handlers | HeldBy::Traffic => Until::Delay,
+                };
+                (Draining(Drain { until, ..drain }), Actions::none())
             }
             (
                 Running
@@ -366,7 +374,7 @@ impl Plan {
                 | Leaving { .. }
                 | Orphaned { .. }
                 | Killing { .. },
-                CompanionEnded,
+                CompanionEnded { .. },
             ) => (state, Actions::none()),
 
             (Running, Wake) => (state, Actions::none()),
@@ -448,7 +456,7 @@ impl Plan {
             },
             Event::Wake => Meaning::Wake,
             Event::DrainAsked => Meaning::DrainAsked,
-            Event::CompanionEnded => Meaning::CompanionEnded,
+            Event::CompanionEnded { well } => Meaning::CompanionEnded { well },
             Event::AppEnded { status, left } => Meaning::AppEnded { status, left },
             Event::OthersReaped { left } => Meaning::OthersReaped { left },
             Event::AppStopped { by } => Meaning::AppStopped { by },
@@ -468,6 +476,7 @@ impl Plan {
         let longest = match drain.until {
             Until::Delay => self.delay,
             Until::Companion => self.max_delay.saturating_add(COMPANION_MARGIN),
+            Until::Longest => self.max_delay,
         };
         let Stop { began, .. } = drain.stop;
         began.saturating_add(longest).min(self.kill_at(drain.stop))
@@ -481,7 +490,7 @@ impl Plan {
         let stop = Stop { signal: Some(signal), began: now };
         let until = match self.held_by {
             HeldBy::Nothing => Until::Delay,
-            HeldBy::Handlers => Until::Companion,
+            HeldBy::Handlers | HeldBy::Traffic => Until::Companion,
         };
         if by_hand || (self.delay.is_zero() && until == Until::Delay) {
             let (forward, kill_in) = (self.stop_signal.unwrap_or(signal), self.kill_after());
@@ -505,13 +514,13 @@ impl Plan {
             lasts: self.delay,
             at_most: match self.held_by {
                 HeldBy::Nothing => self.delay,
-                HeldBy::Handlers => self.max_delay,
+                HeldBy::Handlers | HeldBy::Traffic => self.max_delay,
             },
             kill_in: self.kill_after(),
         };
         let unready = (!ready).then_some(Action::Unready);
         let companion = match until {
-            Until::Delay => None,
+            Until::Delay | Until::Longest => None,
             Until::Companion => Some(Action::StartCompanion(Duration::ZERO)),
         };
         let actions = unready
@@ -531,7 +540,8 @@ impl Plan {
                 let drain = Drain { until: Until::Companion, ..drain };
                 (State::Draining(drain), Actions::of([Action::StartCompanion(after)]))
             }
-            (Until::Companion, _) | (Until::Delay, HeldBy::Handlers) => {
+            (Until::Companion | Until::Longest, _)
+            | (Until::Delay, HeldBy::Handlers | HeldBy::Traffic) => {
                 (State::Draining(drain), Actions::none())
             }
         }

@@ -53,7 +53,6 @@ mod terminal;
 mod termination;
 
 // The end of the traffic: the kernel's socket tables, and what they say.
-#[allow(dead_code, reason = "the drain is to use it")]
 mod traffic;
 
 // System calls, and all unsafe code.

@@ -39,7 +39,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Takes over an app that was just started.
     pub fn new(config: Config, words: Arguments, app: App, readiness: Readiness) -> Self {
-        let termination_log = TerminationLog::new(config.termination_log.clone());
+        let termination_log = TerminationLog::new(config.termination_log.clone(), config.log);
         let mut supervisor = Self {
             config,
             words,
@@ -145,10 +145,12 @@ impl Supervisor {
         let now = self.now();
         if self.drain == Some(pid) {
             self.drain = None;
-            if status != Status::Exited(0) {
-                self.config.log.error("draining", format_args!("the drain companion failed"));
+            let well = status == Status::Exited(0);
+            if !well {
+                let what = format_args!("the drain companion failed: draining by the clock");
+                self.config.log.error("draining", what);
             }
-            self.handle(Event::CompanionEnded, now);
+            self.handle(Event::CompanionEnded { well }, now);
         } else {
             let ended = (pid, status);
             self.readiness.companion_ended(&self.config, &self.companions, ended, now);
@@ -166,7 +168,7 @@ impl Supervisor {
             }
         }
         if without_companion {
-            self.handle(Event::CompanionEnded, now);
+            self.handle(Event::CompanionEnded { well: false }, now);
         }
     }
 
@@ -229,7 +231,7 @@ impl Supervisor {
             Action::Suspend { by } => self.app.stopped(by),
             Action::Say(note) => {
                 log.note(note);
-                self.termination_log.note(note, log);
+                self.termination_log.note(note);
             }
             Action::Exit(code) => {
                 log.line(Level::Debug, "ended", format_args!("exit code {code}"));

@@ -6,8 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,59 +16,81 @@ use crate::lifecycle::Note;
 use crate::log::Log;
 
 /// What the kubelet reads of it.
-const LONGEST: usize = 4096;
+const LONGEST: u64 = 4096;
+
+/// What it begins with, if it is ours.
+const BEGINNING: &[u8] = b"drain-init: ";
 
 pub struct TerminationLog {
     path: Option<PathBuf>,
-    /// How long the file is by our doing.
-    written: usize,
+    log: Log,
+    /// A stop has begun it.
+    begun: bool,
 }
 
 impl TerminationLog {
-    pub fn new(path: Option<PathBuf>) -> Self {
-        Self { path, written: 0 }
+    pub fn new(path: Option<PathBuf>, log: Log) -> Self {
+        Self { path, log, begun: false }
     }
 
     /// Adds what has happened, from the beginning of a stop on.
-    pub fn note(&mut self, note: Note, log: Log) {
+    pub fn note(&mut self, note: Note) {
         let begins = matches!(note, Note::Draining { .. } | Note::Stopping { .. });
-        let told = match (&self.path, note) {
-            (None, _) | (_, Note::Forwarded(_)) => return,
-            _ if self.written == 0 && !begins => return,
-            (Some(path), Note::NoStopCame { .. }) => self.clear(path).map(|()| 0),
-            (Some(path), _) => self.add(path, note),
-        };
-        match told {
-            Ok(written) => self.written = written,
-            Err(error) => log.error("termination-log", format_args!("termination log: {error}")),
+        match note {
+            Note::Forwarded(_) => {}
+            _ if !self.begun && !begins => {}
+            Note::NoStopCame { .. } => {
+                self.begun = false;
+                self.write(clear);
+            }
+            note => {
+                self.begun = true;
+                self.add(note);
+            }
         }
     }
 
-    fn add(&self, path: &Path, note: Note) -> io::Result<usize> {
-        let mut file = self.open(path)?;
-        let separator = if self.written == 0 { "drain-init: " } else { "; " };
-        let mut text = format!("{separator}{note}");
-        text.truncate(text.floor_char_boundary(LONGEST.saturating_sub(self.written)));
-        if !self.is_ours(&file)? {
-            return Ok(self.written);
+    /// Adds what a companion has seen.
+    pub fn add(&self, text: impl Display) {
+        self.write(|path| add(path, text));
+    }
+
+    fn write(&self, write: impl FnOnce(&Path) -> io::Result<()>) {
+        if let Some(path) = &self.path
+            && let Err(error) = write(path)
+        {
+            self.log.error("termination-log", format_args!("{}: {error}", path.display()));
         }
-        file.write_all(text.as_bytes())?;
-        Ok(self.written + text.len())
     }
+}
 
-    fn clear(&self, path: &Path) -> io::Result<()> {
-        let file = self.open(path)?;
-        if self.is_ours(&file)? { file.set_len(0) } else { Ok(()) }
-    }
+fn add(path: &Path, text: impl Display) -> io::Result<()> {
+    let mut file = open(path)?;
+    let length = file.metadata()?.len();
+    let mut line = match length {
+        0 => format!("drain-init: {text}"),
+        _ if is_ours(&mut file)? => format!("; {text}"),
+        _ => return Ok(()),
+    };
+    let room = usize::try_from(LONGEST.saturating_sub(length)).unwrap_or(0);
+    line.truncate(line.floor_char_boundary(room));
+    file.write_all(line.as_bytes())
+}
 
-    fn open(&self, path: &Path) -> io::Result<File> {
-        // A pipe or a device of that name must not hold PID 1 up.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        OpenOptions::new().append(true).create(true).custom_flags(flags).open(path)
-    }
+fn clear(path: &Path) -> io::Result<()> {
+    let mut file = open(path)?;
+    if is_ours(&mut file)? { file.set_len(0) } else { Ok(()) }
+}
 
-    /// Whether nobody else has written to it.
-    fn is_ours(&self, file: &File) -> io::Result<bool> {
-        Ok(file.metadata()?.len() == self.written as u64)
-    }
+fn open(path: &Path) -> io::Result<File> {
+    // A pipe or a device of that name must not hold PID 1 up.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    OpenOptions::new().read(true).append(true).create(true).custom_flags(flags).open(path)
+}
+
+/// Whether the app has left it to us.
+fn is_ours(file: &mut File) -> io::Result<bool> {
+    let mut beginning = [0; BEGINNING.len()];
+    let count = file.read(&mut beginning)?;
+    Ok(beginning.get(..count) == Some(BEGINNING))
 }

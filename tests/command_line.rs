@@ -15,9 +15,13 @@ use support::{
 };
 
 /// Each option that takes a value: a value that isn't its default, and one that makes no sense.
-const VALUES: [(&str, &str, &str); 20] = [
+const VALUES: [(&str, &str, &str); 24] = [
     ("delay", "7s", "5x"),
     ("max-delay", "9s", "-1"),
+    ("until-quiet", "2s", "0"),
+    ("quiet-on", "connections", "silence"),
+    ("watch-port", "8080", "65536"),
+    ("ignore-peer", "10.0.0.0/8", "10.0.0.0/33"),
     ("on-drain", "exec:/bin/true", "https://gateway/bye"),
     ("drain-file", "/tmp/drain-init-test-drain", "/no/such/folder/drain"),
     ("grace", "41s", "1e30"),
@@ -49,8 +53,9 @@ const REPEATABLE: [(&str, &str, &str); 5] = [
 ];
 
 /// What these change is on explain's timeline; what the others change is seen in a run.
-const ON_THE_TIMELINE: [&str; 15] = [
+const ON_THE_TIMELINE: [&str; 16] = [
     "delay",
+    "until-quiet",
     "on-drain",
     "ready-listen",
     "ready-check",
@@ -145,6 +150,9 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--ready-file", ""], &["--ready-file"]),
     (&["--drain-file", "/no/such/folder/drain"], &["--drain-file /no/such/folder/drain"]),
     (&["--drain-file", "/tmp/x", "--ready-file", "/tmp/x"], &["/tmp/x"]),
+    (&["--until-quiet", "20s"], &["--until-quiet 20s"]), // longer than the longest drain
+    (&["--watch-port", "0"], &["--watch-port 0"]),
+    (&["--ignore-peer", "gateway"], &["--ignore-peer gateway"]),
     (&["--on-drain", "https://gateway/bye"], &["--on-drain", "https", "http://"]),
     (&["--on-drain", " http://gateway/bye"], &["--on-drain", "method"]),
     (&["--on-drain", "exec:"], &["--on-drain exec:", "command"]),
@@ -426,9 +434,10 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
     effect
 }
 
-/// Not --max-delay and --parent-death-signal: of those a run shows nothing (no drain here is longer than --delay; tests/lifecycle.rs
-/// has the parent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
-const SHOWS_NOTHING: [&str; 2] = ["max-delay", "parent-death-signal"];
+/// Not --max-delay, what goes with --until-quiet, and --parent-death-signal: of those a run shows nothing (no drain here is longer
+/// than --delay; tests/lifecycle.rs has the parent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
+const SHOWS_NOTHING: [&str; 5] =
+    ["max-delay", "quiet-on", "watch-port", "ignore-peer", "parent-death-signal"];
 
 #[test]
 fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {

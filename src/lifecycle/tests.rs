@@ -168,7 +168,7 @@ fn a_companion_holds_the_drain_past_the_delay_until_it_ends() {
     let begun = ["Unready", "BeginDrain", "StartCompanion(0ns)"];
     assert_eq!(life.at(0, Some(sent("TERM"))), begun);
     assert!(life.at(2_400, None).is_empty());
-    assert!(life.at(2_500, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(2_500, Some(Event::CompanionEnded { well: true })).is_empty());
     assert_eq!(life.at(2_500, None), ["SIGTERM"], "at once");
 }
 
@@ -176,7 +176,7 @@ fn a_companion_holds_the_drain_past_the_delay_until_it_ends() {
 fn a_companion_that_ends_early_shortens_nothing() {
     let mut life = Life::new(held());
     assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
-    assert!(life.at(10, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(10, Some(Event::CompanionEnded { well: true })).is_empty());
     assert!(life.at(1_999, None).is_empty());
     assert_eq!(life.at(2_000, None), ["SIGTERM"]);
 }
@@ -190,10 +190,19 @@ fn a_companion_that_hangs_is_ended_soon_after_its_longest_time() {
 }
 
 #[test]
+fn where_nobody_sees_the_traffic_end_the_drain_lasts_its_longest() {
+    let mut life = Life::new(Plan { held_by: HeldBy::Traffic, ..plan() });
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(10, Some(Event::CompanionEnded { well: false })).is_empty());
+    assert!(life.at(2_999, None).is_empty());
+    assert_eq!(life.at(3_000, None), ["SIGTERM"]);
+}
+
+#[test]
 fn without_a_delay_a_companion_still_holds_the_drain() {
     let mut life = Life::new(Plan { delay: Duration::ZERO, ..held() });
     assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
-    assert!(life.at(300, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(300, Some(Event::CompanionEnded { well: true })).is_empty());
     assert_eq!(life.at(300, None), ["SIGTERM"]);
 }
 
@@ -202,7 +211,7 @@ fn a_hook_drains_and_the_stop_signal_after_it_is_forwarded_at_once() {
     let mut life = Life::new(plan());
     let begun = ["Unready", "BeginDrain", "StartCompanion(0ns)"];
     assert_eq!(life.at(0, Some(Event::DrainAsked)), begun);
-    assert!(life.at(2_000, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(2_000, Some(Event::CompanionEnded { well: true })).is_empty());
     assert!(life.at(2_100, Some(Event::DrainAsked)).is_empty(), "a second hook");
     assert_eq!(life.at(2_200, Some(sent("TERM"))), ["SIGTERM"]);
     assert_eq!(life.at(5_499, None), ["SIGQUIT"]);
@@ -214,7 +223,7 @@ fn a_stop_signal_in_a_hooks_drain_waits_for_its_end() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
     assert!(life.at(1_000, Some(sent("TERM"))).is_empty());
-    assert!(life.at(2_000, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(2_000, Some(Event::CompanionEnded { well: true })).is_empty());
     assert_eq!(life.at(2_001, None), ["SIGTERM"]);
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
@@ -227,7 +236,7 @@ fn a_stop_signal_in_a_hooks_drain_waits_for_its_end() {
 fn a_hook_without_a_stop_signal_ends_in_running_and_ready() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
-    assert!(life.at(2_000, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(2_000, Some(Event::CompanionEnded { well: true })).is_empty());
     assert!(life.at(5_499, None).is_empty());
     assert_eq!(life.at(5_500, None), ["Ready"]);
     assert_eq!(life.at(9_000, Some(sent("TERM"))), ["Unready", "BeginDrain"], "as if new");
@@ -243,7 +252,7 @@ fn a_hook_in_a_drain_gets_a_companion_for_what_is_left() {
     let mut life = Life::new(held());
     assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
     assert!(life.at(100, Some(Event::DrainAsked)).is_empty(), "it has one");
-    assert!(life.at(200, Some(Event::CompanionEnded)).is_empty());
+    assert!(life.at(200, Some(Event::CompanionEnded { well: true })).is_empty());
     assert!(life.at(300, Some(Event::DrainAsked)).is_empty(), "handlers run once");
 }
 
@@ -444,7 +453,9 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
     branch(sent("USR1"), &|_| {});
     branch(Event::DrainAsked, &asked);
     if past.companion {
-        branch(Event::CompanionEnded, &|past| past.companion = false);
+        for well in [false, true] {
+            branch(Event::CompanionEnded { well }, &|past| past.companion = false);
+        }
     }
     let lefts = [Left::Nobody, Left::Orphans, Left::Companions];
     if past.app_ended.is_none() {
@@ -478,7 +489,7 @@ fn the_laws_hold_in_every_history() {
     let plans = [
         plan(),
         Plan { delay: Duration::ZERO, ..plan() },
-        held(),
+        Plan { held_by: HeldBy::Traffic, ..plan() },
         Plan { delay: Duration::ZERO, unready_delay: MS(1_000), ..held() },
     ];
     for plan in plans {

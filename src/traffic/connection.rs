@@ -24,12 +24,37 @@ pub mod state {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Families {
+    pub v4: bool,
+    pub v6: bool,
+}
+
+impl Families {
+    pub const ALL: Self = Self { v4: true, v6: true };
+
+    pub fn add(&mut self, family: Family) {
+        match family {
+            Family::V4 => self.v4 = true,
+            Family::V6 => self.v6 = true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// What no other connection of this boot has or had.
+    /// What no other connection of this boot has or had; 0 where it is not told.
     pub cookie: u64,
     /// 0 where no process has the socket: not accepted yet, or closed already.
     pub inode: u64,
     pub state: u8,
+    /// Of the socket: one of IPv6 may have a peer of IPv4.
+    pub family: Family,
     /// Our side's.
     pub port: u16,
     /// 0 where nobody is at the other end: a listening socket.

@@ -5,10 +5,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::connection::{Connection, Counts, Info, state};
+use super::connection::{Connection, Counts, Family, Info, state};
 
 /// Of struct nlmsghdr.
 const HEADER: usize = 16;
@@ -89,18 +89,20 @@ fn connection(message: &[u8]) -> Option<Connection> {
     let body = message.get(HEADER..HEADER + BODY)?;
     let family = i32::from(*body.first()?);
     let cookie = u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << u32::BITS;
-    let peer = match family {
-        libc::AF_INET => IpAddr::V4(Ipv4Addr::from(*body.get(24..)?.first_chunk::<4>()?)),
-        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(*body.get(24..)?.first_chunk::<16>()?)),
+    let address = body.get(24..)?;
+    let (family, peer) = match family {
+        libc::AF_INET => (Family::V4, Ipv4Addr::from(*address.first_chunk::<4>()?).into()),
+        libc::AF_INET6 => (Family::V6, IpAddr::from(*address.first_chunk::<16>()?).to_canonical()),
         _ => return None,
     };
     let mut connection = Connection {
         cookie,
         inode: u32_at(body, 68)?.into(),
         state: *body.get(1)?,
+        family,
         port: port_at(body, 4)?,
         peer_port: port_at(body, 6)?,
-        peer: peer.to_canonical(),
+        peer,
         unread: 0,
         undelivered: 0,
         info: None,

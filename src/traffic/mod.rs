@@ -34,8 +34,10 @@ pub use verdict::{QuietOn, Verdict};
 /// Between two samples, while the end can't have come yet and while it may come at any moment.
 const CADENCE: Duration = Duration::from_millis(100);
 const QUICK_CADENCE: Duration = Duration::from_millis(10);
-/// A sample's share of the time: one in so many, 2% of one core.
+/// The samples' share of the time: one in so many, 2% of one core over the drain.
 const SHARE: u32 = 50;
+/// Connections that a sample does not settle are looked at in time for the end.
+const SETTLE_BEFORE: Duration = Duration::from_secs(1);
 /// What counts as traffic for the log for so long, so that steady traffic is one line.
 const LOG_WINDOW: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,9 @@ pub struct Watch {
     ports_known: bool,
     /// Samples come quickly from now on, whatever the traffic.
     hurried: bool,
+    began: Time,
+    /// Processor time.
+    spent: Duration,
     next: Time,
     last: Phase,
 }
@@ -88,11 +93,13 @@ impl Watch {
             log,
             source,
             hurried: false,
+            began: now,
+            spent: Duration::ZERO,
             next: now,
             last: Phase::Beginning,
         };
         watch.take_sample(now);
-        watch.plan(now, before);
+        watch.plan(now, cpu_time().saturating_sub(before));
         watch
     }
 
@@ -100,7 +107,7 @@ impl Watch {
     pub fn sample(&mut self, now: Time) -> Verdict {
         let before = cpu_time();
         let verdict = self.take_sample(now);
-        self.plan(now, before);
+        self.plan(now, cpu_time().saturating_sub(before));
         self.tell(&verdict);
         verdict
     }
@@ -113,7 +120,7 @@ impl Watch {
     /// From now on, an instant with nothing in flight is all that is waited for.
     pub fn hurry(&mut self) {
         self.hurried = true;
-        self.next = Time::ZERO;
+        self.next = self.next.min(self.began.saturating_add(self.spent.saturating_mul(SHARE)));
     }
 
     fn take_sample(&mut self, now: Time) -> Verdict {
@@ -121,9 +128,13 @@ impl Watch {
             self.find_ports();
         }
         self.judge.begin(now);
-        let complete = self.source.read(&self.watched, &mut self.judge) && self.ports_known;
-        let verdict = self.judge.end(complete);
-        self.source.settle(&mut self.judge);
+        let read = self.source.read(&self.watched, &mut self.judge, self.hurried);
+        let verdict = self.judge.end(read && self.ports_known);
+        // It takes its time, which is there at the beginning, and is of use towards the end.
+        let soon = self.hurried || self.judge.quiet_at() <= now.saturating_add(SETTLE_BEFORE);
+        if self.last == Phase::Beginning || soon && self.judge.only_unsettled() {
+            self.source.settle(&mut self.judge);
+        }
         verdict
     }
 
@@ -155,16 +166,17 @@ impl Watch {
         self.watched.ports = found.ports;
     }
 
-    /// As soon as something may have changed, and as the last sample's cost allows.
-    fn plan(&mut self, now: Time, before: Duration) {
-        let cost = cpu_time().saturating_sub(before);
+    /// As soon as something may have changed, and as the cost of all samples so far allows.
+    fn plan(&mut self, now: Time, cost: Duration) {
+        self.spent = self.spent.saturating_add(cost);
         let quiet_at = self.judge.quiet_at();
         let wanted = if self.hurried || quiet_at <= now {
             now.saturating_add(QUICK_CADENCE)
         } else {
             now.saturating_add(CADENCE).min(quiet_at)
         };
-        self.next = wanted.max(now.saturating_add(cost.saturating_mul(SHARE)));
+        let paid_for = self.began.saturating_add(self.spent.saturating_mul(SHARE));
+        self.next = wanted.max(paid_for);
     }
 
     fn tell(&mut self, verdict: &Verdict) {

@@ -11,10 +11,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::connection::Connection;
+use super::connection::{Connection, Families, Family};
 
 /// Of this process's own network namespace, wherever /proc comes from.
-const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+const TABLE: &str = "/proc/self/net/tcp";
+const TABLE_6: &str = "/proc/self/net/tcp6";
 const COUNTERS: &str = "/proc/self/net/snmp";
 
 /// What the lines of the kernel keep below by far.
@@ -30,13 +31,17 @@ pub struct Entry {
     pub pingpong: Option<bool>,
 }
 
-/// Hands out every socket of the network namespace, listening ones too.
-pub fn sockets(each: &mut dyn FnMut(Entry)) -> io::Result<()> {
-    for (index, table) in TABLES.iter().enumerate() {
-        match File::open(table) {
-            Ok(file) => read(BufReader::new(file), each)?,
+/// Hands out every socket of the network namespace, listening ones too. The kernel takes its time:
+/// it looks through a table that is as large as the machine's memory lets it be.
+pub fn sockets(families: Families, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+    if families.v4 {
+        read(BufReader::new(File::open(TABLE)?), Family::V4, each)?;
+    }
+    if families.v6 {
+        match File::open(TABLE_6) {
+            Ok(file) => read(BufReader::new(file), Family::V6, each)?,
             // A kernel without IPv6.
-            Err(error) if index > 0 && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && families.v4 => {}
             Err(error) => return Err(error),
         }
     }
@@ -55,7 +60,7 @@ fn broken() -> io::Error {
 }
 
 /// Reads a table; a line that is cut at its end is broken too.
-fn read(mut table: impl BufRead, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+fn read(mut table: impl BufRead, family: Family, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
     let mut line = Vec::with_capacity(256);
     let mut heading = true;
     loop {
@@ -74,16 +79,16 @@ fn read(mut table: impl BufRead, each: &mut dyn FnMut(Entry)) -> io::Result<()> 
             heading = false;
             continue;
         }
-        each(entry(text).ok_or_else(broken)?);
+        each(entry(text, family).ok_or_else(broken)?);
     }
 }
 
 /// `SL: LOCAL REMOTE STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE REFERENCES POINTER RTO ATO
 /// QUICK ...`; sockets without a process end sooner.
-fn entry(line: &str) -> Option<Entry> {
+fn entry(line: &str, family: Family) -> Option<Entry> {
     let mut fields = line.split_ascii_whitespace();
     fields.next().filter(|number| number.ends_with(':'))?;
-    let (local, port) = address(fields.next()?)?;
+    let (_, port) = address(fields.next()?)?;
     let (peer, peer_port) = address(fields.next()?)?;
     let state = u8::from_str_radix(fields.next()?, 16).ok()?;
     let (undelivered, unread) = fields.next()?.split_once(':')?;
@@ -92,9 +97,10 @@ fn entry(line: &str) -> Option<Entry> {
     let inode = fields.nth(4)?.parse().ok()?;
     let quick: Option<u32> = fields.nth(4).and_then(|quick| quick.parse().ok());
     let mut connection = Connection {
-        cookie: fingerprint(local, port, peer, peer_port),
+        cookie: 0,
         inode,
         state,
+        family,
         port,
         peer_port,
         peer: peer.to_canonical(),
@@ -127,20 +133,6 @@ fn address(text: &str) -> Option<(IpAddr, u16)> {
         16 => Some((IpAddr::V6(Ipv6Addr::from(bytes)), port)),
         _ => None,
     }
-}
-
-/// In place of the cookie that the text lacks: FNV-1a over both ends. That two are taken for one
-/// loses nothing: the count of accepted connections tells of the second.
-fn fingerprint(local: IpAddr, port: u16, peer: IpAddr, peer_port: u16) -> u64 {
-    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let mapped = |address| match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
-    let ports = [port.to_ne_bytes(), peer_port.to_ne_bytes()];
-    let bytes = mapped(local).into_iter().chain(mapped(peer)).chain(ports.into_iter().flatten());
-    bytes.fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 
 /// Two lines that begin with `Tcp:`, names and values.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::Watched;
-use super::connection::{Connection, state};
+use super::connection::{Connection, Families, state};
 use super::netlink::{Closed, Dumps, Failure, Told};
 use super::ports::Listener;
 use super::proc_net;
@@ -39,7 +39,7 @@ impl Source {
             Err(Failure::Refused(errno)) => errno.desc(),
         };
         let seen = proc_net::accepted().and_then(|accepted| {
-            proc_net::sockets(&mut |_| {})?;
+            proc_net::sockets(Families::ALL, &mut |_| {})?;
             Ok(accepted)
         });
         match seen {
@@ -85,8 +85,9 @@ impl Source {
         }
     }
 
-    /// Gives the judge what has closed and what is there. Whether that was all.
-    pub fn read(&mut self, watched: &Watched, judge: &mut Judge) -> bool {
+    /// Gives the judge what has closed and what is there. Whether that was all. `may_end`: the
+    /// drain may end with this sample, were there traffic or not.
+    pub fn read(&mut self, watched: &Watched, judge: &mut Judge, may_end: bool) -> bool {
         match self {
             Self::Netlink { dumps, closed: Some(closed), .. } => {
                 let told = closed.read(&mut |connection| {
@@ -115,11 +116,15 @@ impl Source {
                     }
                     Err(_) => judge.unseen_traffic(),
                 }
-                let read = proc_net::sockets(&mut |entry| {
+                // It is costly, and only the last word is of use.
+                if !may_end && !judge.window_is_over() {
+                    return false;
+                }
+                let read = proc_net::sockets(Families::ALL, &mut |entry| {
                     let connection = entry.connection;
                     let there = state::OF_CONNECTIONS.contains(&connection.state);
                     if there && watched.counts(&connection) {
-                        judge.open(&connection);
+                        judge.present(&connection);
                     }
                 });
                 read.is_ok()
@@ -142,7 +147,7 @@ impl Source {
         match self {
             Self::Netlink { dumps, .. } => dumps.dump(&[state::LISTEN], None, &mut add).ok()?,
             Self::ProcNet { .. } => {
-                proc_net::sockets(&mut |entry| add(entry.connection)).ok()?;
+                proc_net::sockets(Families::ALL, &mut |entry| add(entry.connection)).ok()?;
             }
             Self::Nothing => return None,
         }
@@ -151,11 +156,12 @@ impl Source {
 
     /// Gives the judge the kernel's opinion of connections that the sample did not settle.
     pub fn settle(&self, judge: &mut Judge) {
-        if !judge.has_unsettled() || !matches!(self, Self::Netlink { .. }) {
+        let families = judge.unsettled();
+        if !matches!(self, Self::Netlink { .. }) || families == Families::default() {
             return;
         }
         // Those that cannot be read stay in flight.
-        let _ = proc_net::sockets(&mut |entry| {
+        let _ = proc_net::sockets(families, &mut |entry| {
             if let Some(pingpong) = entry.pingpong {
                 judge.settle(entry.connection.inode, pingpong);
             }

@@ -9,8 +9,9 @@
 //! or something was received right after an answer and is owed one. It was answered if
 //! - it owed nothing before, and since then a single segment has come, and data has gone;
 //! - or the peer acknowledged soon after, without sending data;
-//! - or the kernel still takes it for interactive when its own acknowledgement of what came must
-//!   have gone: it went with the answer (`settle`).
+//! - or our kernel's own acknowledgement of what came must have gone by now and was none without
+//!   data: it went with the answer. Where the connection was not seen before, or acknowledgements
+//!   may have been of something else, the kernel's opinion is asked (`settle`).
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::connection::{Connection, Counts, Info, state};
+use super::connection::{Connection, Counts, Families, Info, state};
 use crate::clock::Time;
 use crate::duration::Short;
 
@@ -46,6 +47,15 @@ pub enum QuietOn {
     Connections,
 }
 
+impl fmt::Display for QuietOn {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requests => "requests",
+            Self::Connections => "new connections",
+        })
+    }
+}
+
 /// Connections, sample by sample.
 pub struct Judge {
     until_quiet: Duration,
@@ -60,9 +70,9 @@ pub struct Judge {
 /// What is remembered of a connection.
 struct Known {
     seen: Time,
-    counts: Counts,
-    /// At the last sample in which they were others; none before the first.
-    earlier: Counts,
+    counts: Option<Counts>,
+    /// At the last sample in which they were others.
+    earlier: Option<Counts>,
     /// All that was received by `counts` has been answered.
     answered: bool,
     /// What the kernel said of this very exchange.
@@ -76,7 +86,11 @@ struct Sample {
     new: u32,
     in_flight: BTreeMap<u16, u32>,
     idle: u32,
+    /// Requests that are in flight beyond doubt.
+    certain: bool,
+    /// Inode and cookie of those that are until the kernel has been asked.
     unsettled: Vec<(u64, u64)>,
+    families: Families,
 }
 
 /// What a sample showed.
@@ -129,6 +143,11 @@ impl Judge {
         self.last_traffic.saturating_add(self.until_quiet)
     }
 
+    /// Whether it is so in the sample that is being taken.
+    pub fn window_is_over(&self) -> bool {
+        self.quiet_at() <= self.sample.now
+    }
+
     /// A sample begins. What has closed comes first, then what is there, then `end`.
     pub fn begin(&mut self, now: Time) {
         self.sample = Sample { now, ..Sample::default() };
@@ -136,15 +155,14 @@ impl Judge {
 
     /// There was traffic of which nothing more is known.
     pub fn unseen_traffic(&mut self) {
-        self.sample.new = self.sample.new.saturating_add(1);
-        self.last_traffic = self.last_traffic.max(self.sample.now);
+        self.traffic_at(self.sample.now);
     }
 
     /// The connection has closed since the last sample.
     pub fn closed(&mut self, connection: &Connection) {
         match self.known.remove(&connection.cookie) {
-            None => self.unseen_traffic(),
-            Some(_) => self.data_received(connection.info.as_ref()),
+            None => self.new_connection(connection),
+            Some(_) => self.data_received(connection),
         }
     }
 
@@ -156,35 +174,31 @@ impl Judge {
         }
         let now = self.sample.now;
         let mut is_new = false;
-        let counts = connection.info.and_then(|info| info.counts);
         let known = self.known.entry(connection.cookie).or_insert_with(|| {
             is_new = true;
             Known::new(now)
         });
         known.seen = now;
-        if let Some(counts) = counts {
-            known.update(counts);
-        }
+        known.update(connection.info.and_then(|info| info.counts));
         let in_flight = known.in_flight(connection, self.until_quiet);
-        if in_flight == InFlight::Unsettled && connection.inode != 0 {
-            self.sample.unsettled.push((connection.inode, connection.cookie));
-        }
-        if in_flight != InFlight::No {
-            let count = self.sample.in_flight.entry(connection.port).or_default();
-            *count = count.saturating_add(1);
-        } else if connection.can_be_answered() {
-            self.sample.idle = self.sample.idle.saturating_add(1);
-        }
+        self.sample.count(connection, in_flight);
         if is_new && !self.first {
-            self.unseen_traffic();
+            self.new_connection(connection);
+        } else {
+            self.data_received(connection);
         }
-        self.data_received(connection.info.as_ref());
+    }
+
+    /// The connection is there, and nothing is known of it but its state.
+    pub fn present(&mut self, connection: &Connection) {
+        let in_flight = Known::new(self.sample.now).in_flight(connection, self.until_quiet);
+        self.sample.count(connection, in_flight);
     }
 
     /// The sample is over; not `complete` if part of it could not be read.
     pub fn end(&mut self, complete: bool) -> Verdict {
-        let Sample { now, new, ref mut in_flight, idle, .. } = self.sample;
-        let in_flight = std::mem::take(in_flight);
+        let Sample { now, new, idle, .. } = self.sample;
+        let in_flight = std::mem::take(&mut self.sample.in_flight);
         self.first = false;
         if complete {
             self.known.retain(|_, known| now.saturating_sub(known.seen) < REMEMBERED);
@@ -200,9 +214,14 @@ impl Judge {
         }
     }
 
-    /// Whether there are connections of which the kernel's own opinion would be of use.
-    pub fn has_unsettled(&self) -> bool {
-        !self.sample.unsettled.is_empty()
+    /// The sockets of which the kernel's own opinion would be of use are of these families.
+    pub fn unsettled(&self) -> Families {
+        self.sample.families
+    }
+
+    /// Whether they alone keep the sample from showing that nothing is in flight.
+    pub fn only_unsettled(&self) -> bool {
+        !self.sample.certain
     }
 
     /// The kernel's opinion of the socket with this inode, read after the sample. It counts from
@@ -216,10 +235,42 @@ impl Judge {
         }
     }
 
-    fn data_received(&mut self, info: Option<&Info>) {
-        if let (QuietOn::Requests, Some(info)) = (self.quiet_on, info) {
+    fn traffic_at(&mut self, at: Time) {
+        self.sample.new = self.sample.new.saturating_add(1);
+        self.last_traffic = self.last_traffic.max(at);
+    }
+
+    /// It was made before the oldest thing that is known of it.
+    fn new_connection(&mut self, connection: &Connection) {
+        let oldest = |info: Info| info.sent.max(info.received).max(info.acknowledged);
+        let age = connection.info.map_or(Duration::ZERO, oldest);
+        self.traffic_at(self.sample.now.saturating_sub(age));
+        self.data_received(connection);
+    }
+
+    fn data_received(&mut self, connection: &Connection) {
+        if let (QuietOn::Requests, Some(info)) = (self.quiet_on, connection.info) {
             let received = self.sample.now.saturating_sub(info.received);
             self.last_traffic = self.last_traffic.max(received);
+        }
+    }
+}
+
+impl Sample {
+    fn count(&mut self, connection: &Connection, in_flight: InFlight) {
+        if in_flight != InFlight::No {
+            let count = self.in_flight.entry(connection.port).or_default();
+            *count = count.saturating_add(1);
+        } else if connection.can_be_answered() {
+            self.idle = self.idle.saturating_add(1);
+        }
+        match in_flight {
+            InFlight::No => {}
+            InFlight::Yes => self.certain = true,
+            InFlight::Unsettled => {
+                self.unsettled.push((connection.inode, connection.cookie));
+                self.families.add(connection.family);
+            }
         }
     }
 }
@@ -234,21 +285,31 @@ enum InFlight {
 
 impl Known {
     fn new(now: Time) -> Self {
-        let none = Counts::default();
-        Self { seen: now, counts: none, earlier: none, answered: false, interactive: None }
+        Self { seen: now, counts: None, earlier: None, answered: false, interactive: None }
     }
 
-    fn update(&mut self, counts: Counts) {
+    fn update(&mut self, counts: Option<Counts>) {
         if counts == self.counts {
             return;
         }
-        let came = counts.data_in.wrapping_sub(self.counts.data_in);
-        let went = counts.data_out.wrapping_sub(self.counts.data_out);
+        self.earlier = std::mem::replace(&mut self.counts, counts);
+        self.interactive = None;
+        let (came, went) = self.since_earlier();
         // An answer goes on, or the single segment that came was the one that is answered.
         self.answered &= came == 0 || (came == 1 && went > 0);
-        self.earlier = self.counts;
-        self.counts = counts;
-        self.interactive = None;
+    }
+
+    /// Segments with data, in and out.
+    fn since_earlier(&self) -> (u32, u32) {
+        let (now, then) = (self.counts.unwrap_or_default(), self.earlier.unwrap_or_default());
+        let came = now.data_in.wrapping_sub(then.data_in);
+        (came, now.data_out.wrapping_sub(then.data_out))
+    }
+
+    /// Whether our kernel has acknowledged anything without data, or may have.
+    fn bare_since_earlier(&self) -> bool {
+        let bare = |counts: Option<Counts>| counts.map(|counts| counts.bare_out);
+        self.earlier.is_none() || bare(self.earlier) != bare(self.counts)
     }
 
     fn in_flight(&mut self, connection: &Connection, until_quiet: Duration) -> InFlight {
@@ -291,23 +352,23 @@ impl Known {
         if acknowledged_after > Duration::ZERO && acknowledged_after < SOON {
             return InFlight::No;
         }
-        match (self.interactive, info.counts) {
-            (_, None) | (Some(false), _) => InFlight::Yes,
+        if info.counts.is_none() {
+            return InFlight::Yes;
+        }
+        let held = info.received <= hold(info.round_trip);
+        match self.interactive {
+            // It says nothing yet.
+            _ if held => InFlight::Yes,
+            _ if !self.bare_since_earlier() => InFlight::No,
+            None => InFlight::Unsettled,
+            Some(false) => InFlight::Yes,
             // The kernel acknowledges more than a full segment at once, and the connection stays
             // interactive with nothing answered.
-            (Some(true), Some(_)) if self.more_came_than_went() => InFlight::Yes,
-            (Some(true), Some(_)) => InFlight::No,
-            (None, Some(_)) if info.received > hold(info.round_trip) => InFlight::Unsettled,
-            // The kernel's opinion says nothing yet.
-            (None, Some(_)) => InFlight::Yes,
+            Some(true) => {
+                let (came, went) = self.since_earlier();
+                if came > went { InFlight::Yes } else { InFlight::No }
+            }
         }
-    }
-
-    /// And it was acknowledged without data.
-    fn more_came_than_went(&self) -> bool {
-        let (now, then) = (self.counts, self.earlier);
-        now.data_in.wrapping_sub(then.data_in) > now.data_out.wrapping_sub(then.data_out)
-            && now.bare_out != then.bare_out
     }
 }
 
@@ -328,13 +389,13 @@ impl fmt::Display for Verdict {
             }
             return Ok(());
         }
-        if !self.complete {
+        if !self.complete && self.no_traffic() {
             return f.write_str("the connections could not be read");
         }
         if self.no_traffic() {
             write!(f, "quiet for {}", Short(self.until_quiet))?;
         } else {
-            f.write_str("traffic goes on, none in flight")?;
+            f.write_str("traffic goes on")?;
         }
         match self.idle {
             0 => Ok(()),

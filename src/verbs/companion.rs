@@ -12,11 +12,13 @@ use crate::check::{Check, answer};
 use crate::cli::Verb;
 use crate::clock::Clock;
 use crate::config::{Config, Surroundings};
-use crate::drain::{Drain, standard_error};
-use crate::log::Log;
+use crate::drain::{Drain, End, standard_error};
+use crate::duration::Rounded;
+use crate::log::{Level, Log};
 use crate::signal::SignalSet;
 use crate::sys::Arguments;
 use crate::target::Handler;
+use crate::termination::TerminationLog;
 use crate::{OWN_FAILURE, ready_server};
 
 /// The words behind `companion`: which one, what it is told, and the entrypoint's options.
@@ -52,8 +54,14 @@ fn with_options(words: Arguments, run: impl FnOnce(&Config) -> u8) -> u8 {
 fn drain(config: &Config, before: Duration) -> u8 {
     let drain =
         if before.is_zero() { Drain::begin(config, standard_error()) } else { Drain::join(config) };
-    // Told or not: PID 1 kills it when there is nothing more to wait for.
-    drain.wait(before, SignalSet::default());
+    let clock = Clock::start();
+    // Nothing tells it to end: PID 1 kills it when there is nothing more to wait for, and says that
+    // the drain is over; what was seen only this process knows.
+    if let End::Seen(why) = drain.wait(before, SignalSet::default()) {
+        let after = Rounded(before.saturating_add(clock.now()));
+        config.log.line(Level::Info, "drained", format_args!("drain over after {after}: {why}"));
+        TerminationLog::new(config.termination_log.clone(), config.log).add(why);
+    }
     0
 }
 

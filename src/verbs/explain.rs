@@ -41,18 +41,23 @@ fn timeline(config: &Config) -> String {
         lines.push((Duration::ZERO, format!("the drain begins: {} is made", path.display())));
     }
     for handler in &config.handlers {
-        lines.push((Duration::ZERO, format!("{handler}: the drain is not over before it is")));
+        lines.push((Duration::ZERO, format!("{handler}: the drain goes on until it is done")));
     }
-    if !plan.delay.is_zero() {
+    if let Some(watched) = &config.watched {
+        let quiet = Short(watched.until_quiet);
+        let line = format!("the drain goes on until {quiet} without {}", watched.quiet_on);
+        lines.push((Duration::ZERO, line));
+    }
+    if !plan.delay.is_zero() || plan.held_by != HeldBy::Nothing {
         lines.push((Duration::ZERO, "the app is not told and goes on serving".to_owned()));
     }
     lines.extend(unready(config).map(|line| (plan.unready_delay, line)));
     let stops = "it stops, and its exit ends this";
     match plan.held_by {
         HeldBy::Nothing => lines.push((plan.delay, format!("{forward} to {told}: {stops}"))),
-        HeldBy::Handlers => {
-            lines.push((plan.delay, format!("{forward} to {told} if that is done: {stops}")));
-            lines.push((plan.max_delay, format!("{forward} to {told} whatever is done")));
+        HeldBy::Handlers | HeldBy::Traffic => {
+            lines.push((plan.delay, format!("{forward} to {told} if that is over: {stops}")));
+            lines.push((plan.max_delay, format!("{forward} to {told} whatever goes on")));
         }
     }
     for escalation in &plan.escalate {

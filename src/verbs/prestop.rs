@@ -31,6 +31,10 @@ const VERB: Verb = Verb {
     name: "prestop",
     options: Options::Only(&[
         "--delay",
+        "--until-quiet",
+        "--quiet-on",
+        "--watch-port",
+        "--ignore-peer",
         "--max-delay",
         "--on-drain",
         "--drain-file",
@@ -137,6 +141,9 @@ fn drain(config: &Config) {
     let end = Drain::begin(config, output).wait(Duration::ZERO, told_by());
     let after = Rounded(clock.now());
     match end {
+        End::Seen(why) => {
+            log.line(Level::Info, "drained", format_args!("drain over after {after}: {why}"));
+        }
         End::Over => log.line(Level::Info, "drained", format_args!("drain over after {after}")),
         End::Told => log.line(Level::Info, "drained", format_args!("told to end after {after}")),
     }

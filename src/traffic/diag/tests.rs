@@ -87,6 +87,7 @@ fn a_socket_is_read() {
             cookie: 0x22_0000_0011,
             inode: 55,
             state: state::ESTABLISHED,
+            family: if family == libc::AF_INET { Family::V4 } else { Family::V6 },
             port: 8080,
             peer_port: 40_000,
             peer: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
