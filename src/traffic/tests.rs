@@ -289,12 +289,12 @@ fn fifty_idle_connections_that_were_answered_at_once_hold_nothing_up() {
         let verdict = drain.goes_on_until("idle", Verdict::is_quiet);
         assert_eq!(verdict.idle, 50);
         let lasted = drain.began.elapsed();
-        assert!(lasted < Duration::from_millis(600), "{lasted:?}");
+        assert!(lasted < Duration::from_secs(2), "{lasted:?}");
         pause(100);
         connections.iter_mut().for_each(exchange);
         let lasted = clock();
         drain.goes_on_until("idle again", Verdict::is_quiet);
-        assert!(lasted.elapsed() < Duration::from_millis(650), "{:?}", lasted.elapsed());
+        assert!(lasted.elapsed() < Duration::from_secs(2), "{:?}", lasted.elapsed());
     }
 }
 
