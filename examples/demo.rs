@@ -4,7 +4,8 @@
 //! that is then stopped with SIGTERM. In a cluster, taking the server's address away from the
 //! clients begins at the same moment but reaches the last of them (kube-proxy, ingress) some time
 //! later; until then they go on sending. Here that is [`LAG`]. The story is told twice: with the
-//! server run bare, and with the same server under drain-init.
+//! server run bare, and with the same server under drain-init. With `-- --until-quiet` it is told a
+//! third time, with a drain that ends when the traffic has ended instead of after a fixed delay.
 //!
 //! Exit code: 0 if drain-init lost no request and the bare server lost some, else 1.
 //!
@@ -18,7 +19,7 @@ mod clients;
 use std::env;
 use std::error::Error;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ const LATEST: Duration = Duration::from_secs(12);
 const START: Duration = Duration::from_secs(5);
 
 const DRAIN: [&str; 5] = ["--delay", "3s", "--grace", "10s", "--"];
+const UNTIL_QUIET: [&str; 8] =
+    ["--delay", "0", "--until-quiet", "1s", "--max-delay", "8s", "--grace", "10s"];
 
 /// What one mark of the strip of requests stands for.
 const COLUMN: Duration = Duration::from_millis(100);
@@ -66,7 +69,12 @@ async fn main() -> ExitCode {
 }
 
 async fn demo() -> Result<bool> {
-    println!("{}\n", bold("drain-init demo: a rolling update on one machine, twice"));
+    let until_quiet = match env::args().nth(1).as_deref() {
+        None => false,
+        Some("--until-quiet") => true,
+        Some(other) => return Err(format!("{other}: only --until-quiet can be asked for").into()),
+    };
+    println!("{}\n", bold("drain-init demo: a rolling update on one machine"));
     let (init, server) = build().await?;
 
     println!("  The server dies on SIGTERM at once, as most do. Its clients hear that it is");
@@ -82,8 +90,18 @@ async fn demo() -> Result<bool> {
     command.args(DRAIN).arg(&server);
     let drained = tell(&title, &mut command).await?;
 
-    table(&bare, &drained);
-    Ok(verdict(&bare, &drained))
+    let mut told = vec![("bare", bare), ("drain-init", drained)];
+    if until_quiet {
+        let title = format!("until it is quiet:  drain-init {} -- server", UNTIL_QUIET.join(" "));
+        // On this machine others may have traffic too.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = Command::new(&init);
+        command.args(UNTIL_QUIET).args(["--watch-port", &address.port().to_string(), "--"]);
+        command.arg(&server);
+        told.push(("--until-quiet", tell_at(&title, &mut command, address).await?));
+    }
+    table(&told);
+    Ok(verdict(&told))
 }
 
 /// Builds drain-init as it ships and the server, and says where they are.
@@ -132,10 +150,15 @@ impl Tally {
     }
 }
 
-/// The story once, from start to end: prints what happens while it happens.
+/// The story once, on a port that is free.
 async fn tell(title: &str, command: &mut Command) -> Result<Tally> {
+    tell_at(title, command, SocketAddr::from(([127, 0, 0, 1], 0))).await
+}
+
+/// The story once, from start to end: prints what happens while it happens.
+async fn tell_at(title: &str, command: &mut Command, address: SocketAddr) -> Result<Tally> {
     println!("\n{}\n", bold(title));
-    let mut app = App::start(command).await?;
+    let mut app = App::start(command, address).await?;
     let begin = Instant::now();
     let stop = begin + BEFORE;
     let removed = stop + LAG;
@@ -218,8 +241,8 @@ struct App {
 }
 
 impl App {
-    async fn start(command: &mut Command) -> Result<App> {
-        command.args(["--listen", "127.0.0.1:0", "--quiet"]);
+    async fn start(command: &mut Command, address: SocketAddr) -> Result<App> {
+        command.args(["--listen", &address.to_string(), "--quiet"]);
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe.
@@ -302,31 +325,30 @@ fn strip(tally: &Tally, begin: Instant) {
     println!("       {:width$}SIGTERM", "", width = COLUMNS_BEFORE as usize);
 }
 
-fn table(bare: &Tally, drained: &Tally) {
-    let row = |name: &str, bare: String, drained: String| {
-        println!("  {name:<20}{bare:>10}{drained:>20}");
+/// A column for each time that the story was told.
+fn table(told: &[(&str, Tally)]) {
+    let row = |name: &str, value: &dyn Fn(&Tally) -> String| {
+        let values: String =
+            told.iter().map(|(_, tally)| format!("{:>16}", value(tally))).collect();
+        println!("  {name:<20}{values}");
     };
-    let count = |name: &str, bare: usize, drained: usize| {
-        row(name, bare.to_string(), drained.to_string());
-    };
-    println!();
-    row("", "bare".to_owned(), "under drain-init".to_owned());
-    count("requests", bare.requests, drained.requests);
-    count("failed", bare.lost.len(), drained.lost.len());
+    let names: String = told.iter().map(|(name, _)| format!("{name:>16}")).collect();
+    println!("\n  {:<20}{names}", "");
+    row("requests", &|tally| tally.requests.to_string());
+    row("failed", &|tally| tally.lost.len().to_string());
     for loss in Loss::ALL {
-        let (bare, drained) = (bare.lost_by(loss), drained.lost_by(loss));
         // The others are the known ways to fail; this one is shown if it has come about.
-        if loss != Loss::Unanswered || bare + drained > 0 {
-            count(&format!("  {}", loss.name()), bare, drained);
+        if loss != Loss::Unanswered || told.iter().any(|(_, tally)| tally.lost_by(loss) > 0) {
+            row(&format!("  {}", loss.name()), &|tally| tally.lost_by(loss).to_string());
         }
     }
-    let seconds = |tally: &Tally| format!("{:.1}", tally.seconds_to_stop);
-    row("seconds to stop", seconds(bare), seconds(drained));
+    row("seconds to stop", &|tally| format!("{:.1}", tally.seconds_to_stop));
 }
 
-/// Whether the demo has shown what it is for.
-fn verdict(bare: &Tally, drained: &Tally) -> bool {
-    let (bare, drained) = (bare.lost.len(), drained.lost.len());
+/// Whether the demo has shown what it is for: the first one told is bare.
+fn verdict(told: &[(&str, Tally)]) -> bool {
+    let lost = |told: &[(&str, Tally)]| told.iter().map(|(_, tally)| tally.lost.len()).sum();
+    let (bare, drained): (usize, usize) = (lost(&told[..1]), lost(&told[1..]));
     let good = bare > 0 && drained == 0;
     let text = if good {
         bold(&format!("Under drain-init no request was lost; bare, {bare} were."))

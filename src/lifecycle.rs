@@ -7,10 +7,16 @@
 
 #![forbid(unsafe_code)]
 
+mod note;
+mod plan;
+
 use std::time::Duration;
 
+pub use note::Note;
+pub use plan::{Escalation, ExitCodes, HeldBy, Plan};
+
 use crate::clock::Time;
-use crate::signal::{Signal, SignalMap, SignalSet};
+use crate::signal::Signal;
 use crate::sys::Status;
 
 /// How long the app's status is waited for after SIGKILL.
@@ -22,58 +28,6 @@ const COMPANION_MARGIN: Duration = Duration::from_secs(1);
 
 /// What the exit code says of an app that was still there after its SIGKILL.
 const KILLED: u8 = 128 + 9;
-
-/// All that the machine has to know of the options.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// How long the app goes on serving after the stop signal, at least.
-    pub delay: Duration,
-    /// How long a companion may hold the drain.
-    pub max_delay: Duration,
-    /// What holds the drain besides the delay.
-    pub held_by: HeldBy,
-    /// How long into the drain readiness stays.
-    pub unready_delay: Duration,
-    /// The whole budget, from the first stop signal.
-    pub grace: Duration,
-    /// SIGKILL falls this long before the budget is used up.
-    pub kill_margin: Duration,
-    /// What processes that the app left behind have to end.
-    pub orphan_grace: Duration,
-    pub stop_on: SignalSet,
-    /// What the app is sent when the drain is over, if not the stop signal that came.
-    pub stop_signal: Option<Signal>,
-    /// In the order in which they are due.
-    pub escalate: Vec<Escalation>,
-    pub map_signal: SignalMap,
-    pub exit_codes: ExitCodes,
-}
-
-/// What holds a drain besides its delay: that is for a companion to see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HeldBy {
-    #[default]
-    Nothing,
-    /// Handlers that have yet to end.
-    Handlers,
-    /// Traffic, and handlers or not.
-    Traffic,
-}
-
-/// A signal for an app that does not end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Escalation {
-    pub signal: Signal,
-    pub before_kill: Duration,
-}
-
-/// Which exit codes are passed on as others.
-#[derive(Clone, Debug, Default)]
-pub struct ExitCodes {
-    pub always: Vec<(u8, u8)>,
-    /// These only after a requested stop, and before the others.
-    pub after_stop: Vec<(u8, u8)>,
-}
 
 /// A stop that has been asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,65 +140,6 @@ pub enum Action {
     },
     Say(Note),
     Exit(u8),
-}
-
-/// What is worth a line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// `at_most`: a companion may hold it so long.
-    Draining {
-        by: Option<Signal>,
-        lasts: Duration,
-        at_most: Duration,
-        kill_in: Duration,
-    },
-    /// The stop signal has come in a drain that a hook asked for.
-    StillDraining {
-        by: Signal,
-        after: Duration,
-        kill_in: Duration,
-    },
-    DrainOver {
-        after: Duration,
-        cut_by: Option<Signal>,
-        forward: Signal,
-        kill_in: Duration,
-    },
-    /// A hook's drain is over.
-    Drained {
-        after: Duration,
-        waits: Duration,
-    },
-    NoStopCame {
-        after: Duration,
-    },
-    Stopping {
-        by: Signal,
-        forward: Signal,
-        /// The drain that a hook asked for is over.
-        drained: bool,
-        kill_in: Duration,
-    },
-    Escalating {
-        after: Duration,
-        signal: Signal,
-        kill_in: Duration,
-    },
-    Deadline {
-        after: Duration,
-    },
-    Forwarded(Signal),
-    AppEnded {
-        status: Status,
-        after: Option<Duration>,
-    },
-    Orphaned {
-        status: Status,
-        kill_in: Duration,
-    },
-    OrphansKilled,
-    /// SIGKILL was sent, and 100 ms later somebody is there still.
-    Unkillable,
 }
 
 /// What one event leads to, in order.
@@ -665,14 +560,6 @@ fn code(status: Status) -> u8 {
     match status {
         Status::Exited(code) => code,
         Status::Killed(signal) => u8::try_from(128 + signal.number()).unwrap_or(u8::MAX),
-    }
-}
-
-impl ExitCodes {
-    fn pass_on(&self, code: u8, after_stop: bool) -> u8 {
-        let after_stop: &[(u8, u8)] = if after_stop { &self.after_stop } else { &[] };
-        let mut pairs = after_stop.iter().chain(&self.always);
-        pairs.find(|(from, _)| *from == code).map_or(code, |(_, to)| *to)
     }
 }
 

@@ -8,9 +8,8 @@
 use std::fmt::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::duration::{Rounded, Short};
 use crate::lifecycle::Note;
-use crate::sys::{self, Status};
+use crate::sys;
 
 /// The longest line; what is longer is cut. Below PIPE_BUF, so that a line is written whole.
 const LINE: usize = 1024;
@@ -80,120 +79,9 @@ impl Log {
     }
 
     pub fn note(&self, note: Note) {
-        let (level, event) = classify(note);
+        let (level, event) = note.class();
         if level <= self.level {
             self.line(level, event, format_args!("{note}"));
-        }
-    }
-}
-
-/// How much a note matters, and its short name: the state that the machine is in from then on.
-fn classify(note: Note) -> (Level, &'static str) {
-    match note {
-        Note::Draining { .. } | Note::StillDraining { .. } => (Level::Info, "draining"),
-        Note::Drained { .. } => (Level::Info, "drained"),
-        Note::NoStopCame { .. } => (Level::Info, "running"),
-        Note::DrainOver { .. } | Note::Stopping { .. } => (Level::Info, "stopping"),
-        Note::Escalating { .. } => (Level::Info, "escalating"),
-        Note::Deadline { .. } | Note::OrphansKilled => (Level::Error, "killing"),
-        Note::Unkillable => (Level::Error, "ended"),
-        Note::Orphaned { .. } => (Level::Info, "orphaned"),
-        Note::AppEnded { after: Some(_), .. } => (Level::Info, "ended"),
-        // Out of the blue, and by no doing of its own.
-        Note::AppEnded { status: Status::Killed(_), after: None } => (Level::Info, "ended"),
-        Note::AppEnded { status: Status::Exited(_), after: None } => (Level::Debug, "ended"),
-        Note::Forwarded(_) => (Level::Debug, "forwarded"),
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match *self {
-            Self::Draining { by, lasts, at_most, kill_in } => {
-                match by {
-                    Some(signal) => write!(f, "{signal}: draining for {}", Short(lasts))?,
-                    None => write!(f, "prestop: draining for {}", Short(lasts))?,
-                }
-                if at_most > lasts {
-                    write!(f, " to {}", Short(at_most))?;
-                }
-                match by {
-                    Some(_) => write!(f, ", SIGKILL at {}", Short(kill_in)),
-                    None => {
-                        write!(f, ", ready again at {} if no stop signal comes", Short(kill_in))
-                    }
-                }
-            }
-            Self::StillDraining { by, after, kill_in } => write!(
-                f,
-                "{by}: draining for {} already, SIGKILL in {}",
-                Rounded(after),
-                Rounded(kill_in)
-            ),
-            Self::Drained { after, waits } => write!(
-                f,
-                "drain over after {}: ready again in {} if no stop signal comes",
-                Rounded(after),
-                Rounded(waits)
-            ),
-            Self::NoStopCame { after } => {
-                write!(
-                    f,
-                    "no stop signal came in {}: ready again, nothing is killed",
-                    Rounded(after)
-                )
-            }
-            Self::DrainOver { after, cut_by, forward, kill_in } => {
-                if let Some(signal) = cut_by {
-                    write!(f, "{signal} again: ")?;
-                }
-                write!(f, "drain over after {}: ", Rounded(after))?;
-                write!(f, "{forward} to the app, SIGKILL in {}", Rounded(kill_in))
-            }
-            Self::Stopping { by, forward, drained: false, kill_in } => {
-                write!(f, "{by}: no drain, {forward} to the app, SIGKILL in {}", Short(kill_in))
-            }
-            Self::Stopping { by, forward, drained: true, kill_in } => write!(
-                f,
-                "{by}: drained already, {forward} to the app, SIGKILL in {}",
-                Rounded(kill_in)
-            ),
-            Self::Escalating { after, signal, kill_in } => {
-                write!(f, "app still there after {}: ", Rounded(after))?;
-                write!(f, "{signal} to the app, SIGKILL in {}", Rounded(kill_in))
-            }
-            Self::Deadline { after } => write!(
-                f,
-                "app still there after {}, the grace period is over: SIGKILL to all that is left",
-                Rounded(after)
-            ),
-            Self::Forwarded(signal) => write!(f, "{signal} to the app"),
-            Self::AppEnded { status, after: Some(after) } => {
-                write!(f, "app {} {} after the stop signal", Outcome(status), Rounded(after))
-            }
-            Self::AppEnded { status, after: None } => write!(f, "app {}", Outcome(status)),
-            Self::Orphaned { status, kill_in } => write!(
-                f,
-                "app {}: SIGTERM to the processes it left, SIGKILL in {}",
-                Outcome(status),
-                Rounded(kill_in)
-            ),
-            Self::OrphansKilled => {
-                f.write_str("processes that the app left are still there: SIGKILL to them")
-            }
-            Self::Unkillable => f.write_str("a process does not end on SIGKILL: leaving it behind"),
-        }
-    }
-}
-
-/// `exited with 3`, `was killed by SIGSEGV`.
-struct Outcome(Status);
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.0 {
-            Status::Exited(code) => write!(f, "exited with {code}"),
-            Status::Killed(signal) => write!(f, "was killed by {signal}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Timelines, and a walk through every history up to a length that checks the laws.
 
 use super::*;
+use crate::signal::{SignalMap, SignalSet};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
