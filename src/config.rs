@@ -256,7 +256,7 @@ impl Reader {
     }
 
     fn escalate(&mut self, list: &[Given]) -> Vec<Escalation> {
-        let mut escalations = Vec::new();
+        let mut escalations = Vec::<Escalation>::new();
         for given in list {
             let Some((name, before)) = given.text.split_once(':') else {
                 self.refuse("escalate", given, "has no `:`; write SIGNAL:TIME, as in QUIT:2s");
@@ -265,7 +265,9 @@ impl Reader {
             let signal = self.sent("escalate", given, name);
             match (signal, duration::parse(before)) {
                 (Some(signal), Ok(before_kill)) => {
-                    escalations.push(Escalation { signal, before_kill });
+                    // Longest before the SIGKILL is due first; equals keep their order.
+                    let place = escalations.partition_point(|it| it.before_kill >= before_kill);
+                    escalations.insert(place, Escalation { signal, before_kill });
                 }
                 (_, Err(why)) => {
                     self.refuse("escalate", given, format!("its time {why}; write QUIT:2s"));
@@ -273,8 +275,6 @@ impl Reader {
                 (None, Ok(_)) => {}
             }
         }
-        // Longest before the SIGKILL is due first; stable, so that equals keep their order.
-        escalations.sort_by_key(|escalation| std::cmp::Reverse(escalation.before_kill));
         escalations
     }
 

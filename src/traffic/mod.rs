@@ -16,6 +16,7 @@ mod proc_net;
 mod source;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -83,8 +84,8 @@ impl Watch {
     pub fn begin(mut watched: Watched, log: Log, now: Time) -> Self {
         let before = cpu_time();
         let mut source = Source::find(log);
-        watched.ports.sort_unstable();
-        watched.ports.dedup();
+        let ports: BTreeSet<u16> = watched.ports.into_iter().collect();
+        watched.ports = ports.into_iter().collect();
         source.subscribe(&watched.ports, log);
         let mut watch = Self {
             judge: Judge::new(watched.until_quiet, watched.quiet_on, now),

@@ -36,7 +36,8 @@ fn timeline(config: &Config) -> String {
         None => "the same signal".to_owned(),
     };
     let told = if config.group { "the app's process group" } else { "the app" };
-    let mut lines = vec![(Duration::ZERO, format!("{} comes", stops.join(" or ")))];
+    let mut lines = Timeline::default();
+    lines.push((Duration::ZERO, format!("{} comes", stops.join(" or "))));
     if let Some(path) = &config.drain_file {
         lines.push((Duration::ZERO, format!("the drain begins: {} is made", path.display())));
     }
@@ -51,7 +52,7 @@ fn timeline(config: &Config) -> String {
     if !plan.delay.is_zero() || plan.held_by != HeldBy::Nothing {
         lines.push((Duration::ZERO, "the app is not told and goes on serving".to_owned()));
     }
-    lines.extend(unready(config).map(|line| (plan.unready_delay, line)));
+    unready(config).for_each(|line| lines.push((plan.unready_delay, line)));
     let stops = "it stops, and its exit ends this";
     match plan.held_by {
         HeldBy::Nothing => lines.push((plan.delay, format!("{forward} to {told}: {stops}"))),
@@ -71,13 +72,11 @@ fn timeline(config: &Config) -> String {
     );
     lines.push((plan.grace, outside));
 
-    // What happens at one instant stays in its order.
-    lines.sort_by_key(|(at, _)| *at);
     let mut text = String::new();
     if let Some(target) = &config.ready_check {
         let _ = writeln!(text, "{:>8}  ready only when {target} is", "start");
     }
-    for (at, what) in lines {
+    for (at, what) in lines.0 {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{:>8}  {what}", Short(at).to_string());
     }
@@ -121,4 +120,15 @@ fn unready(config: &Config) -> impl Iterator<Item = String> {
         Listen::Tcp(_) => format!("not ready: {listen} refuses connections"),
     });
     file.into_iter().chain(listen)
+}
+
+/// What happens when, in its order; what happens at one instant, in the order in which it was said.
+#[derive(Default)]
+struct Timeline(Vec<(Duration, String)>);
+
+impl Timeline {
+    fn push(&mut self, line: (Duration, String)) {
+        let place = self.0.partition_point(|(at, _)| *at <= line.0);
+        self.0.insert(place, line);
+    }
 }
