@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::system::{self, now, pause, stuck_pipe};
 use support::{
     Folder, Init, LIMIT, Running, assert_after, at_both_levels, becomes_true, init, ms,
-    needs_drain_init, needs_namespaces,
+    needs_drain_init, needs_namespaces, stat_of,
 };
 
 const HUP: i32 = 1;
@@ -654,6 +654,22 @@ fn nothing_wakes_it_up_while_nothing_happens() {
     // The count does count: a signal is a wake-up.
     runs[0].signal(USR1);
     assert!(becomes_true(LIMIT, || switches(&runs)[0] > after[0]));
+}
+
+/// It sleeps up to the deadline, and not up to some second before it.
+#[test]
+fn the_drain_costs_no_time_of_the_processor() {
+    if !needs_drain_init() {
+        return;
+    }
+    let mut run = init().args("--delay 900ms").app(["ready", "until:15", "exit:0"]).start();
+    run.line("ready");
+    run.signal(TERM);
+    run.log("draining");
+    run.silent_for(ms(700));
+    let ticks = stat_of(run.pid).expect("it is there").ticks;
+    assert!(ticks < 20, "computed for {ticks} hundredths of a second");
+    assert_eq!(run.ended().code, 0);
 }
 
 // ---- outcome

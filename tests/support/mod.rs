@@ -686,6 +686,8 @@ pub struct Stat {
     pub state: char,
     pub parent: i32,
     pub group: i32,
+    /// Time that it has computed, in hundredths of a second.
+    pub ticks: u64,
 }
 
 pub fn stat_of(pid: i32) -> Option<Stat> {
@@ -695,6 +697,7 @@ pub fn stat_of(pid: i32) -> Option<Stat> {
         state: fields.next()?.chars().next()?,
         parent: fields.next()?.parse().ok()?,
         group: fields.next()?.parse().ok()?,
+        ticks: fields.skip(8).take(2).map_while(|time| time.parse::<u64>().ok()).sum(),
     })
 }
 
