@@ -1,309 +1,382 @@
-//! Asking a target whether it is ready, without waiting for it: who asks polls, and comes back.
+//! Asking a target whether it is ready: the one way in which that is done, by `probe`, the readiness
+//! server, the wait for the first success, and the handlers that make a call.
 //!
-//! One way to ask for all: the probe, the readiness server, the wait for the first success, and
-//! handlers that are called. What is asked is given as addresses; nothing is looked up here.
+//! A `Check` never waits. It says which descriptor it waits for and until when, and is told the time:
+//! a loop can have others beside it. `ask` and `call` are such loops, with one check in them.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    self, AddressFamily, SockFlag, SockType, SockaddrStorage, getsockopt, sockopt,
-};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use crate::clock::{Clock, Time};
 use crate::duration::Short;
+use crate::lookup::LookUp;
+use crate::poll;
 use crate::target::{Target, Url};
 
-/// What is read of an answer: its head, in all but odd cases.
-const LONGEST_HEAD: usize = 8 * 1024;
+/// The most that is read of an answer's head; what it says comes first.
+const HEAD: usize = 8 * 1024;
 
-/// Why a target is not ready, in a few words that follow its name.
+/// More header fields than these are not looked at.
+const FIELDS: usize = 64;
+
+/// Why a target is not ready: a short line, the same each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Refused,
-    NoAnswer(Duration),
-    Status(u16),
-    NoHttp,
-    NotThere,
-    Error(Errno),
-}
+pub struct Reason(String);
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("refused"),
-            Self::NoAnswer(limit) => write!(f, "gave no answer within {}", Short(*limit)),
-            Self::Status(status) => write!(f, "answered {status}"),
-            Self::NoHttp => f.write_str("gave an answer that is no HTTP"),
-            Self::NotThere => f.write_str("is not there"),
-            Self::Error(errno) => f.write_str(errno.desc()),
-        }
+        f.write_str(&self.0)
     }
 }
 
-impl From<io::Error> for Reason {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::ConnectionRefused => Self::Refused,
-            ErrorKind::NotFound => Self::NotThere,
-            _ => Self::Error(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
-        }
-    }
-}
-
-impl From<Errno> for Reason {
-    fn from(errno: Errno) -> Self {
-        io::Error::from(errno).into()
-    }
-}
-
-/// A question that is under way.
+/// A target that is being asked.
 pub struct Check {
-    /// What is sent once there is a connection; nothing if that is all that is asked.
-    request: Option<String>,
-    /// Those that have not been tried.
+    /// As reasons name it.
+    target: String,
+    /// What is sent once there is a connection. Empty: that there is one is the answer.
+    request: Vec<u8>,
+    /// Those that are left to try.
     addresses: std::vec::IntoIter<SocketAddr>,
-    stage: Stage,
-    deadline: Time,
     limit: Duration,
+    deadline: Time,
+    /// When the next address is tried.
+    next_at: Time,
+    /// Why the first address failed: it is the one that is meant.
+    failure: Option<Reason>,
+    state: State,
 }
 
-enum Stage {
-    Connecting(OwnedFd),
-    Asking { stream: TcpStream, sent: usize },
+enum State {
+    LookingUp(LookUp),
+    Connecting(TcpStream),
+    Sending { stream: TcpStream, sent: usize },
     Reading { stream: TcpStream, head: Vec<u8> },
-    Done(Result<(), Reason>),
+    Over(Result<(), Reason>),
+}
+
+/// Asks, and returns with the answer or when `limit` is over.
+pub fn ask(target: &Target, limit: Duration, clock: Clock) -> Result<(), Reason> {
+    finish(Check::begin(target, clock.now(), limit), clock)
+}
+
+/// Makes a call with another method than GET.
+pub fn call(method: &str, url: &Url, limit: Duration, clock: Clock) -> Result<(), Reason> {
+    finish(Check::begin_call(method, url, clock.now(), limit), clock)
+}
+
+fn finish(mut check: Check, clock: Clock) -> Result<(), Reason> {
+    loop {
+        let now = clock.now();
+        if let Some(result) = check.advance(now) {
+            return result;
+        }
+        let (mut descriptor, deadline) = check.wants();
+        poll::wait(descriptor.as_mut_slice(), Some(deadline), now);
+    }
 }
 
 impl Check {
-    /// Asks `target`, at `addresses` if it is not a file, one after another.
-    pub fn begin(target: &Target, addresses: Vec<SocketAddr>, now: Time, limit: Duration) -> Self {
-        let request = match target {
-            Target::Http(url) => Some(request("GET", url)),
-            Target::Tcp(_) | Target::File(_) => None,
-        };
-        let mut check = Self::new(request, addresses, now, limit);
-        if let Target::File(path) = target {
-            check.stage = Stage::Done(path.metadata().map(drop).map_err(Reason::from));
-        } else {
-            check.connect(Reason::NotThere);
+    /// Begins to ask. A name is looked up as part of it, and within `limit` like the rest.
+    pub fn begin(target: &Target, now: Time, limit: Duration) -> Self {
+        match target {
+            Target::Tcp(_) => Self::new(target.to_string(), Vec::new(), now, limit).start(target),
+            Target::Http(url) => Self::begin_call("GET", url, now, limit),
+            Target::File(path) => {
+                let mut check = Self::new(target.to_string(), Vec::new(), now, limit);
+                check.state = State::Over(check.look_at(path));
+                check
+            }
         }
-        check
     }
 
-    /// Sends a request of any method.
-    pub fn call(
-        method: &str,
-        url: &Url,
-        addresses: Vec<SocketAddr>,
-        now: Time,
-        limit: Duration,
-    ) -> Self {
-        let mut check = Self::new(Some(request(method, url)), addresses, now, limit);
-        check.connect(Reason::NotThere);
-        check
+    pub fn begin_call(method: &str, url: &Url, now: Time, limit: Duration) -> Self {
+        // RFC 9110, 8.6: a method that is expected to have content says that there is none.
+        let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
+        let request = format!(
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: drain-init\r\n{length}Connection: \
+             close\r\n\r\n",
+            url.path, url.authority
+        );
+        let target = Target::Http(url.clone());
+        Self::new(target.to_string(), request.into_bytes(), now, limit).start(&target)
     }
 
-    fn new(
-        request: Option<String>,
-        addresses: Vec<SocketAddr>,
-        now: Time,
-        limit: Duration,
-    ) -> Self {
-        let stage = Stage::Done(Err(Reason::NotThere));
+    fn new(target: String, request: Vec<u8>, now: Time, limit: Duration) -> Self {
         let deadline = now.saturating_add(limit);
-        Self { request, addresses: addresses.into_iter(), stage, deadline, limit }
+        Self {
+            target,
+            request,
+            addresses: Vec::new().into_iter(),
+            limit,
+            deadline,
+            // With the first call of `advance`.
+            next_at: now,
+            failure: None,
+            state: State::Over(Ok(())),
+        }
     }
 
-    /// Tries the next address; `before` is why the last one would not do.
-    fn connect(&mut self, before: Reason) {
-        let mut reason = before;
-        for address in self.addresses.by_ref() {
-            match begin_connect(address) {
-                Ok(socket) => {
-                    self.stage = Stage::Connecting(socket);
-                    return;
-                }
-                Err(errno) => reason = errno.into(),
+    fn start(mut self, target: &Target) -> Self {
+        let Some(endpoint) = target.endpoint() else {
+            return self;
+        };
+        let now = self.next_at;
+        let addresses = endpoint.addresses();
+        if addresses.is_empty() {
+            match LookUp::begin(endpoint) {
+                Ok(look_up) => self.state = State::LookingUp(look_up),
+                Err(error) => self.end(Err(self.reason(format_args!("cannot be asked: {error}")))),
             }
+        } else {
+            self.connect_to(addresses, now);
         }
-        self.stage = Stage::Done(Err(reason));
+        self
     }
 
-    /// What is waited for, if there is anything to wait for.
-    pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        match &self.stage {
-            Stage::Connecting(socket) => Some((socket.as_fd(), PollFlags::POLLOUT)),
-            Stage::Asking { stream, .. } => Some((stream.as_fd(), PollFlags::POLLOUT)),
-            Stage::Reading { stream, .. } => Some((stream.as_fd(), PollFlags::POLLIN)),
-            Stage::Done(_) => None,
-        }
+    /// The descriptor that it waits for, if it waits for one, and the time at which it is to be
+    /// advanced at the latest.
+    pub fn wants(&self) -> (Option<PollFd<'_>>, Time) {
+        let (descriptor, events): (BorrowedFd, _) = match &self.state {
+            State::LookingUp(look_up) => (look_up.as_fd(), PollFlags::POLLIN),
+            State::Connecting(stream) => (stream.as_fd(), PollFlags::POLLOUT),
+            State::Sending { stream, .. } => (stream.as_fd(), PollFlags::POLLOUT),
+            State::Reading { stream, .. } => (stream.as_fd(), PollFlags::POLLIN),
+            State::Over(_) => return (None, Time::ZERO),
+        };
+        let has_next = matches!(self.state, State::Connecting(_)) && self.addresses.len() > 0;
+        let until = if has_next { self.next_at } else { self.deadline };
+        (Some(PollFd::new(descriptor, events)), until)
     }
 
-    /// When it is over whatever happens.
-    pub fn deadline(&self) -> Time {
-        self.deadline
-    }
-
-    /// Goes on as far as it can; the answer, when there is one.
+    /// Goes on as far as that is possible without waiting. The answer, when there is one.
     pub fn advance(&mut self, now: Time) -> Option<Result<(), Reason>> {
-        while self.step() {}
-        if let Stage::Done(answer) = &self.stage {
-            return Some(answer.clone());
+        while self.step(now) {}
+        if !matches!(self.state, State::Over(_)) && now >= self.deadline {
+            let limit = Short(self.limit);
+            self.end(Err(self.reason(format_args!("gave no answer within {limit}"))));
         }
-        (now >= self.deadline).then_some(Err(Reason::NoAnswer(self.limit)))
+        match &self.state {
+            State::Over(result) => Some(result.clone()),
+            _ => None,
+        }
     }
 
-    /// Whether there may be more to do at once.
-    fn step(&mut self) -> bool {
-        let stage = std::mem::replace(&mut self.stage, Stage::Done(Err(Reason::NotThere)));
-        let (stage, more) = match stage {
-            Stage::Connecting(socket) => match connected(&socket) {
-                Ok(false) => (Stage::Connecting(socket), false),
-                Ok(true) if self.request.is_none() => (Stage::Done(Ok(())), false),
-                Ok(true) => (Stage::Asking { stream: socket.into(), sent: 0 }, true),
-                Err(errno) => {
-                    self.connect(errno.into());
-                    return true;
+    /// One step; false if there was none to make.
+    fn step(&mut self, now: Time) -> bool {
+        match &mut self.state {
+            State::LookingUp(look_up) => match look_up.advance() {
+                None => return false,
+                Some(addresses) if addresses.is_empty() => {
+                    self.end(Err(self.reason(format_args!("has an unknown host"))));
                 }
+                Some(addresses) => self.connect_to(addresses, now),
             },
-            Stage::Asking { stream, sent } => self.send(stream, sent),
-            Stage::Reading { stream, head } => read(stream, head),
-            Stage::Done(answer) => (Stage::Done(answer), false),
+            State::Connecting(stream) => match connected(stream) {
+                Ok(true) => self.connected(),
+                Ok(false) if now >= self.next_at && self.addresses.len() > 0 => {
+                    let limit = Short(self.limit);
+                    self.failed(self.reason(format_args!("gave no answer within {limit}")), now);
+                }
+                Ok(false) => return false,
+                Err(error) => self.failed(self.cannot_connect(&error), now),
+            },
+            State::Sending { stream, sent } => {
+                let rest = self.request.get(*sent..).unwrap_or_default();
+                match stream.write(rest) {
+                    Ok(count) => *sent += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    // Who refuses to read may have answered all the same.
+                    Err(_) => *sent = self.request.len(),
+                }
+                if *sent >= self.request.len() {
+                    self.read_next();
+                }
+            }
+            State::Reading { stream, head } => {
+                let mut piece = [0; 1024];
+                let count = match stream.read(&mut piece) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Ok(count) => count,
+                    Err(_) => 0,
+                };
+                head.extend(piece.iter().take(count));
+                if let Some(answer) = read_answer(head, count == 0) {
+                    self.end(self.judge(answer));
+                }
+            }
+            State::Over(_) => return false,
+        }
+        true
+    }
+
+    fn end(&mut self, result: Result<(), Reason>) {
+        self.state = State::Over(result);
+    }
+
+    fn reason(&self, why: fmt::Arguments) -> Reason {
+        Reason(format!("{} {why}", self.target))
+    }
+
+    fn cannot_connect(&self, error: &io::Error) -> Reason {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => self.reason(format_args!("refused")),
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => {
+                self.reason(format_args!("is unreachable"))
+            }
+            // An address of a family that this machine does not have, among the rest.
+            Some(errno) => {
+                let why = Errno::from_raw(errno).desc();
+                self.reason(format_args!("cannot be asked: {why}"))
+            }
+            None => self.reason(format_args!("cannot be asked")),
+        }
+    }
+
+    fn look_at(&self, path: &Path) -> Result<(), Reason> {
+        match path.metadata() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => self.reason(format_args!("is not there")),
+                errno => {
+                    let why = Errno::from_raw(errno.unwrap_or(0)).desc();
+                    self.reason(format_args!("cannot be seen: {why}"))
+                }
+            }),
+        }
+    }
+
+    fn connect_to(&mut self, addresses: Vec<SocketAddr>, now: Time) {
+        self.addresses = addresses.into_iter();
+        self.connect_to_next(now);
+    }
+
+    fn failed(&mut self, reason: Reason, now: Time) {
+        self.failure.get_or_insert(reason);
+        self.connect_to_next(now);
+    }
+
+    /// Begins to connect to the first of the addresses that are left with which that can be begun.
+    fn connect_to_next(&mut self, now: Time) {
+        while let Some(address) = self.addresses.next() {
+            // Each address gets its share of the time: one that swallows packets leaves some to the
+            // rest.
+            let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
+            self.next_at = now.saturating_add(self.deadline.saturating_sub(now) / shares);
+            match begin_to_connect(address) {
+                Ok(stream) => return self.state = State::Connecting(stream),
+                Err(error) => {
+                    let reason = self.cannot_connect(&error);
+                    self.failure.get_or_insert(reason);
+                }
+            }
+        }
+        let reason = self.failure.take();
+        let reason = reason.unwrap_or_else(|| self.reason(format_args!("cannot be asked")));
+        self.end(Err(reason));
+    }
+
+    fn connected(&mut self) {
+        let nothing_to_send = self.request.is_empty();
+        self.state = match std::mem::replace(&mut self.state, State::Over(Ok(()))) {
+            State::Connecting(stream) if !nothing_to_send => State::Sending { stream, sent: 0 },
+            _ => State::Over(Ok(())),
         };
-        self.stage = stage;
-        more
     }
 
-    fn send(&self, mut stream: TcpStream, sent: usize) -> (Stage, bool) {
-        let request = self.request.as_deref().unwrap_or_default().as_bytes();
-        let rest = request.get(sent..).unwrap_or_default();
-        if rest.is_empty() {
-            return (Stage::Reading { stream, head: Vec::new() }, true);
-        }
-        match stream.write(rest) {
-            Ok(count) => (Stage::Asking { stream, sent: sent + count }, true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                (Stage::Asking { stream, sent }, false)
+    fn read_next(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Over(Ok(()))) {
+            State::Sending { stream, .. } => State::Reading { stream, head: Vec::new() },
+            other => other,
+        };
+    }
+
+    fn judge(&self, answer: Answer) -> Result<(), Reason> {
+        match answer {
+            Answer::Status(200..=399) => Ok(()),
+            Answer::Status(status) => Err(self.reason(format_args!("answered {status}"))),
+            Answer::NoHttp => Err(self.reason(format_args!("did not answer in HTTP"))),
+            Answer::Nothing => {
+                Err(self.reason(format_args!("closed the connection without an answer")))
             }
-            Err(error) => (Stage::Done(Err(error.into())), false),
         }
     }
 }
 
-/// Reads the head of an answer to its end: one that is cut off may be logged as a failure.
-fn read(mut stream: TcpStream, mut head: Vec<u8>) -> (Stage, bool) {
-    let mut buffer = [0; 1024];
-    match stream.read(&mut buffer) {
-        Ok(0) => (Stage::Done(judge(&head)), false),
-        Ok(count) => {
-            head.extend_from_slice(buffer.get(..count).unwrap_or_default());
-            let whole = head.windows(4).any(|end| end == b"\r\n\r\n");
-            if whole || head.len() >= LONGEST_HEAD {
-                return (Stage::Done(judge(&head)), false);
-            }
-            (Stage::Reading { stream, head }, true)
+fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let stream = TcpStream::from(socket(family, SockType::Stream, flags, None)?);
+    let raw = std::os::fd::AsRawFd::as_raw_fd(&stream);
+    match connect(raw, &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether the connection has come about; an error if it never will.
+fn connected(stream: &TcpStream) -> io::Result<bool> {
+    match stream.take_error()? {
+        // Cut off by now, so it had come about: whoever refuses says so with another error.
+        Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
+            return Ok(true);
         }
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            (Stage::Reading { stream, head }, false)
-        }
-        // A server that is in a hurry: what it said before counts.
-        Err(_) if !head.is_empty() => (Stage::Done(judge(&head)), false),
-        Err(error) => (Stage::Done(Err(error.into())), false),
+        Some(error) => return Err(error),
+        None => {}
     }
-}
-
-/// What a status line says.
-fn judge(head: &[u8]) -> Result<(), Reason> {
-    let line = head.strip_prefix(b"HTTP/1.").ok_or(Reason::NoHttp)?;
-    let (minor, digits) = (line.first(), line.get(1..5).ok_or(Reason::NoHttp)?);
-    let status = str::from_utf8(digits).ok().and_then(|it| it.strip_prefix(' ')?.parse().ok());
-    match (minor, status) {
-        (Some(b'0' | b'1'), Some(200..=399)) => Ok(()),
-        (Some(b'0' | b'1'), Some(status)) => Err(Reason::Status(status)),
-        _ => Err(Reason::NoHttp),
-    }
-}
-
-fn request(method: &str, url: &Url) -> String {
-    let (endpoint, path) = (&url.endpoint, &url.path);
-    // A method that may carry a body is told that there is none.
-    let length = if ["GET", "HEAD"].contains(&method) { "" } else { "Content-Length: 0\r\n" };
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nUser-Agent: drain-init\r\n\
-         Accept: */*\r\nConnection: close\r\n{length}\r\n"
-    )
-}
-
-fn begin_connect(address: SocketAddr) -> nix::Result<OwnedFd> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket::socket(family, SockType::Stream, flags, None)?;
-    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether a connection has come about; an error if it never will.
-fn connected(socket: &OwnedFd) -> nix::Result<bool> {
-    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut polled, PollTimeout::ZERO)? == 0 {
+    let Ok(peer) = stream.peer_addr() else {
         return Ok(false);
+    };
+    // Where nobody listens, the kernel may choose that very port for our own end, and connects the
+    // socket to itself (RFC 9293, 3.5: a simultaneous open). That is nobody still.
+    if stream.local_addr().is_ok_and(|own| own == peer) {
+        return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     }
-    match getsockopt(socket, sockopt::SocketError)? {
-        0 => Ok(true),
-        error => Err(Errno::from_raw(error)),
-    }
+    Ok(true)
 }
 
-/// Asks, and waits for the answer.
-pub fn answer(mut check: Check, clock: Clock) -> Result<(), Reason> {
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Status(u16),
+    NoHttp,
+    Nothing,
+}
+
+/// What the answer is, as far as it has come; nothing yet while more of its head may come. The head
+/// is read to its end, as a server that is cut off while it writes logs an error at each probe.
+fn read_answer(head: &[u8], is_all: bool) -> Option<Answer> {
+    let is_all = is_all || head.len() >= HEAD;
+    let mut rest = head;
     loop {
-        let now = clock.now();
-        if let Some(answer) = check.advance(now) {
-            return answer;
-        }
-        let Some((descriptor, flags)) = check.waits_for() else {
-            continue;
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        let parsed = response.parse(rest);
+        return match (parsed, response.code) {
+            // These announce the answer. 101 would be one, to a question that was not asked.
+            (Ok(httparse::Status::Complete(length)), Some(100 | 102..=199)) => {
+                rest = rest.get(length..).unwrap_or_default();
+                continue;
+            }
+            (Ok(httparse::Status::Complete(_)), Some(status)) => Some(Answer::Status(status)),
+            (Err(httparse::Error::TooManyHeaders), Some(status)) => Some(Answer::Status(status)),
+            (Err(_), _) => Some(Answer::NoHttp),
+            (Ok(_), _) if !is_all => None,
+            (Ok(_), Some(status)) if head.len() >= HEAD => Some(Answer::Status(status)),
+            (Ok(_), _) if head.is_empty() => Some(Answer::Nothing),
+            // Cut off in the middle of its head.
+            (Ok(_), _) => Some(Answer::NoHttp),
         };
-        // All signals are blocked: nothing interrupts it.
-        let _ = poll(&mut [PollFd::new(descriptor, flags)], until(check.deadline(), now));
     }
-}
-
-/// The rest of a time, as poll takes it: rounded up, so that it is over afterwards.
-pub fn until(deadline: Time, now: Time) -> PollTimeout {
-    let rest = deadline.saturating_sub(now).as_micros().div_ceil(1000);
-    PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_line_is_what_counts() {
-        for status in [200, 204, 302, 399] {
-            assert_eq!(judge(format!("HTTP/1.1 {status} X\r\n\r\n").as_bytes()), Ok(()));
-        }
-        for status in [100, 199, 400, 404, 500, 503] {
-            let head = format!("HTTP/1.0 {status}\r\n");
-            assert_eq!(judge(head.as_bytes()), Err(Reason::Status(status)));
-        }
-        for head in ["", "HTTP/1.1", "HTTP/1.1 20", "HTTP/1.1 2x0 ", "HTTP/2 200", "SSH-2.0-x\r\n"]
-        {
-            assert_eq!(judge(head.as_bytes()), Err(Reason::NoHttp), "{head}");
-        }
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use crate::lifecycle::{Escalation, ExitCodes, HeldBy, Plan};
 use crate::log::{Format, Level, Log};
 use crate::marker;
 use crate::signal::{Signal, SignalMap, SignalSet};
-use crate::target::{Handler, Listen, Target};
+use crate::target::{Handler, ListenOn, Target};
 use crate::traffic::{Network, QuietOn, Watched};
 
 const DELAY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub struct Config {
     pub handlers: Vec<Handler>,
     pub drain_file: Option<PathBuf>,
     pub ready_file: Option<PathBuf>,
-    pub ready_listen: Option<Listen>,
+    pub ready_listen: Option<ListenOn>,
     pub ready_check: Option<Target>,
     pub termination_log: Option<PathBuf>,
     /// Signals go to the app's process group.
@@ -111,8 +111,8 @@ impl Reader {
             handlers,
             drain_file: self.file("drain-file", &typed.drain_file),
             ready_file: self.file("ready-file", &typed.ready_file),
-            ready_listen: self.maybe_parsed("ready-listen", &typed.ready_listen, Listen::parse),
-            ready_check: self.ready_check(&typed.ready_check),
+            ready_listen: self.maybe_parsed("ready-listen", &typed.ready_listen, ListenOn::parse),
+            ready_check: self.maybe_parsed("ready-check", &typed.ready_check, Target::parse_local),
             termination_log: self.termination_log(&typed.termination_log),
             group: typed.group,
             parent_death_signal: self.parent_death_signal(&typed.parent_death_signal),
@@ -177,17 +177,6 @@ impl Reader {
             self.refuse("until-quiet", given, "is no time to be quiet in; write 2s");
         }
         Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
-    }
-
-    /// The app is in this container: it is asked often, and nobody else is asked where it is.
-    fn ready_check(&mut self, given: &Option<Given>) -> Option<Target> {
-        let target = self.maybe_parsed("ready-check", given, Target::parse)?;
-        if let (Some(given), Some(endpoint)) = (given, target.endpoint())
-            && !endpoint.is_local()
-        {
-            self.refuse("ready-check", given, "is no address; write localhost or 127.0.0.1");
-        }
-        Some(target)
     }
 
     fn duration(&mut self, option: &str, given: &Option<Given>, default: Duration) -> Duration {

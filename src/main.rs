@@ -30,6 +30,7 @@ mod entrypoint;
 
 // Readiness: what PID 1 keeps of it, who answers, and how the app is asked.
 mod check;
+mod lookup;
 mod readiness;
 mod ready_server;
 
@@ -49,6 +50,7 @@ mod companions;
 mod descendants;
 mod log;
 mod marker;
+mod poll;
 mod terminal;
 mod termination;
 

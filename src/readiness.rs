@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,12 +20,12 @@ use crate::companions::{Companions, Wanted};
 use crate::config::Config;
 use crate::log::Log;
 use crate::marker;
-use crate::sys::{Arguments, CompanionStart, Pid, Program, Status};
-use crate::target::Listen;
+use crate::sys::{CompanionStart, Pid, Program, Status};
+use crate::target::ListenOn;
 
 pub struct Readiness {
-    /// What the options were typed in: the companions read them again.
-    words: Arguments,
+    /// What the companions ask.
+    target: Option<CString>,
     listener: Option<Listener>,
     /// The read end is the server's; the write end closes when the drain begins.
     draining: Option<(OwnedFd, Option<OwnedFd>)>,
@@ -35,14 +35,16 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    pub fn new(words: Arguments, listener: Option<Listener>) -> Self {
+    pub fn new(config: &Config, listener: Option<Listener>) -> Self {
+        let target = config.ready_check.as_ref();
+        let target = target.and_then(|target| CString::new(target.to_string()).ok());
         let (server, waiter) = (Wanted::default(), Wanted::default());
-        Self { words, listener, draining: None, server, waiter }
+        Self { target, listener, draining: None, server, waiter }
     }
 
     /// The app has been started, or nobody has stopped it after all.
     pub fn begin(&mut self, config: &Config, companions: &Companions, now: Time) {
-        if let Some(Listener { listen: Listen::Http(_), .. }) = &self.listener {
+        if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
             // One that says that it drains would say so for ever.
             self.server.drop(companions);
             self.draining = pipe(config.log);
@@ -56,7 +58,7 @@ impl Readiness {
     }
 
     fn opens_when_ready(&self) -> bool {
-        matches!(self.listener, Some(Listener { listen: Listen::Tcp(_), .. }))
+        matches!(self.listener, Some(Listener { listen: ListenOn::Tcp(_), .. }))
     }
 
     fn ready(&mut self, config: &Config, now: Time) {
@@ -114,12 +116,14 @@ impl Readiness {
         if is_due(&self.server)
             && let Some(listener) = &self.listener
         {
-            let (verb, second_input) = match (listener.listen, &self.draining) {
-                (Listen::Http(_), Some((read_end, _))) => (c"ready", Some(read_end.as_fd())),
-                (Listen::Http(_), None) => (c"ready", None),
-                (Listen::Tcp(_), _) => (c"accept", None),
+            let (verb, target, second_input) = match (listener.listen, &self.draining) {
+                (ListenOn::Http(_), Some((read_end, _))) => {
+                    (c"ready", self.target.as_deref(), Some(read_end.as_fd()))
+                }
+                (ListenOn::Http(_), None) => (c"ready", self.target.as_deref(), None),
+                (ListenOn::Tcp(_), _) => (c"accept", None, None),
             };
-            let words = self.words(verb);
+            let words = words(verb, target);
             let pid = start(
                 config.log,
                 companions,
@@ -134,7 +138,7 @@ impl Readiness {
             self.server.started(pid, now);
         }
         if is_due(&self.waiter) {
-            let words = self.words(c"await");
+            let words = words(c"await", self.target.as_deref());
             let pid = start(
                 config.log,
                 companions,
@@ -148,10 +152,6 @@ impl Readiness {
             );
             self.waiter.started(pid, now);
         }
-    }
-
-    fn words(&self, verb: &'static CStr) -> Vec<&'static CStr> {
-        [c"companion", verb].into_iter().chain(self.words.iter()).collect()
     }
 
     /// A companion was reaped. One that has seen the app ready says so by ending well.
@@ -169,6 +169,10 @@ impl Readiness {
             config.log.debug("ready", format_args!("the readiness server ended: started again"));
         }
     }
+}
+
+fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
+    [c"companion", verb].into_iter().chain(target).collect()
 }
 
 fn start(log: Log, companions: &mut Companions, companion: &CompanionStart) -> Option<Pid> {
@@ -203,7 +207,7 @@ fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 
 /// A port that is ours for as long as we live.
 pub struct Listener {
-    listen: Listen,
+    listen: ListenOn,
     socket: OwnedFd,
 }
 
@@ -212,7 +216,7 @@ const BACKLOG: i32 = 128;
 
 impl Listener {
     /// Takes the port. For HTTP it is open from now on.
-    pub fn bind(listen: Listen) -> io::Result<Self> {
+    pub fn bind(listen: ListenOn) -> io::Result<Self> {
         let address = listen.address();
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::Inet,
@@ -229,7 +233,7 @@ impl Listener {
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
         let listener = Self { listen, socket };
         listener.open()?;
-        if let Listen::Tcp(_) = listen {
+        if let ListenOn::Tcp(_) = listen {
             // Open for an instant, before the app starts: from then on the kernel gives the port
             // to nobody else, with SO_REUSEADDR neither (inet_csk_update_fastreuse).
             listener.refuse();

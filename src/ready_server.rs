@@ -1,239 +1,246 @@
-//! The companions that answer whether the app is ready, and that wait until it is.
+//! The readiness companion: tells probes whether the app is ready, over HTTP or by an open port.
 //!
-//! One loop, no threads, nothing that blocks: a slow or hostile client delays nobody. The listener
-//! is standard input, as PID 1 has bound it; the pipe that closes when the drain begins is
-//! descriptor SECOND_INPUT. It must not know when or why a drain begins.
+//! It reads bytes from anywhere, so it is a process of its own, and whatever happens to it PID 1
+//! starts it again. One loop, and nothing in it waits for one client: a slow one or a hostile one
+//! delays nobody's probe. What begins the drain is not known here: a pipe that closes says that it
+//! has.
 
 #![forbid(unsafe_code)]
 
-mod client;
+mod connection;
+mod readiness;
+mod request;
 
-use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags};
 
+use self::connection::Connection;
+use self::readiness::{ANSWER_LIMIT, FRESH, Readiness};
 use crate::OWN_FAILURE;
-use crate::check::{Check, Reason, answer, until};
+use crate::check;
 use crate::clock::{Clock, Time};
-use crate::duration::Rounded;
-use crate::sys::{self, SECOND_INPUT};
+use crate::log::Log;
+use crate::poll;
 use crate::target::Target;
-use client::Client;
 
-/// Clients at one time: when there are more, the oldest whose request is not there yet has to go.
-const MOST_CLIENTS: usize = 64;
+/// How many clients there are at a time.
+const CONNECTIONS: usize = 64;
 
-/// An answer of the app that is younger than this is as good as a new one.
-const FRESH: Duration = Duration::from_millis(100);
+/// How long nobody is accepted when that failed: what is lacking then is lacking still.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the app has to answer.
-const ANSWER: Duration = Duration::from_secs(1);
-
-/// What the server knows of the app.
-struct Server<'a> {
-    clients: Vec<Client>,
-    target: Option<&'a Target>,
-    check: Option<Check>,
-    /// The last answer, and when it was asked for.
-    last: Option<(Time, Result<(), Reason>)>,
-    was_ready: bool,
-    drain: Drain,
-    /// No connection is taken before: there was no descriptor for the last one.
-    accepts_from: Time,
-}
-
-enum Drain {
-    No,
-    Since(Time),
-    /// It had begun when this server was started, in place of one that has ended.
-    Already,
-}
-
-/// Answers /readyz until it is killed.
-pub fn serve(target: Option<&Target>, clock: Clock) -> u8 {
-    let mut pipe = sys::take_descriptor(SECOND_INPUT);
-    let Some(listener) = sys::take_descriptor(0).map(TcpListener::from) else {
+/// Answers /readyz until the listener is shut down. `draining` is the read end of a pipe that closes
+/// when the drain begins.
+pub fn serve(listener: OwnedFd, draining: OwnedFd, check: Option<Target>, clock: Clock) -> u8 {
+    let Some(listener) = non_blocking(listener) else {
         return OWN_FAILURE;
     };
-    if listener.set_nonblocking(true).is_err() {
-        return OWN_FAILURE;
-    }
-    let mut server = Server {
-        clients: Vec::new(),
-        target,
-        check: None,
-        last: None,
-        was_ready: false,
-        drain: Drain::No,
-        accepts_from: Time::ZERO,
-    };
-    if pipe.as_ref().is_some_and(has_closed) {
-        (pipe, server.drain) = (None, Drain::Already);
-    }
-    loop {
-        let closed = server.wait(&listener, pipe.as_ref(), clock.now());
-        let now = clock.now();
-        if closed {
-            (pipe, server.drain) = (None, Drain::Since(now));
-        }
-        server.accept(&listener, now);
-        server.go_on(now);
-    }
+    let mut draining = Some(File::from(draining));
+    // There already: started again in mid-drain.
+    let has_begun = is_readable(&draining, clock.now()) && has_closed(&mut draining);
+    let readiness = Readiness::new(check, has_begun);
+    let connections = Vec::new();
+    Server { listener, draining, readiness, connections, paused_until: None }.run(clock)
 }
 
-/// Whether the other end of a pipe is gone: nothing is ever written to it.
-fn has_closed(pipe: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+/// Whoever has come and is gone before it is accepted must not hold up the next.
+fn non_blocking(listener: OwnedFd) -> Option<TcpListener> {
+    let listener = TcpListener::from(listener);
+    let result = listener.local_addr().and_then(|_| listener.set_nonblocking(true));
+    if let Err(error) = &result {
+        Log::default().error("ready", format_args!("cannot listen for probes: {error}"));
+    }
+    result.is_ok().then_some(listener)
 }
 
-impl Server<'_> {
-    /// Waits until there is something to do; whether the pipe has closed.
-    fn wait(&self, listener: &TcpListener, pipe: Option<&OwnedFd>, now: Time) -> bool {
-        let mut polled = Vec::with_capacity(self.clients.len() + 3);
-        polled.extend(pipe.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-        if now >= self.accepts_from {
-            polled.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
-        }
-        let check = self.check.as_ref().and_then(Check::waits_for);
-        polled.extend(check.map(|(descriptor, flags)| PollFd::new(descriptor, flags)));
-        polled.extend(self.clients.iter().filter_map(Client::waits_for));
-        let check = self.check.as_ref().map(Check::deadline);
-        let accepts = (now < self.accepts_from).then_some(self.accepts_from);
-        let deadlines = self.clients.iter().filter_map(Client::deadline);
-        let deadlines = deadlines.chain(check).chain(accepts);
-        let timeout = deadlines.min().map_or(PollTimeout::NONE, |deadline| until(deadline, now));
-        let _ = poll(&mut polled, timeout);
-        pipe.is_some() && polled.first().and_then(PollFd::any).unwrap_or(false)
-    }
+struct Server {
+    listener: TcpListener,
+    /// None when the drain has begun.
+    draining: Option<File>,
+    readiness: Readiness,
+    /// The oldest first.
+    connections: Vec<Connection>,
+    /// Nobody is accepted until then.
+    paused_until: Option<Time>,
+}
 
-    /// Takes the connections that wait, as many as there is room for.
-    fn accept(&mut self, listener: &TcpListener, now: Time) {
-        if now < self.accepts_from {
-            return;
-        }
-        for _ in 0..MOST_CLIENTS {
-            match listener.accept() {
-                Ok((stream, _)) => self.welcome(stream, now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if is_passing(&error) => {}
-                // Every descriptor is in use, or the app has ended: to look at once would spin.
-                Err(_) => {
-                    self.accepts_from = now.saturating_add(FRESH);
-                    return self.make_room();
+/// What has something to be read or written, or may have.
+struct Ready {
+    draining: bool,
+    listener: bool,
+    connections: Vec<bool>,
+}
+
+/// The listener is of no use any more.
+struct ShutDown;
+
+impl Server {
+    fn run(mut self, clock: Clock) -> u8 {
+        loop {
+            let ready = self.wait(clock.now());
+            let now = clock.now();
+            if ready.draining && has_closed(&mut self.draining) {
+                self.readiness.drain_begins(now);
+            }
+            self.readiness.advance(now);
+            for (connection, ready) in self.connections.iter_mut().zip(&ready.connections) {
+                if *ready {
+                    connection.advance(now);
                 }
             }
+            // First, so that nobody who is still wanted has to go for one who comes.
+            self.connections.retain(|connection| !connection.is_over(now));
+            if ready.listener && self.accept(now).is_err() {
+                return 0;
+            }
+            if self.connections.iter().any(Connection::is_asking)
+                && let Some(told) = self.readiness.tell(now)
+            {
+                self.connections.iter_mut().for_each(|connection| connection.tell(&told, now));
+            }
+            self.connections.retain(|connection| !connection.is_over(now));
         }
     }
 
-    fn welcome(&mut self, stream: TcpStream, now: Time) {
-        if self.clients.len() >= MOST_CLIENTS {
-            self.make_room();
+    /// Waits for something to do: for ever while there is nobody.
+    fn wait(&mut self, now: Time) -> Ready {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
         }
-        if let Ok(mut client) = Client::new(stream, now) {
-            // It may have said all: then no crowd can push it out.
-            client.read();
-            self.clients.push(client);
+        let check = self.readiness.wants();
+        let deadlines = self.connections.iter().filter_map(Connection::deadline);
+        let deadlines = deadlines.chain(check.as_ref().map(|(_, deadline)| *deadline));
+        let deadline = deadlines.chain(self.paused_until).min();
+
+        let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let listener = self.paused_until.is_none().then(|| readable(self.listener.as_fd()));
+        let draining = self.draining.as_ref().map(|pipe| readable(pipe.as_fd()));
+        let clients = self.connections.iter().map(Connection::wants);
+        // A place for each, so that the places tell who is ready.
+        let wanted: Vec<Option<PollFd>> = [listener, draining].into_iter().chain(clients).collect();
+        let mut descriptors: Vec<PollFd> = wanted.iter().flatten().cloned().collect();
+        descriptors.extend(check.and_then(|(descriptor, _)| descriptor));
+        poll::wait(&mut descriptors, deadline, now);
+
+        let mut polled = descriptors.iter();
+        let mut ready =
+            wanted.iter().map(|wanted| wanted.is_some() && polled.next().is_some_and(is_ready));
+        let (listener, draining) = (ready.next(), ready.next());
+        Ready {
+            listener: listener.unwrap_or(false),
+            draining: draining.unwrap_or(false),
+            connections: ready.collect(),
         }
     }
 
-    /// The oldest goes whose request is not there yet; if all are, the oldest.
+    /// Accepts those who have come, and reads what they have sent with that: a probe that has come
+    /// whole need not fear for its place.
+    fn accept(&mut self, now: Time) -> Result<(), ShutDown> {
+        for _ in 0..CONNECTIONS {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if self.connections.len() >= CONNECTIONS {
+                        self.make_room();
+                    }
+                    if stream.set_nonblocking(true).is_ok() {
+                        let mut connection = Connection::new(stream, now);
+                        connection.advance(now);
+                        self.connections.push(connection);
+                    }
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => break,
+                    Some(libc::EINVAL) => {
+                        return Err(ShutDown);
+                    }
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        self.make_room();
+                        self.paused_until = Some(now.saturating_add(PAUSE));
+                        break;
+                    }
+                    // accept(2): of that one connection. It is gone, and the next may be well.
+                    _ => {}
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the oldest of those who have not asked yet, or the oldest.
     fn make_room(&mut self) {
-        let unfinished = self.clients.iter().position(Client::is_reading);
-        if !self.clients.is_empty() {
-            self.clients.remove(unfinished.unwrap_or(0));
-        }
-    }
-
-    /// Does all that can be done without waiting.
-    fn go_on(&mut self, now: Time) {
-        self.clients.iter_mut().for_each(Client::read);
-        let asked = self.clients.iter().any(Client::is_asking);
-        if asked && matches!(self.drain, Drain::No) {
-            self.ask(now);
-        }
-        if asked && let Some(answer) = self.answer(now) {
-            self.clients.iter_mut().for_each(|client| client.answer(&answer));
-        }
-        self.clients.iter_mut().for_each(Client::write);
-        self.clients.retain(|client| !client.is_done(now));
-    }
-
-    /// Asks the app, unless it is being asked, or has just answered.
-    fn ask(&mut self, now: Time) {
-        let Some(target) = self.target else {
-            return;
-        };
-        let fresh = |(asked, _): &(Time, _)| now < asked.saturating_add(FRESH);
-        if self.check.is_none() && !self.last.as_ref().is_some_and(fresh) {
-            let addresses = target.endpoint().map(|it| it.addresses()).unwrap_or_default();
-            self.check = Some(Check::begin(target, addresses, now, ANSWER));
-        }
-        if let Some(check) = &mut self.check
-            && let Some(answer) = check.advance(now)
-        {
-            let asked = check.deadline().saturating_sub(ANSWER);
-            self.was_ready |= answer.is_ok();
-            self.last = Some((asked, answer));
-            self.check = None;
-        }
-    }
-
-    /// Ready, or why not; nothing as long as the app is being asked.
-    fn answer(&self, now: Time) -> Option<Result<(), String>> {
-        match (&self.drain, self.target, &self.last) {
-            (Drain::Already, ..) => Some(Err("draining".to_owned())),
-            (Drain::Since(began), ..) => {
-                let since = Rounded(now.saturating_sub(*began));
-                Some(Err(format!("draining for {since}")))
-            }
-            (Drain::No, None, _) => Some(Ok(())),
-            (Drain::No, Some(_), _) if self.check.is_some() => None,
-            (Drain::No, Some(target), Some((_, Err(reason)))) => {
-                let state = if self.was_ready { "not ready" } else { "starting" };
-                Some(Err(format!("{state}: {target} {reason}")))
-            }
-            (Drain::No, Some(_), Some((_, Ok(())))) => Some(Ok(())),
-            (Drain::No, Some(_), None) => None,
+        let slow = self.connections.iter().position(|connection| !connection.is_complete());
+        if !self.connections.is_empty() {
+            self.connections.remove(slow.unwrap_or(0));
         }
     }
 }
 
-/// For `tcp://`: who can connect has seen that the port is open, and wants nothing else.
-pub fn accept_and_close() -> u8 {
-    let Some(listener) = sys::take_descriptor(0).map(TcpListener::from) else {
+fn is_readable(pipe: &Option<File>, now: Time) -> bool {
+    let mut descriptor = pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
+    poll::wait(descriptor.as_mut_slice(), Some(now), now);
+    descriptor.as_ref().is_some_and(is_ready)
+}
+
+/// An error too is something to be read, and so is what nix has no name for.
+fn is_ready(descriptor: &PollFd) -> bool {
+    descriptor.any().unwrap_or(true)
+}
+
+/// Whether a pipe that is readable has ended. Then it is closed here too.
+fn has_closed(pipe: &mut Option<File>) -> bool {
+    let has_closed = match pipe.as_mut().map(|pipe| pipe.read(&mut [0; 64])) {
+        // Nobody writes to it; if somebody does, that means nothing.
+        Some(Ok(1..)) => false,
+        Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => false,
+        _ => true,
+    };
+    if has_closed {
+        *pipe = None;
+    }
+    has_closed
+}
+
+/// Accepts whoever comes, and closes: that the port is open says it all. Until the listener is shut
+/// down.
+pub fn accept_and_close(listener: OwnedFd, clock: Clock) -> u8 {
+    let Some(listener) = non_blocking(listener) else {
         return OWN_FAILURE;
     };
     loop {
         match listener.accept() {
-            Ok((stream, _)) => drop(stream),
-            Err(error) if is_passing(&error) => {}
-            // It is closed, or there is no descriptor: started again, after a pause.
-            Err(_) => return 1,
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => {
+                    let mut descriptor = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+                    poll::wait(&mut descriptor, None, clock.now());
+                }
+                Some(libc::EINVAL) => return 0,
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    let now = clock.now();
+                    poll::wait(&mut [], Some(now.saturating_add(PAUSE)), now);
+                }
+                _ => {}
+            },
         }
     }
 }
 
-/// Errors that concern the one connection alone.
-fn is_passing(error: &io::Error) -> bool {
-    [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind())
-}
-
 /// Asks until the first success.
-pub fn await_ready(target: &Target, clock: Clock) -> u8 {
+pub fn await_ready(check: &Target, clock: Clock) -> u8 {
     loop {
-        let now = clock.now();
-        let addresses = target.endpoint().map(|it| it.addresses()).unwrap_or_default();
-        if answer(Check::begin(target, addresses, now, ANSWER), clock).is_ok() {
+        let began = clock.now();
+        if check::ask(check, ANSWER_LIMIT, clock).is_ok() {
             return 0;
         }
-        let next = now.saturating_add(FRESH);
-        while let Some(rest) = next.checked_sub(clock.now()).filter(|rest| !rest.is_zero()) {
-            // All signals are blocked, and none is waited for: only time passes.
-            sys::wait_for_signal(Some(rest));
+        // From one question to the next, so that an answer that takes long delays nothing more.
+        let next = began.saturating_add(FRESH);
+        while clock.now() < next {
+            poll::wait(&mut [], Some(next), clock.now());
         }
     }
 }

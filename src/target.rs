@@ -1,15 +1,22 @@
-//! What can be asked, listened on or called, as options name it: targets, listeners, handlers.
+//! What can be asked, listened on or called, as the command line names it.
 //!
-//! Pure: texts become values. Nothing is looked up here.
+//! Pure: texts become values, or complaints that say what would do. Nothing is looked up here, and
+//! nobody is asked.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// What is wrong with a text, and what would do.
+/// What is wrong with a text, and what would do: it follows the text, and a colon.
 type Why = String;
+
+/// The port of http where none is given.
+const HTTP_PORT: u16 = 80;
+
+/// The longest name that DNS has.
+const LONGEST_NAME: usize = 253;
 
 /// Something that is ready or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +29,7 @@ pub enum Target {
     File(PathBuf),
 }
 
-/// Who listens: a name or an address without brackets, and a port.
+/// Who listens: an address (IPv6 without its brackets) or a name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
@@ -32,13 +39,16 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     pub endpoint: Endpoint,
-    /// With the query, from the slash on.
+    /// What stands between `http://` and the path, as written: what the Host header says.
+    pub authority: String,
+    /// From the slash on, with the query.
     pub path: String,
 }
 
-/// Where readiness is answered.
+/// Where readiness is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
+pub enum ListenOn {
+    /// Answers /readyz.
     Http(SocketAddr),
     /// The port is open exactly while ready.
     Tcp(SocketAddr),
@@ -47,22 +57,45 @@ pub enum Listen {
 /// What is run when the drain begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
-    Call { method: String, url: Url },
+    Call {
+        method: String,
+        url: Url,
+    },
+    /// The program, an absolute path or a name that is looked up in PATH, and its arguments.
     Exec(Vec<String>),
 }
 
 impl Target {
     pub fn parse(text: &str) -> Result<Self, Why> {
-        let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(no_scheme());
-        };
-        match (scheme, rest.strip_prefix("//")) {
-            ("tcp", Some(rest)) => Endpoint::parse(rest, None).map(Self::Tcp),
-            ("http", Some(rest)) => Url::parse(rest).map(Self::Http),
-            ("https", _) => Err(no_https()),
-            ("file", None) if rest.starts_with('/') => Ok(Self::File(rest.into())),
-            ("file", _) => Err("is no absolute path; write file:/path".to_owned()),
-            _ => Err(no_scheme()),
+        if let Some(rest) = text.strip_prefix("tcp://") {
+            return Endpoint::parse(rest, None).map(Self::Tcp);
+        }
+        if let Some(rest) = text.strip_prefix("http://") {
+            return Url::parse(rest).map(Self::Http);
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            return if !path.starts_with('/') {
+                Err("names no absolute path; write file:/path".to_owned())
+            } else if path.chars().any(char::is_control) {
+                Err("has a control character in its path".to_owned())
+            } else {
+                Ok(Self::File(path.into()))
+            };
+        }
+        refuse_https(text)?;
+        Err("has no scheme; write tcp://127.0.0.1:8080, http://127.0.0.1:8080/path or file:/path"
+            .to_owned())
+    }
+
+    /// A target that is asked again and again and must not wait for a name server.
+    pub fn parse_local(text: &str) -> Result<Self, Why> {
+        let target = Self::parse(text)?;
+        match target.endpoint() {
+            Some(endpoint) if endpoint.addresses().is_empty() => Err(format!(
+                "{} would have to be looked up each time; write localhost or an address",
+                endpoint.host
+            )),
+            _ => Ok(target),
         }
     }
 
@@ -75,100 +108,112 @@ impl Target {
     }
 }
 
-fn no_scheme() -> Why {
-    "has no scheme; write tcp://127.0.0.1:8080, http://127.0.0.1:8080/path or file:/path".to_owned()
-}
-
-fn no_https() -> Why {
-    "https is not spoken here; write http://127.0.0.1:8080/path".to_owned()
+fn refuse_https(text: &str) -> Result<(), Why> {
+    match text.get(..6) {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https:") => {
+            Err("https is not spoken here; write http://127.0.0.1:8080/path".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Endpoint {
-    /// `host:port`, `[::1]:port`; without a port if there is a default.
+    /// `host:port` or `[::1]:port`; the port may be left out where there is a default.
     fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Why> {
+        if text.contains('@') {
+            return Err("names a user, which is not sent; leave it out".to_owned());
+        }
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (host, port) = match bracketed {
             Some((host, "")) => (host, None),
-            Some((host, port)) => (host, port.strip_prefix(':').or(Some(""))),
+            Some((host, rest)) => match rest.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None => return Err(format!("has {rest:?} behind the address; write [::1]:8080")),
+            },
             None => match text.rsplit_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
         };
         if host.is_empty() {
-            return Err("has no host; write localhost or an address".to_owned());
+            return Err("has no host; write localhost, an address or a name".to_owned());
         }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        match bracketed {
-            Some(_) if host.parse::<std::net::Ipv6Addr>().is_err() => {
-                return Err(format!("{host} is no IPv6 address"));
+        let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if bracketed.is_some() {
+            if host.parse::<Ipv6Addr>().is_err() {
+                return Err(format!("{host:?} is no IPv6 address; write [::1]:8080"));
             }
-            None if !host.bytes().all(plain) => {
-                return Err(format!("{host:?} is no host; an IPv6 address stands in brackets"));
-            }
-            _ => {}
+        } else if host.contains(':') {
+            return Err("has an IPv6 address without brackets; write [::1]:8080".to_owned());
+        } else if host.len() > LONGEST_NAME || !host.bytes().all(of_a_name) {
+            return Err(format!("{host:?} is no host; write localhost, an address or a name"));
         }
-        let port = match (port, default_port) {
+        let port = match (port.map(parse_port), default_port) {
+            (Some(port), _) => port?,
             (None, Some(port)) => port,
-            (None, None) => return Err("has no port; write host:port".to_owned()),
-            (Some(port), _) => match port.parse() {
-                Ok(port) if port != 0 => port,
-                _ => return Err(format!("{port:?} is no port; write 1 to 65535")),
-            },
+            (None, None) => return Err(format!("has no port; write {text}:8080")),
         };
         Ok(Self { host: host.to_owned(), port })
     }
 
-    /// Whether it can be found without asking anybody.
-    pub fn is_local(&self) -> bool {
-        !self.addresses().is_empty()
-    }
-
-    /// Its addresses, if the host is one or localhost: in the order in which they are tried.
+    /// Its addresses, if the host is one or localhost, in the order in which they are tried. Empty
+    /// where somebody would have to be asked.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let hosts: &[&str] = match self.host.as_str() {
-            "localhost" => &["127.0.0.1", "::1"],
-            host => &[host],
+        // What localhost means is not left to a file that a scratch image does not have.
+        let hosts: &[&str] = if self.host.eq_ignore_ascii_case("localhost") {
+            &["127.0.0.1", "::1"]
+        } else {
+            &[self.host.as_str()]
         };
         let addresses = hosts.iter().filter_map(|host| host.parse().ok());
         addresses.map(|address| SocketAddr::new(address, self.port)).collect()
     }
 }
 
-impl Url {
-    /// What follows `http://`.
-    fn parse(text: &str) -> Result<Self, Why> {
-        let (authority, path) = match text.find('/') {
-            Some(slash) => text.split_at(slash),
-            None => (text, "/"),
-        };
-        if authority.contains('@') {
-            return Err("names a user; that is not sent".to_owned());
-        }
-        if !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            return Err("has a path that no request can carry; encode it with %".to_owned());
-        }
-        let endpoint = Endpoint::parse(authority, Some(80))?;
-        Ok(Self { endpoint, path: path.to_owned() })
+fn parse_port(text: &str) -> Result<u16, Why> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if digits && port != 0 => Ok(port),
+        _ => Err(format!("{text:?} is no port; write a number from 1 to 65535")),
     }
 }
 
-impl Listen {
+impl Url {
+    /// What follows `http://`.
+    fn parse(text: &str) -> Result<Self, Why> {
+        let (authority, rest) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
+        if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err("has a character in its path that no request can carry; write it as %20 \
+                        and the like"
+                .to_owned());
+        }
+        let endpoint = Endpoint::parse(authority, Some(HTTP_PORT))?;
+        // RFC 9110, 4.2.3: an empty path is the same as `/`.
+        let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+        Ok(Self { endpoint, authority: authority.to_owned(), path })
+    }
+}
+
+impl ListenOn {
     pub fn parse(text: &str) -> Result<Self, Why> {
-        if text.starts_with("https:") {
-            return Err(no_https());
-        }
-        let (address, is_tcp) = match (text.strip_prefix("tcp://"), text.strip_prefix("http://")) {
-            (Some(address), _) => (address, true),
-            (None, Some(address)) => (address, false),
-            (None, None) => (text, false),
+        refuse_https(text)?;
+        let (address, is_tcp) = match text.strip_prefix("tcp://") {
+            Some(address) => (address, true),
+            None => (text.strip_prefix("http://").unwrap_or(text), false),
         };
-        let address: SocketAddr = address.parse().map_err(|_| {
-            "is no address and port; write 0.0.0.0:9000, [::]:9000 or tcp://[::]:9000".to_owned()
-        })?;
-        if address.port() == 0 {
-            return Err("0 is no port; write 1 to 65535".to_owned());
+        let scheme = if is_tcp { "tcp://" } else { "" };
+        let Some((host, port)) = address.rsplit_once(':') else {
+            return Err(format!("is no address and port; write {scheme}[::]:9000"));
+        };
+        let port = parse_port(port)?;
+        if host.is_empty() {
+            return Err(format!("has no address; write {scheme}[::]:{port}"));
         }
+        let Ok(address) = address.parse::<SocketAddr>() else {
+            return Err(format!(
+                "{host:?} is no address; write {scheme}[::]:{port} or {scheme}0.0.0.0:{port}"
+            ));
+        };
         Ok(if is_tcp { Self::Tcp(address) } else { Self::Http(address) })
     }
 
@@ -182,26 +227,43 @@ impl Listen {
 impl Handler {
     pub fn parse(text: &str) -> Result<Self, Why> {
         if let Some(command) = text.strip_prefix("exec:") {
-            return match shlex::split(command) {
-                Some(words) if words.first().is_some_and(|word| !word.is_empty()) => {
-                    Ok(Self::Exec(words))
-                }
-                Some(_) => Err("has no command; write exec:/command argument".to_owned()),
-                None => Err("has a quote that is not closed".to_owned()),
-            };
+            return Self::parse_exec(command);
         }
-        let (method, url) = text.split_once(' ').unwrap_or(("GET", text));
-        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-            return Err(format!("{method:?} is no method; write POST http://host:port/path"));
-        }
-        if url.starts_with("https:") {
-            return Err(no_https());
-        }
-        let Some(url) = url.strip_prefix("http://") else {
-            let forms = "http://host:port/path, POST http://host:port/path or exec:/command";
-            return Err(format!("is no handler; write {forms}"));
+        refuse_https(text)?;
+        let (method, url) = match text.split_once(' ') {
+            Some((method, url)) => (method, url.trim_start_matches(' ')),
+            None => ("GET", text),
         };
-        Ok(Self::Call { method: method.to_owned(), url: Url::parse(url)? })
+        refuse_https(url)?;
+        // What RFC 9110, 5.6.2 has in a token.
+        let of_a_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if method.is_empty() {
+            return Err("has an empty method; write POST http://127.0.0.1:8080/path".to_owned());
+        }
+        let Some(rest) = url.strip_prefix("http://") else {
+            return Err("is no handler; write http://127.0.0.1:8080/path, POST http://... or \
+                        exec:/command"
+                .to_owned());
+        };
+        if !method.bytes().all(of_a_token) {
+            return Err(format!("{method:?} is no method; write POST {url}"));
+        }
+        Ok(Self::Call { method: method.to_owned(), url: Url::parse(rest)? })
+    }
+
+    fn parse_exec(command: &str) -> Result<Self, Why> {
+        let Some(words) = shlex::split(command) else {
+            return Err("has a quotation mark or a backslash that nothing follows".to_owned());
+        };
+        match words.first().map(String::as_str) {
+            None | Some("") => Err("has no command; write exec:/command argument".to_owned()),
+            Some(program) if program.contains('/') && !program.starts_with('/') => Err(format!(
+                "{program:?} depends on the folder it is run in; write exec:/{}",
+                program.trim_start_matches("./")
+            )),
+            Some(_) => Ok(Self::Exec(words)),
+        }
     }
 }
 
@@ -217,21 +279,18 @@ impl fmt::Display for Target {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "http://{}{}", self.endpoint, self.path)
+        write!(f, "http://{}{}", self.authority, self.path)
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenOn {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Http(address) => write!(f, "http://{address}"),
@@ -244,112 +303,14 @@ impl fmt::Display for Handler {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Call { method, url } => write!(f, "{method} {url}"),
-            Self::Exec(words) => write!(f, "exec:{}", words.join(" ")),
+            // Quoted again, so that what is logged could be run.
+            Self::Exec(words) => {
+                let line = shlex::try_join(words.iter().map(String::as_str));
+                write!(f, "exec:{}", line.unwrap_or_else(|_| words.join(" ")))
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_written_as_they_are_read() {
-        for text in [
-            "tcp://127.0.0.1:8080",
-            "tcp://[::1]:8080",
-            "tcp://localhost:65535",
-            "http://app.svc:8080/healthz?full=1",
-            "file:/run/ready",
-        ] {
-            assert_eq!(Target::parse(text).map(|target| target.to_string()), Ok(text.to_owned()));
-        }
-        assert_eq!(
-            Target::parse("http://[::1]").map(|t| t.to_string()),
-            Ok("http://[::1]:80/".into())
-        );
-    }
-
-    #[test]
-    fn what_is_no_target_is_refused() {
-        for text in [
-            "",
-            "127.0.0.1:8080",
-            "localhost",
-            "https://localhost/",
-            "tcp://localhost",
-            "tcp://localhost:0",
-            "tcp://localhost:65536",
-            "tcp://:80",
-            "tcp://::1:80",
-            "tcp://[::1",
-            "tcp://[::1]80",
-            "tcp://[host]:80",
-            "tcp://a b:80",
-            "tcp:localhost:80",
-            "http://user@localhost/",
-            "http:///path",
-            "http://localhost/a b",
-            "http://localhost/\n",
-            "file:relative",
-            "file://host/path",
-        ] {
-            assert!(Target::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn addresses_and_localhost_need_no_look_up() {
-        let addresses = |text: &str| match Target::parse(text) {
-            Ok(Target::Tcp(endpoint)) => endpoint.addresses(),
-            other => panic!("{text}: {other:?}"),
-        };
-        assert_eq!(addresses("tcp://localhost:1").len(), 2);
-        assert_eq!(addresses("tcp://[::1]:1").len(), 1);
-        assert!(addresses("tcp://app:1").is_empty());
-    }
-
-    #[test]
-    fn listeners_have_an_address_and_a_port() {
-        assert_eq!(
-            Listen::parse("[::]:9000").map(|l| l.to_string()),
-            Ok("http://[::]:9000".into())
-        );
-        assert!(matches!(Listen::parse("tcp://0.0.0.0:9000"), Ok(Listen::Tcp(_))));
-        for text in
-            ["9000", ":9000", "localhost:9000", "0.0.0.0:0", "0.0.0.0:65536", "https://[::]:1"]
-        {
-            assert!(Listen::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn handlers_call_or_execute() {
-        let exec = Handler::parse("exec:/bin/bye 'two words' three");
-        assert_eq!(
-            exec,
-            Ok(Handler::Exec(["/bin/bye", "two words", "three"].map(str::to_owned).into()))
-        );
-        assert_eq!(
-            Handler::parse("http://a/b").map(|h| h.to_string()),
-            Ok("GET http://a:80/b".into())
-        );
-        let post = Handler::parse("POST http://a:1/b").map(|h| h.to_string());
-        assert_eq!(post, Ok("POST http://a:1/b".into()));
-        for text in [
-            "",
-            " http://a/b",
-            "https://a/b",
-            "POST https://a/b",
-            "exec:",
-            "exec:'",
-            "exec:\"\"",
-            "tcp://a:1",
-            "P@ST http://a/b",
-            "POST  http://a/b",
-            "http://",
-        ] {
-            assert!(Handler::parse(text).is_err(), "{text}");
-        }
-    }
-}
+mod tests;

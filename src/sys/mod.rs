@@ -5,7 +5,9 @@
 
 #![allow(unsafe_code)]
 
+mod child;
 mod entry;
+mod given;
 mod netlink;
 mod spawn;
 
@@ -14,10 +16,11 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::OnceLock;
 use std::time::Duration;
 
+pub use child::Child;
 pub use entry::inherited_mask;
+pub use given::descriptor;
 pub use netlink::receive_only;
 pub use spawn::{
     AppStart, CompanionStart, Program, SECOND_INPUT, executed_as, start_app, start_companion,
@@ -266,57 +269,6 @@ pub fn send_to(process: &OwnedFd, signal: Signal) -> io::Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, no_info, 0)
     };
     checked(c_int::try_from(result).unwrap_or(-1)).map(drop)
-}
-
-/// A descriptor that this process was started with, if it was. It is taken once.
-pub fn take_descriptor(number: c_int) -> Option<OwnedFd> {
-    // SAFETY: no memory is passed; and nobody else in this program owns what it was started with.
-    unsafe {
-        let is_open = libc::fcntl(number, libc::F_GETFD) != -1;
-        is_open.then(|| OwnedFd::from_raw_fd(number))
-    }
-}
-
-/// What `ended_by_alarm` says and ends with.
-static LAST_LINE: OnceLock<(String, u8)> = OnceLock::new();
-
-extern "C" fn ended_by_alarm(_: c_int) {
-    // SAFETY: both calls are safe in a signal handler, and the line was there before the alarm.
-    unsafe {
-        let (line, code) = LAST_LINE.get().map_or(("", 1), |(line, code)| (line, *code));
-        libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
-        libc::_exit(code.into());
-    }
-}
-
-/// Ends this process after `limit` with that line and exit code, whatever it waits for then.
-pub fn end_after(limit: Duration, line: String, code: u8) {
-    let _ = LAST_LINE.set((line, code));
-    set_alarm(limit, libc::SIG_UNBLOCK);
-}
-
-/// It was not too late.
-pub fn do_not_end() {
-    set_alarm(Duration::ZERO, libc::SIG_BLOCK);
-}
-
-fn set_alarm(limit: Duration, how: c_int) {
-    let value = libc::timeval {
-        tv_sec: limit.as_secs().min(u32::MAX.into()).try_into().unwrap_or(0),
-        tv_usec: limit.subsec_micros().into(),
-    };
-    let timer =
-        libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
-    let only: u64 = 1 << (libc::SIGALRM - 1);
-    let handler: extern "C" fn(c_int) = ended_by_alarm;
-    // SAFETY: the handler does what a handler may do; the pointers are to live values of the types
-    // and sizes that the calls take.
-    unsafe {
-        libc::signal(libc::SIGALRM, handler as *const () as libc::sighandler_t);
-        libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut());
-        let no_old = ptr::null_mut::<u64>();
-        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const only, no_old, SIGNAL_SET_BYTES);
-    }
 }
 
 /// Whether this process was started with SIGCHLD ignored; from then on it is not.

@@ -1,44 +1,65 @@
-//! `drain-init companion ...`: what PID 1 starts to have done what it does not do itself.
+//! `drain-init companion WHAT ...`: what PID 1 starts to have done what it does not do itself, above
+//! all whatever reads bytes from outside. Not in --help; each can be run by hand.
 //!
-//! A verb of its own, so that none of these is ever taken for an entrypoint or a hook.
+//! A verb of its own, so that none of these is ever taken for an entrypoint or a hook. The listener
+//! is standard input, the pipe that closes when the drain begins is descriptor SECOND_INPUT.
 
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::time::Duration;
 
-use super::probe::addresses;
 use super::{ENTRYPOINT, configured, refuse};
-use crate::check::{Check, answer};
+use crate::check;
 use crate::cli::Verb;
 use crate::clock::Clock;
 use crate::config::{Config, Surroundings};
 use crate::drain::{Drain, End, standard_error};
 use crate::duration::Rounded;
 use crate::log::{Level, Log};
-use crate::signal::SignalSet;
-use crate::sys::Arguments;
-use crate::target::Handler;
+use crate::ready_server;
+use crate::signal::{Signal, SignalSet};
+use crate::sys::{self, Arguments, SECOND_INPUT};
+use crate::target::{Handler, Target};
 use crate::termination::TerminationLog;
-use crate::{OWN_FAILURE, ready_server};
 
-/// The words behind `companion`: which one, what it is told, and the entrypoint's options.
+const LISTENER: i32 = 0;
+
 pub fn companion(words: Arguments) -> u8 {
-    let text = |index: usize| words.get(index).and_then(|word| word.to_str().ok());
-    match (text(0), text(1)) {
+    // Signals are blocked, so nothing else would end it when its parent is gone.
+    let _ = sys::set_parent_death_signal(Signal::KILL);
+    let text = |index: usize| words.get(index).map(|word| word.to_string_lossy());
+    match (text(0).as_deref(), text(1)) {
         (Some("drain"), Some(before)) => with_options(words.tail(2), |config| {
-            let before = Duration::from_millis(before.parse().unwrap_or(0));
-            drain(config, before)
+            drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
         }),
-        (Some("ready"), _) => with_options(words.tail(1), |config| {
-            ready_server::serve(config.ready_check.as_ref(), Clock::start())
+        (Some("call"), Some(handler)) => call(&handler),
+        (Some(what), target) => readiness(what, target.as_deref()),
+        (None, _) => refuse(&["companion: which one? drain-init starts them itself".to_owned()]),
+    }
+}
+
+/// Those that answer probes, and the one that waits until the app is ready.
+fn readiness(what: &str, target: Option<&str>) -> u8 {
+    let target = match target.map(Target::parse_local).transpose() {
+        Ok(target) => target,
+        Err(why) => return refuse(&[format!("companion: its target {why}")]),
+    };
+    let clock = Clock::start();
+    let result: io::Result<u8> = match (what, target) {
+        // In this order: a copy of the listener could get the number of a pipe that is missing.
+        ("ready", target) => sys::descriptor(SECOND_INPUT).and_then(|draining| {
+            let listener = sys::descriptor(LISTENER)?;
+            Ok(ready_server::serve(listener, draining, target, clock))
         }),
-        (Some("accept"), _) => ready_server::accept_and_close(),
-        (Some("await"), _) => with_options(words.tail(1), |config| match &config.ready_check {
-            Some(target) => ready_server::await_ready(target, Clock::start()),
-            None => OWN_FAILURE,
-        }),
-        (Some("call"), Some(handler)) => call(handler),
-        _ => refuse(&["companion: drain-init starts these itself".to_owned()]),
+        ("accept", None) => sys::descriptor(LISTENER)
+            .map(|listener| ready_server::accept_and_close(listener, clock)),
+        ("await", Some(target)) => Ok(ready_server::await_ready(&target, clock)),
+        _ => return refuse(&[format!("companion {what}: there is none that is called so")]),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => refuse(&[format!("companion {what}: a descriptor is missing: {error}")]),
     }
 }
 
@@ -67,19 +88,15 @@ fn drain(config: &Config, before: Duration) -> u8 {
 
 /// Calls a handler's URL: whoever started this ends it when its time is over.
 fn call(handler: &str) -> u8 {
-    let Ok(Handler::Call { method, url }) = Handler::parse(handler) else {
-        return OWN_FAILURE;
+    let (method, url) = match Handler::parse(handler) {
+        Ok(Handler::Call { method, url }) => (method, url),
+        Ok(Handler::Exec(_)) => return refuse(&["companion call: calls a URL".to_owned()]),
+        Err(why) => return refuse(&[format!("companion call: {why}")]),
     };
-    let clock = Clock::start();
-    let limit = Duration::MAX;
-    let called = addresses(&url.endpoint, limit).and_then(|addresses| {
-        let check = Check::call(&method, &url, addresses, clock.now(), limit);
-        answer(check, clock).map_err(|reason| reason.to_string())
-    });
-    match called {
+    match check::call(&method, &url, Duration::MAX, Clock::start()) {
         Ok(()) => 0,
-        Err(why) => {
-            Log::default().error("on-drain", format_args!("{handler} {why}"));
+        Err(reason) => {
+            Log::default().error("on-drain", format_args!("{handler}: {reason}"));
             1
         }
     }

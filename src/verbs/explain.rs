@@ -13,7 +13,7 @@ use crate::duration::Short;
 use crate::lifecycle::HeldBy;
 use crate::print;
 use crate::sys::Arguments;
-use crate::target::Listen;
+use crate::target::ListenOn;
 
 /// What `docker stop` waits if it is not told.
 const DOCKER_GRACE: Duration = Duration::from_secs(10);
@@ -116,8 +116,8 @@ fn unready(config: &Config) -> impl Iterator<Item = String> {
     let file = config.ready_file.as_ref();
     let file = file.map(|path| format!("not ready: {} is removed", path.display()));
     let listen = config.ready_listen.map(|listen| match listen {
-        Listen::Http(_) => format!("not ready: {listen}/readyz answers 503"),
-        Listen::Tcp(_) => format!("not ready: {listen} refuses connections"),
+        ListenOn::Http(_) => format!("not ready: {listen}/readyz answers 503"),
+        ListenOn::Tcp(_) => format!("not ready: {listen} refuses connections"),
     });
     file.into_iter().chain(listen)
 }

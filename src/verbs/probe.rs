@@ -1,19 +1,18 @@
-//! `drain-init probe TARGET [--timeout D]`: an exec probe or HEALTHCHECK for an image without a
-//! shell. Exit code 0 if the target is ready, 1 if it is not, with one line that says why.
+//! `drain-init probe TARGET [--timeout D]`: asks once whether TARGET is ready, for an exec probe or a
+//! HEALTHCHECK.
 
 #![forbid(unsafe_code)]
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use super::{read, refuse};
-use crate::check::{Check, answer};
+use crate::check;
 use crate::cli::{Options, Verb, as_written};
 use crate::clock::Clock;
-use crate::duration::{self, Short};
+use crate::duration;
 use crate::log::Log;
-use crate::sys::{self, Arguments};
-use crate::target::{Endpoint, Target};
+use crate::sys::Arguments;
+use crate::target::Target;
 
 const VERB: Verb = Verb {
     name: "probe",
@@ -24,63 +23,40 @@ const VERB: Verb = Verb {
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// It is not ready.
 const NOT_READY: u8 = 1;
 
+/// The exit code: 0 if it is ready, 1 with a line that says why it is not.
 pub fn probe(arguments: Arguments) -> u8 {
     let read = match read(&VERB, arguments) {
         Ok(read) => read,
         Err(code) => return code,
     };
-    let text = read.operand.unwrap_or_default();
-    let mut complaints = Vec::new();
-    let target = Target::parse(&text).map_err(|why| complaints.push(format!("{text}: {why}")));
-    let timeout = match &read.typed.timeout {
-        None => TIMEOUT,
-        Some(given) => duration::parse(&given.text)
-            .and_then(|timeout| if timeout.is_zero() { Err("is no time") } else { Ok(timeout) })
-            .unwrap_or_else(|why| {
-                let written = as_written("timeout", given);
-                complaints.push(format!("{written}: {why}; write 500ms or 1s"));
-                TIMEOUT
-            }),
-    };
-    match target {
-        Ok(target) if complaints.is_empty() => ask(&target, timeout),
-        _ => refuse(&complaints),
+    let target = read.operand.unwrap_or_default();
+    match read.typed.timeout.as_ref().map(|given| (given, duration::parse(&given.text))) {
+        None => ask(&target, TIMEOUT),
+        Some((_, Ok(timeout))) if !timeout.is_zero() => ask(&target, timeout),
+        Some((given, parsed)) => {
+            let why = parsed.err().unwrap_or("leaves no time for an answer");
+            refuse(&[format!("{}: {why}; write 500ms or 1s", as_written("timeout", given))])
+        }
     }
 }
 
-fn ask(target: &Target, timeout: Duration) -> u8 {
-    let clock = Clock::start();
-    let addresses = target.endpoint().map(|endpoint| addresses(endpoint, timeout));
-    let answer = match addresses.transpose() {
-        Ok(addresses) => {
-            let rest = timeout.saturating_sub(clock.now());
-            let addresses = addresses.unwrap_or_default();
-            let check = Check::begin(target, addresses, clock.now(), rest);
-            answer(check, clock).map_err(|reason| reason.to_string())
+fn ask(target: &str, timeout: Duration) -> u8 {
+    let parsed = match Target::parse(target) {
+        Ok(parsed) => parsed,
+        // Escaped where it would not stay on its line.
+        Err(why) if target.chars().any(char::is_control) => {
+            return refuse(&[format!("{target:?}: {why}")]);
         }
-        Err(why) => Err(why),
+        Err(why) => return refuse(&[format!("{target}: {why}")]),
     };
-    match answer {
+    match check::ask(&parsed, timeout, Clock::start()) {
         Ok(()) => 0,
-        Err(why) => {
-            Log::default().error("probe", format_args!("{target} {why}"));
+        Err(reason) => {
+            Log::default().error("not-ready", format_args!("{reason}"));
             NOT_READY
         }
     }
-}
-
-/// Where somebody is, by the system's resolver if need be: within the limit, or this process ends.
-pub fn addresses(endpoint: &Endpoint, limit: Duration) -> Result<Vec<SocketAddr>, String> {
-    let local = endpoint.addresses();
-    if !local.is_empty() {
-        return Ok(local);
-    }
-    // The resolver has time limits of its own, longer than any probe's.
-    let line = format!("drain-init: {endpoint}: its name was not found in {}\n", Short(limit));
-    sys::end_after(limit, line, NOT_READY);
-    let found = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
-    sys::do_not_end();
-    found.map(Iterator::collect).map_err(|_| "has a name that is not found".to_owned())
 }

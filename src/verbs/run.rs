@@ -39,7 +39,7 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     drop(read);
     match App::start(command, &config) {
         Ok(app) => {
-            let readiness = Readiness::new(words, listener);
+            let readiness = Readiness::new(&config, listener);
             Supervisor::new(config, words, app, readiness).run()
         }
         Err(error) => {
