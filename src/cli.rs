@@ -320,8 +320,8 @@ fn reworded(complaint: &str) -> Complaint {
         return format!("{}: its value is missing", rest.trim_end_matches("'."));
     }
     if let Some(rest) = complaint.strip_prefix("Error parsing option '")
-        && let Some((option, rest)) = rest.split_once("' with value '")
-        && let Some((value, _)) = rest.rsplit_once("': duplicate values provided")
+        && let Some(rest) = rest.trim_end_matches('\n').strip_suffix("': duplicate values provided")
+        && let Some((option, value)) = rest.split_once("' with value '")
     {
         return format!("{option} {value}: it is given twice; give it once");
     }

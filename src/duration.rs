@@ -21,6 +21,11 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     })
 }
 
+/// In whole milliseconds, as a number that is cheap to calculate with.
+pub fn millis(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
+}
+
 /// The shortest exact way to write a duration, to the millisecond: `29.5s`, `500ms`, `1m30s`.
 pub struct Short(pub Duration);
 
@@ -49,7 +54,7 @@ pub struct Rounded(pub Duration);
 
 impl fmt::Display for Rounded {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let tenths = (self.0.as_millis() + 50) / 100;
+        let tenths = millis(self.0).saturating_add(50) / 100;
         write!(f, "{}.{}s", tenths / 10, tenths % 10)
     }
 }

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::clock::{Clock, Time};
 use crate::companions::Companions;
 use crate::config::Config;
+use crate::duration;
 use crate::lifecycle::{Action, Event, Left, State};
 use crate::log::Level;
 use crate::marker;
@@ -174,7 +175,7 @@ impl Supervisor {
 
     /// Whether the drain has a companion now. Where it has none, the clock is what is left.
     fn start_drain(&mut self, after: Duration) -> bool {
-        let after = CString::new(after.as_millis().to_string()).unwrap_or_default();
+        let after = CString::new(duration::millis(after).to_string()).unwrap_or_default();
         let verb = [c"companion", c"drain", after.as_c_str()];
         let words: Vec<&CStr> =
             verb.into_iter().chain(self.words.iter().map(|word| word as &CStr)).collect();

@@ -16,7 +16,6 @@ mod proc_net;
 mod source;
 mod verdict;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -84,8 +83,7 @@ impl Watch {
     pub fn begin(mut watched: Watched, log: Log, now: Time) -> Self {
         let before = cpu_time();
         let mut source = Source::find(log);
-        let ports: BTreeSet<u16> = watched.ports.into_iter().collect();
-        watched.ports = ports.into_iter().collect();
+        watched.ports = ports::in_order(watched.ports).into_iter().collect();
         source.subscribe(&watched.ports, log);
         let mut watch = Self {
             judge: Judge::new(watched.until_quiet, watched.quiet_on, now),

@@ -44,15 +44,20 @@ pub fn of_app(listeners: &[Listener], owners: &Owners) -> Ports {
     let owned = |listener: &&Listener| owners.apps.contains(&listener.inode);
     let not_anothers =
         |listener: &&Listener| !owners.others.contains(&listener.inode) || owned(listener);
-    let certain: BTreeSet<u16> =
-        listeners.iter().filter(owned).map(|listener| listener.port).collect();
-    let possible: BTreeSet<u16> =
-        listeners.iter().filter(not_anothers).map(|listener| listener.port).collect();
+    let certain = in_order(listeners.iter().filter(owned).map(|listener| listener.port));
+    let possible = in_order(listeners.iter().filter(not_anothers).map(|listener| listener.port));
     // Where nothing at all was found, /proc may hide the app altogether (hidepid).
     let guess = owners.unreadable || certain.is_empty();
     let guessed = guess && possible != certain;
     let ports = if guess { possible } else { certain };
     Ports { ports: ports.into_iter().collect(), guessed }
+}
+
+/// Each once. Inserted one by one: there are few, and collecting them would bring a sort along.
+pub fn in_order(ports: impl IntoIterator<Item = u16>) -> BTreeSet<u16> {
+    let mut set = BTreeSet::new();
+    set.extend(ports);
+    set
 }
 
 impl Owners {
