@@ -18,7 +18,7 @@ use crate::clock::Time;
 /// What a client has for its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// What it has to take the answer, and then to close.
+/// What it has to take the answer and to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is read of what nobody asked for, before the connection is cut.
@@ -128,7 +128,6 @@ impl Connection {
                         return self.end();
                     }
                     self.state = State::Lingering { ignored: 0 };
-                    self.deadline = Some(now.saturating_add(CLOSE_LIMIT));
                 }
             }
             State::Lingering { ignored } => match self.stream.read(&mut [0; 1024]) {
