@@ -80,11 +80,7 @@ impl Dumps {
     ) -> Result<(), Failure> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             let family = u8::try_from(family).unwrap_or_default();
-            let dumped = self.dump_family(family, states, ports, each);
-            if dumped.is_err() {
-                self.socket = None;
-                return dumped;
-            }
+            self.dump_family(family, states, ports, each)?;
         }
         Ok(())
     }
@@ -121,6 +117,7 @@ impl Dumps {
                 Datagram::Damaged => return Err(Failure::Damaged),
             }
         }
+        // After a failure it is closed instead.
         self.socket = Some(socket);
         Ok(())
     }

@@ -186,7 +186,7 @@ fn connections_of_a_millisecond_are_seen() {
         pause(50);
         let verdict = drain.sample();
         assert_eq!(verdict.new, 20, "{address}");
-        assert!(verdict.quiet_for.is_zero());
+        assert!(verdict.quiet_for < Duration::from_millis(500), "{verdict:?}");
     }
 }
 
@@ -285,16 +285,16 @@ fn fifty_idle_connections_that_were_answered_at_once_hold_nothing_up() {
             }
         }
         pause(before);
-        let mut drain = Drain::begin(&app, 500, QuietOn::Requests);
+        let mut drain = Drain::begin(&app, 1000, QuietOn::Requests);
         let verdict = drain.goes_on_until("idle", Verdict::is_quiet);
         assert_eq!(verdict.idle, 50);
         let lasted = drain.began.elapsed();
-        assert!(lasted < Duration::from_secs(2), "{lasted:?}");
+        assert!(lasted < Duration::from_millis(1500), "{lasted:?}");
         pause(100);
         connections.iter_mut().for_each(exchange);
-        let lasted = clock();
+        let again = clock();
         drain.goes_on_until("idle again", Verdict::is_quiet);
-        assert!(lasted.elapsed() < Duration::from_secs(2), "{:?}", lasted.elapsed());
+        assert!(again.elapsed() < Duration::from_millis(1500), "{:?}", again.elapsed());
     }
 }
 
@@ -323,8 +323,8 @@ fn busy_connections_leave_an_instant() {
 #[test]
 fn a_slow_request_after_a_fast_answer_is_never_taken_for_answered() {
     std::thread::scope(|scope| {
-        for begin in 0..10 {
-            scope.spawn(move || (begin..100).step_by(10).for_each(slow_after_fast));
+        for begin in 0..20 {
+            scope.spawn(move || (begin..100).step_by(20).for_each(slow_after_fast));
         }
     });
 }

@@ -180,9 +180,10 @@ fn news_of_a_close_may_come_later_than_the_dump_without_it() {
     let mut judge = requests();
     sample(&mut judge, 10_000, &[peer]);
     sample(&mut judge, 10_100, &[]);
-    judge.begin(ms(10_200));
-    judge.closed(&peer.at(10_200));
-    judge.end(true);
+    sample(&mut judge, 10_500, &[]);
+    judge.begin(ms(10_600));
+    judge.closed(&peer.at(10_600));
+    assert_eq!(judge.end(true).new, 0);
     assert_eq!(judge.quiet_at(), ms(12_000));
 }
 
@@ -234,6 +235,17 @@ fn a_request_is_in_flight_until_its_answer() {
     peer.is_answered(16_600).acknowledges(16_601);
     assert!(!sample(&mut judge, 16_610, &[peer]).is_quiet());
     assert!(sample(&mut judge, 18_610, &[peer]).is_quiet());
+}
+
+#[test]
+fn what_comes_after_an_answer_is_owed_another() {
+    let mut judge = requests();
+    let mut peer = *Peer::connects(1, 3000).asks(3000).is_answered(3010).acknowledges(3011);
+    assert_eq!(in_flight(&mut judge, 10_000, &[peer]), 0);
+    peer.asks(10_100);
+    for now in [10_104, 10_500, 14_000] {
+        assert_eq!(in_flight(&mut judge, now, &[peer]), 1, "{now}");
+    }
 }
 
 #[test]
