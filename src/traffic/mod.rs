@@ -9,6 +9,7 @@
 
 mod connection;
 mod diag;
+mod known;
 mod netlink;
 mod network;
 mod ports;
@@ -21,9 +22,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::clock::Time;
-use crate::duration::Short;
 use crate::log::{Level, Log};
-use connection::Connection;
+use connection::{Connection, Families};
 use ports::Owners;
 use source::Source;
 use verdict::Judge;
@@ -36,6 +36,8 @@ const CADENCE: Duration = Duration::from_millis(100);
 const QUICK_CADENCE: Duration = Duration::from_millis(10);
 /// The samples' share of the time: one in so many, 2% of one core over the drain.
 const SHARE: u32 = 50;
+/// What was spent at once may be paid for later, for as long as a sample costs less than its share.
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// Connections that a sample does not settle are looked at in time for the end.
 const SETTLE_BEFORE: Duration = Duration::from_secs(1);
 /// What counts as traffic for the log for so long, so that steady traffic is one line.
@@ -65,6 +67,8 @@ pub struct Watch {
     began: Time,
     /// Processor time.
     spent: Duration,
+    /// The kernel has been asked about what samples do not settle.
+    asked: bool,
     next: Time,
     last: Phase,
 }
@@ -94,11 +98,13 @@ impl Watch {
             hurried: false,
             began: now,
             spent: Duration::ZERO,
+            asked: false,
             next: now,
             last: Phase::Beginning,
         };
         watch.take_sample(now);
-        watch.plan(now, cpu_time().saturating_sub(before));
+        watch.spent = cpu_time().saturating_sub(before);
+        watch.plan(now, Duration::ZERO);
         watch
     }
 
@@ -106,7 +112,10 @@ impl Watch {
     pub fn sample(&mut self, now: Time) -> Verdict {
         let before = cpu_time();
         let verdict = self.take_sample(now);
-        self.plan(now, cpu_time().saturating_sub(before));
+        let cost = cpu_time().saturating_sub(before);
+        self.settle(now);
+        self.spent = self.spent.saturating_add(cpu_time().saturating_sub(before));
+        self.plan(now, cost);
         self.tell(&verdict);
         verdict
     }
@@ -119,7 +128,7 @@ impl Watch {
     /// From now on, an instant with nothing in flight is all that is waited for.
     pub fn hurry(&mut self) {
         self.hurried = true;
-        self.next = self.next.min(self.began.saturating_add(self.spent.saturating_mul(SHARE)));
+        self.next = self.next.min(self.paid_for());
     }
 
     fn take_sample(&mut self, now: Time) -> Verdict {
@@ -128,13 +137,21 @@ impl Watch {
         }
         self.judge.begin(now);
         let read = self.source.read(&self.watched, &mut self.judge, self.hurried);
-        let verdict = self.judge.end(read && self.ports_known);
-        // It takes its time, which is there at the beginning, and is of use towards the end.
+        self.judge.end(read && self.ports_known)
+    }
+
+    /// Has the connections looked at that the sample did not settle: where the end waits for them
+    /// alone. That costs as much as a hundred samples where the kernel's table is full of closed
+    /// connections; so only the first time is it done before it is paid for.
+    fn settle(&mut self, now: Time) {
         let soon = self.hurried || self.judge.quiet_at() <= now.saturating_add(SETTLE_BEFORE);
-        if self.last == Phase::Beginning || soon && self.judge.only_unsettled() {
-            self.source.settle(&mut self.judge);
+        let families = self.judge.unsettled();
+        if soon && self.judge.only_unsettled() && families != Families::default() {
+            let asked = std::mem::replace(&mut self.asked, true);
+            if !asked || self.paid_for() <= now {
+                self.source.settle(&mut self.judge, families);
+            }
         }
-        verdict
     }
 
     /// Those that the app listens on. An app that is still starting opens them later.
@@ -165,17 +182,22 @@ impl Watch {
         self.watched.ports = found.ports;
     }
 
-    /// As soon as something may have changed, and as the cost of all samples so far allows.
+    /// When all that was spent so far is no more than its share.
+    fn paid_for(&self) -> Time {
+        self.began.saturating_add(self.spent.saturating_mul(SHARE))
+    }
+
+    /// As soon as something may have changed, and as cost allows: that of all samples so far, of
+    /// which the greater part of a second is waited for at the most, and that of the last one.
     fn plan(&mut self, now: Time, cost: Duration) {
-        self.spent = self.spent.saturating_add(cost);
         let quiet_at = self.judge.quiet_at();
         let wanted = if self.hurried || quiet_at <= now {
             now.saturating_add(QUICK_CADENCE)
         } else {
             now.saturating_add(CADENCE).min(quiet_at)
         };
-        let paid_for = self.began.saturating_add(self.spent.saturating_mul(SHARE));
-        self.next = wanted.max(paid_for);
+        let pause = LONGEST_PAUSE.max(cost.saturating_mul(SHARE));
+        self.next = wanted.max(self.paid_for().min(now.saturating_add(pause)));
     }
 
     fn tell(&mut self, verdict: &Verdict) {
@@ -194,10 +216,7 @@ impl Watch {
             Phase::Traffic if new > 0 => {
                 self.log.debug("traffic", format_args!("{new} new connections: {verdict}"));
             }
-            Phase::Idle => {
-                let since = Short(verdict.quiet_for);
-                self.log.debug("traffic", format_args!("idle, no traffic for {since}: {verdict}"));
-            }
+            Phase::Idle => self.log.debug("traffic", format_args!("idle: {verdict}")),
             _ => self.log.debug("traffic", format_args!("{verdict}")),
         }
     }

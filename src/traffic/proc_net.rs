@@ -21,19 +21,34 @@ const COUNTERS: &str = "/proc/self/net/snmp";
 /// What the lines of the kernel keep below by far.
 const LONGEST_LINE: u64 = 512;
 
-/// A line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub connection: Connection,
-    /// The last data that came was answered before an acknowledgement of its own was due: the
-    /// kernel then takes the connection for interactive (inet_csk_in_pingpong_mode()), and stops to
-    /// as soon as it has to send a bare acknowledgement because no answer came.
-    pub pingpong: Option<bool>,
-}
-
 /// Hands out every socket of the network namespace, listening ones too. The kernel takes its time:
 /// it looks through a table that is as large as the machine's memory lets it be.
-pub fn sockets(families: Families, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+pub fn sockets(families: Families, each: &mut dyn FnMut(Connection)) -> io::Result<()> {
+    tables(families, &mut |line, family| {
+        each(connection(line, family)?);
+        Some(())
+    })
+}
+
+/// Hands out inodes, and whether the kernel takes the connection for interactive.
+///
+/// It does from when data that came was answered before an acknowledgement of its own was due, and
+/// no longer as soon as it has to send a bare one because no answer came
+/// (inet_csk_in_pingpong_mode()).
+pub fn pingpong(families: Families, each: &mut dyn FnMut(u64, bool)) -> io::Result<()> {
+    tables(families, &mut |line, _| {
+        // Mostly these are the many that are closed, in TIME_WAIT: they are passed over quickly.
+        if let Some((inode, pingpong)) = interactive(line) {
+            each(inode, pingpong);
+        }
+        Some(())
+    })
+}
+
+/// What is done with a line; None is what makes it a broken one.
+type Line<'a> = &'a mut dyn FnMut(&[u8], Family) -> Option<()>;
+
+fn tables(families: Families, each: Line) -> io::Result<()> {
     if families.v4 {
         read(BufReader::new(File::open(TABLE)?), Family::V4, each)?;
     }
@@ -60,7 +75,7 @@ fn broken() -> io::Error {
 }
 
 /// Reads a table; a line that is cut at its end is broken too.
-fn read(mut table: impl BufRead, family: Family, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+fn read(mut table: impl BufRead, family: Family, each: Line) -> io::Result<()> {
     let mut line = Vec::with_capacity(256);
     let mut heading = true;
     loop {
@@ -69,24 +84,24 @@ fn read(mut table: impl BufRead, family: Family, each: &mut dyn FnMut(Entry)) ->
         let text = match line.split_last() {
             None if heading => return Err(broken()),
             None => return Ok(()),
-            Some((b'\n', text)) => str::from_utf8(text).map_err(|_| broken())?,
+            Some((b'\n', text)) => text,
             Some(_) => return Err(broken()),
         };
         if heading {
-            if !text.contains("local_address") {
+            heading = false;
+            if !text.trim_ascii_start().starts_with(b"sl ") {
                 return Err(broken());
             }
-            heading = false;
             continue;
         }
-        each(entry(text, family).ok_or_else(broken)?);
+        each(text, family).ok_or_else(broken)?;
     }
 }
 
 /// `SL: LOCAL REMOTE STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE REFERENCES POINTER RTO ATO
 /// QUICK ...`; sockets without a process end sooner.
-fn entry(line: &str, family: Family) -> Option<Entry> {
-    let mut fields = line.split_ascii_whitespace();
+fn connection(line: &[u8], family: Family) -> Option<Connection> {
+    let mut fields = str::from_utf8(line).ok()?.split_ascii_whitespace();
     fields.next().filter(|number| number.ends_with(':'))?;
     let (_, port) = address(fields.next()?)?;
     let (peer, peer_port) = address(fields.next()?)?;
@@ -95,7 +110,6 @@ fn entry(line: &str, family: Family) -> Option<Entry> {
     let (undelivered, unread) =
         (u32::from_str_radix(undelivered, 16).ok()?, u32::from_str_radix(unread, 16).ok()?);
     let inode = fields.nth(4)?.parse().ok()?;
-    let quick: Option<u32> = fields.nth(4).and_then(|quick| quick.parse().ok());
     let mut connection = Connection {
         cookie: 0,
         inode,
@@ -109,8 +123,20 @@ fn entry(line: &str, family: Family) -> Option<Entry> {
         info: None,
     };
     connection.set_queues(unread, undelivered);
+    Some(connection)
+}
+
+/// The inode and the kernel's opinion, of a connection that can be answered.
+fn interactive(line: &[u8]) -> Option<(u64, bool)> {
+    let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+    if !matches!(fields.nth(3)?, b"01" | b"08") {
+        return None;
+    }
+    let mut number = |skipped| str::from_utf8(fields.nth(skipped)?).ok()?.parse::<u64>().ok();
+    let inode = number(5)?;
     // Its lowest bit, below the acknowledgements that are to be sent at once (get_tcp4_sock()).
-    Some(Entry { connection, pingpong: quick.map(|quick| quick & 1 == 1) })
+    let quick = number(4)?;
+    Some((inode, quick & 1 == 1))
 }
 
 /// `0100007F:1F90`: words of four bytes in the byte order of the machine, and a port.

@@ -120,8 +120,7 @@ impl Source {
                 if !may_end && !judge.window_is_over() {
                     return false;
                 }
-                let read = proc_net::sockets(Families::ALL, &mut |entry| {
-                    let connection = entry.connection;
+                let read = proc_net::sockets(Families::ALL, &mut |connection| {
                     let there = state::OF_CONNECTIONS.contains(&connection.state);
                     if there && watched.counts(&connection) {
                         judge.present(&connection);
@@ -147,7 +146,7 @@ impl Source {
         match self {
             Self::Netlink { dumps, .. } => dumps.dump(&[state::LISTEN], None, &mut add).ok()?,
             Self::ProcNet { .. } => {
-                proc_net::sockets(Families::ALL, &mut |entry| add(entry.connection)).ok()?;
+                proc_net::sockets(Families::ALL, &mut add).ok()?;
             }
             Self::Nothing => return None,
         }
@@ -155,17 +154,13 @@ impl Source {
     }
 
     /// Gives the judge the kernel's opinion of connections that the sample did not settle.
-    pub fn settle(&self, judge: &mut Judge) {
-        let families = judge.unsettled();
-        if !matches!(self, Self::Netlink { .. }) || families == Families::default() {
-            return;
+    pub fn settle(&self, judge: &mut Judge, families: Families) {
+        if matches!(self, Self::Netlink { .. }) {
+            // Those that cannot be read stay in flight.
+            let _ = proc_net::pingpong(families, &mut |inode, pingpong| {
+                judge.settle(inode, pingpong);
+            });
         }
-        // Those that cannot be read stay in flight.
-        let _ = proc_net::sockets(families, &mut |entry| {
-            if let Some(pingpong) = entry.pingpong {
-                judge.settle(entry.connection.inode, pingpong);
-            }
-        });
     }
 }
 

@@ -115,7 +115,7 @@ impl Drain {
             if is_so(&verdict) {
                 return verdict;
             }
-            assert!(self.began.elapsed() < Duration::from_secs(5), "{what}: {verdict}");
+            assert!(self.began.elapsed() < Duration::from_secs(10), "{what}: {verdict}");
         }
     }
 
@@ -123,6 +123,12 @@ impl Drain {
         self.goes_on_until("until quiet", Verdict::is_quiet);
         self.began.elapsed()
     }
+}
+
+/// Never sooner than that; and not much later, even where the machine has other things to do.
+fn assert_lasted(lasted: Duration, millis: u64) {
+    let least = Duration::from_millis(millis);
+    assert!(lasted >= least && lasted < least + Duration::from_secs(2), "{lasted:?}, not {millis}");
 }
 
 fn in_flight(verdict: &Verdict) -> u32 {
@@ -135,7 +141,7 @@ fn without_traffic_it_is_quiet_when_the_window_is_over() {
     let mut idle = app.connection();
     exchange(&mut idle);
     let lasted = Drain::begin(&app, 1000, QuietOn::Requests).until_quiet();
-    assert!((1000..1150).contains(&lasted.as_millis()), "{lasted:?}");
+    assert_lasted(lasted, 1000);
 }
 
 #[test]
@@ -149,15 +155,13 @@ fn a_new_connection_starts_the_window_anew() {
         let mut connection = app.connection();
         exchange(&mut connection);
         let lasted = drain.until_quiet();
-        assert!((1490..1700).contains(&lasted.as_millis()), "{address} {lasted:?}");
+        assert_lasted(lasted, 1490);
     }
 }
 
 #[test]
 fn a_request_on_a_kept_connection_does_so_on_requests_alone() {
-    for (quiet_on, expected) in
-        [(QuietOn::Requests, 1490..1700), (QuietOn::Connections, 1000..1150)]
-    {
+    for (quiet_on, expected) in [(QuietOn::Requests, 1490), (QuietOn::Connections, 1000)] {
         let app = App::on(V4);
         let mut connection = app.connection();
         exchange(&mut connection);
@@ -165,7 +169,7 @@ fn a_request_on_a_kept_connection_does_so_on_requests_alone() {
         pause(500);
         exchange(&mut connection);
         let lasted = drain.until_quiet();
-        assert!(expected.contains(&lasted.as_millis()), "{quiet_on:?} {lasted:?}");
+        assert_lasted(lasted, expected);
     }
 }
 
@@ -289,12 +293,13 @@ fn fifty_idle_connections_that_were_answered_at_once_hold_nothing_up() {
         let verdict = drain.goes_on_until("idle", Verdict::is_quiet);
         assert_eq!(verdict.idle, 50);
         let lasted = drain.began.elapsed();
-        assert!(lasted < Duration::from_millis(1500), "{lasted:?}");
+        assert_lasted(lasted, 1000);
         pause(100);
         connections.iter_mut().for_each(exchange);
         let again = clock();
+        drain.watch.spent = Duration::ZERO;
         drain.goes_on_until("idle again", Verdict::is_quiet);
-        assert!(again.elapsed() < Duration::from_millis(1500), "{:?}", again.elapsed());
+        assert_lasted(again.elapsed(), 990);
     }
 }
 
@@ -307,16 +312,17 @@ fn busy_connections_leave_an_instant() {
     let mut drain = Drain::begin(&app, 200, QuietOn::Connections);
     drain.watch.hurry();
     let mut ended = None;
-    for turn in 0..100_usize {
+    for turn in 0..400_usize {
+        // Whatever it costs on this machine.
+        drain.watch.spent = Duration::ZERO;
         exchange(&mut connections[turn % 10]);
         pause(9);
-        if drain.watch.next_sample() <= drain.began.elapsed() && drain.sample().is_quiet() {
+        if drain.sample().is_quiet() {
             ended = Some(drain.began.elapsed());
             break;
         }
     }
-    let ended = ended.expect("an instant");
-    assert!(ended < Duration::from_millis(800), "{ended:?}");
+    assert_lasted(ended.expect("an instant"), 200);
 }
 
 /// A slow request right after a fast answer, mostly within the same tick: 100 trials.
@@ -383,7 +389,7 @@ fn connections_of_others_do_not_count() {
     assert_eq!((in_flight(&verdict), verdict.new), (0, 0));
     drop((sidecar, prober, outgoing));
     let lasted = drain.until_quiet();
-    assert!((300..400).contains(&lasted.as_millis()), "{lasted:?}");
+    assert_lasted(lasted, 300);
 }
 
 /// Where netlink is denied.
@@ -427,20 +433,57 @@ fn where_nothing_can_be_seen_it_is_never_quiet() {
 }
 
 #[test]
+fn while_the_ports_are_not_known_it_is_never_quiet() {
+    let app = App::on(V4);
+    let mut drain = Drain::begin(&app, 0, QuietOn::Requests);
+    assert!(drain.sample().is_quiet());
+    drain.watch.ports_known = false;
+    assert!(!drain.sample().is_quiet());
+}
+
+/// The ports of the app, if none is named: of a process that is another program.
+#[test]
+fn the_ports_are_found() {
+    let app = App::on(V6);
+    let own = App::on(V4);
+    let socket = std::os::fd::OwnedFd::from(app.listener.try_clone().expect("another"));
+    let mut program = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::from(socket))
+        .spawn()
+        .expect("started");
+    let mut drain =
+        Drain::watching(Watched { until_quiet: Duration::from_secs(1), ..Watched::default() });
+    let _connection = app.connection();
+    let verdict = drain.sample();
+    drop(program.stdin.take());
+    program.wait().expect("ended");
+    assert!(drain.watch.watched.ports.contains(&app.address.port()));
+    assert!(!drain.watch.watched.ports.contains(&own.address.port()));
+    assert!(verdict.in_flight.contains_key(&app.address.port()), "{verdict}");
+}
+
+#[test]
 fn a_costly_sample_is_paid_for_with_time() {
     let app = App::on(V4);
     let mut drain = Drain::begin(&app, 0, QuietOn::Requests);
-    let (now, paid_for) = (Duration::from_secs(100), drain.watch.spent);
-    drain.watch.plan(now, Duration::ZERO);
-    assert_eq!(drain.watch.next_sample(), now + QUICK_CADENCE);
-    // 2% of 100 s are 2 s: what was left of it is there to be used at once.
-    drain.watch.plan(now, Duration::from_millis(1900) - paid_for);
-    assert_eq!(drain.watch.next_sample(), now + QUICK_CADENCE);
-    drain.watch.plan(now, Duration::from_millis(200));
-    let next = drain.watch.next_sample();
-    assert!((104_900..105_100).contains(&next.as_millis()), "{next:?}");
+    let now = Duration::from_secs(100);
+    let mut next_after = |spent: u64, cost: u64| {
+        drain.watch.began = Duration::ZERO;
+        drain.watch.spent = Duration::from_millis(spent);
+        drain.watch.plan(now, Duration::from_millis(cost));
+        (drain.watch.next_sample() - now).as_millis()
+    };
+    // 2% of 100 s are 2 s: what is left of it is there to be used at once.
+    assert_eq!(next_after(1900, 12), 10);
+    assert_eq!(next_after(2010, 12), 500);
+    // What was spent on other things is paid for bit by bit.
+    assert_eq!(next_after(4000, 12), 800);
+    assert_eq!(next_after(4000, 60), 3000);
 }
 
+/// What a sample of N connections costs: `N=9000 cargo test --release measure -- --ignored
+/// --nocapture`, where two descriptors a connection are allowed.
 #[test]
 #[ignore = "a measurement"]
 fn measure() {

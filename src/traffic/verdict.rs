@@ -3,15 +3,6 @@
 //! Samples of the connections go in, one after the other; a verdict comes out of each. Knows no
 //! socket and no clock. Where it cannot tell it takes a request to be in flight: a drain may be too
 //! long, never too short.
-//!
-//! What takes thought is a connection that last received and last sent data at the same tick of the
-//! kernel's clock, which is the rule with a fast server. Either the app answered what it received,
-//! or something was received right after an answer and is owed one. It was answered if
-//! - it owed nothing before, and since then a single segment has come, and data has gone;
-//! - or the peer acknowledged soon after, without sending data;
-//! - or our kernel's own acknowledgement of what came must have gone by now and was none without
-//!   data: it went with the answer. Where the connection was not seen before, or acknowledgements
-//!   may have been of something else, the kernel's opinion is asked (`settle`).
 
 #![forbid(unsafe_code)]
 
@@ -19,21 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::connection::{Connection, Counts, Families, Info, state};
+use super::connection::{Connection, Families, Info, state};
+use super::known::{InFlight, Known};
 use crate::clock::Time;
-use crate::duration::Short;
+use crate::duration::{Rounded, Short};
 
-/// Data that is sent this long after the last that was received is more than an answer's begin.
-const STREAM_AFTER: Duration = Duration::from_millis(200);
-/// The first request on a new connection is on its way for so long.
-const OPENING: Duration = Duration::from_millis(200);
-/// An acknowledgement later than this may be that of a keep-alive probe (tcp(7)) of our own.
-const SOON: Duration = Duration::from_secs(1);
-/// Bounds of how long the kernel holds back an acknowledgement: TCP_DELACK_MIN, TCP_DELACK_MAX.
-const SHORTEST_HOLD: Duration = Duration::from_millis(40);
-const LONGEST_HOLD: Duration = Duration::from_millis(200);
-/// Ticks of 10 ms, a timer that is late, and the time between two readings.
-const HOLD_SLACK: Duration = Duration::from_millis(30);
 /// The news that a connection has closed may come later than the dump that it is missing from.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
@@ -65,18 +46,6 @@ pub struct Judge {
     /// The first sample finds connections, but none of them is news.
     first: bool,
     sample: Sample,
-}
-
-/// What is remembered of a connection.
-struct Known {
-    seen: Time,
-    counts: Option<Counts>,
-    /// At the last sample in which they were others.
-    earlier: Option<Counts>,
-    /// All that was received by `counts` has been answered.
-    answered: bool,
-    /// What the kernel said of this very exchange.
-    interactive: Option<bool>,
 }
 
 /// The sample that is being taken.
@@ -267,115 +236,14 @@ impl Sample {
         match in_flight {
             InFlight::No => {}
             InFlight::Yes => self.certain = true,
+            // Nobody could say which it is.
+            InFlight::Unsettled if connection.inode == 0 => self.certain = true,
             InFlight::Unsettled => {
                 self.unsettled.push((connection.inode, connection.cookie));
                 self.families.add(connection.family);
             }
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InFlight {
-    Yes,
-    No,
-    /// Yes, until the kernel has been asked.
-    Unsettled,
-}
-
-impl Known {
-    fn new(now: Time) -> Self {
-        Self { seen: now, counts: None, earlier: None, answered: false, interactive: None }
-    }
-
-    fn update(&mut self, counts: Option<Counts>) {
-        if counts == self.counts {
-            return;
-        }
-        self.earlier = std::mem::replace(&mut self.counts, counts);
-        self.interactive = None;
-        let (came, went) = self.since_earlier();
-        // An answer goes on, or the single segment that came was the one that is answered.
-        self.answered &= came == 0 || (came == 1 && went > 0);
-    }
-
-    /// Segments with data, in and out.
-    fn since_earlier(&self) -> (u32, u32) {
-        let (now, then) = (self.counts.unwrap_or_default(), self.earlier.unwrap_or_default());
-        let came = now.data_in.wrapping_sub(then.data_in);
-        (came, now.data_out.wrapping_sub(then.data_out))
-    }
-
-    /// Whether our kernel has acknowledged anything without data, or may have.
-    fn bare_since_earlier(&self) -> bool {
-        let bare = |counts: Option<Counts>| counts.map(|counts| counts.bare_out);
-        self.earlier.is_none() || bare(self.earlier) != bare(self.counts)
-    }
-
-    fn in_flight(&mut self, connection: &Connection, until_quiet: Duration) -> InFlight {
-        if connection.unread > 0 || connection.undelivered > 0 {
-            if connection.unread > 0 {
-                self.answered = false;
-            }
-            return InFlight::Yes;
-        }
-        if !connection.can_be_answered() {
-            return InFlight::No;
-        }
-        let Some(info) = connection.info else {
-            return InFlight::Yes;
-        };
-        let streams =
-            info.sent < until_quiet && info.received.saturating_sub(info.sent) > STREAM_AFTER;
-        if streams {
-            return InFlight::Yes;
-        }
-        if !info.any_received {
-            let opening = info.received < OPENING;
-            return if opening { InFlight::Yes } else { InFlight::No };
-        }
-        let owed = self.is_owed(&info);
-        self.answered = owed == InFlight::No;
-        owed
-    }
-
-    fn is_owed(&self, info: &Info) -> InFlight {
-        let never_sent = info.counts.is_some_and(|counts| counts.data_out == 0);
-        if info.received < info.sent || never_sent {
-            return InFlight::Yes;
-        }
-        if info.sent < info.received || self.answered {
-            return InFlight::No;
-        }
-        // A tie, from here on.
-        let acknowledged_after = info.received.saturating_sub(info.acknowledged);
-        if acknowledged_after > Duration::ZERO && acknowledged_after < SOON {
-            return InFlight::No;
-        }
-        if info.counts.is_none() {
-            return InFlight::Yes;
-        }
-        let held = info.received <= hold(info.round_trip);
-        match self.interactive {
-            // It says nothing yet.
-            _ if held => InFlight::Yes,
-            _ if !self.bare_since_earlier() => InFlight::No,
-            None => InFlight::Unsettled,
-            Some(false) => InFlight::Yes,
-            // The kernel acknowledges more than a full segment at once, and the connection stays
-            // interactive with nothing answered.
-            Some(true) => {
-                let (came, went) = self.since_earlier();
-                if came > went { InFlight::Yes } else { InFlight::No }
-            }
-        }
-    }
-}
-
-/// How long after data came the kernel has acknowledged it at the latest (tcp_send_delayed_ack()).
-fn hold(round_trip: Duration) -> Duration {
-    let held = if round_trip.is_zero() { LONGEST_HOLD } else { round_trip };
-    held.clamp(SHORTEST_HOLD, LONGEST_HOLD) + HOLD_SLACK
 }
 
 impl fmt::Display for Verdict {
@@ -395,7 +263,7 @@ impl fmt::Display for Verdict {
         if self.no_traffic() {
             write!(f, "quiet for {}", Short(self.until_quiet))?;
         } else {
-            f.write_str("traffic goes on")?;
+            write!(f, "last traffic {} ago", Rounded(self.quiet_for))?;
         }
         match self.idle {
             0 => Ok(()),

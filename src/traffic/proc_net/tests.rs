@@ -13,39 +13,50 @@ const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr t
 
 const TABLE6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
    0: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000302010A:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 44 1 000000004e8ce02c 20 4 1 10 -1\n\
-   1: 00000000000000000000000001000000:1F90 000000000000000000000000010000FD:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 55 1 000000004e8ce02c 20 4 0 10 -1\n";
+   1: 00000000000000000000000001000000:1F90 000000FD000000000000000001000000:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 55 1 000000004e8ce02c 20 4 0 10 -1\n";
 
-fn all(table: &[u8]) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    read(table, Family::V4, &mut |entry| entries.push(entry))?;
-    Ok(entries)
+fn all(table: &[u8]) -> io::Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    read(table, Family::V4, &mut |line, family| {
+        found.push(connection(line, family)?);
+        let _ = interactive(line);
+        Some(())
+    })?;
+    Ok(found)
 }
 
 #[test]
 #[cfg(target_endian = "little")]
 fn the_lines_are_read() {
-    let entries = all(TABLE.as_bytes()).expect("whole");
-    let facts: Vec<_> = entries
-        .iter()
-        .map(|Entry { connection: one, pingpong }| {
-            (one.state, one.inode, one.unread, one.undelivered, *pingpong)
-        })
-        .collect();
+    let found = all(TABLE.as_bytes()).expect("whole");
+    let facts: Vec<_> =
+        found.iter().map(|one| (one.state, one.inode, one.unread, one.undelivered)).collect();
     let expected = [
-        (state::LISTEN, 11, 0, 0, Some(false)),
-        (state::ESTABLISHED, 22, 3, 7, Some(true)),
-        (state::CLOSE_WAIT, 33, 0, 0, Some(false)),
-        (6, 0, 0, 0, None),
+        (state::LISTEN, 11, 0, 0),
+        (state::ESTABLISHED, 22, 3, 7),
+        (state::CLOSE_WAIT, 33, 0, 0),
+        (6, 0, 0, 0),
     ];
     assert_eq!(facts, expected);
-    let peer = entries[1].connection;
+    let peer = found[1];
     assert_eq!(
         (peer.port, peer.peer_port, peer.peer.to_string()),
         (8080, 40_000, "10.1.2.3".into())
     );
-    let entries = all(TABLE6.as_bytes()).expect("whole");
-    let peers: Vec<String> = entries.iter().map(|one| one.connection.peer.to_string()).collect();
-    assert_eq!(peers, ["10.1.2.3", "::fd00:1"].map(str::to_owned));
+    let found = all(TABLE6.as_bytes()).expect("whole");
+    let peers: Vec<String> = found.iter().map(|one| one.peer.to_string()).collect();
+    assert_eq!(peers, ["10.1.2.3", "fd00::1"].map(str::to_owned));
+}
+
+#[test]
+fn the_kernel_s_opinion_is_read() {
+    let of = |table: &str| -> Vec<_> {
+        table.lines().filter_map(|line| interactive(line.as_bytes())).collect()
+    };
+    assert_eq!(of(TABLE), [(22, true), (33, false)]);
+    assert_eq!(of(TABLE6), [(44, true), (55, false)]);
+    assert_eq!(of("   1: A B 01 0:0 0:0 0 0 0 22 1 p 20 4"), []);
+    assert_eq!(of("   1: A B 01 0:0 0:0 0 0 0 22 1 p 20 4 x"), []);
 }
 
 #[test]
@@ -116,9 +127,9 @@ fn this_machine_s_own_can_be_read() {
     let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
     let own = client.local_addr().expect("connected").port();
     let mut found = Vec::new();
-    sockets(Families::ALL, &mut |entry| {
-        if entry.connection.port == port {
-            found.push((entry.connection.state, entry.connection.peer_port));
+    sockets(Families::ALL, &mut |connection| {
+        if connection.port == port {
+            found.push((connection.state, connection.peer_port));
         }
     })
     .expect("readable");

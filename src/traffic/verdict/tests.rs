@@ -4,7 +4,8 @@ use super::*;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::traffic::connection::Family;
+use crate::traffic::connection::{Counts, Family};
+use crate::traffic::known::hold;
 
 /// Of the kernel's clock, in milliseconds.
 const TICK: u64 = 4;
@@ -489,7 +490,7 @@ mod ties {
 #[test]
 fn says_what_there_is() {
     let mut judge = requests();
-    assert_eq!(sample(&mut judge, 11_000, &[]).to_string(), "traffic goes on");
+    assert_eq!(sample(&mut judge, 11_000, &[]).to_string(), "last traffic 1.0s ago");
     assert_eq!(sample(&mut judge, 12_000, &[]).to_string(), "quiet for 2s");
     let idle = *Peer::connects(1, 3000).asks(3000).is_answered(3010);
     let text = "quiet for 2s (1 idle keep-alive connection left)";
