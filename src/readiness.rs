@@ -211,9 +211,6 @@ pub struct Listener {
     socket: OwnedFd,
 }
 
-/// Probes that wait to be accepted.
-const BACKLOG: i32 = 128;
-
 impl Listener {
     /// Takes the port. For HTTP it is open from now on.
     pub fn bind(listen: ListenOn) -> io::Result<Self> {
@@ -245,7 +242,8 @@ impl Listener {
     /// share a port on which none listens.
     fn open(&self) -> io::Result<()> {
         socket::setsockopt(&self.socket, sockopt::ReuseAddr, &true)?;
-        socket::listen(&self.socket, Backlog::new(BACKLOG)?)?;
+        // As many as the kernel takes: a probe that finds no room comes again after a second.
+        socket::listen(&self.socket, Backlog::MAXALLOWABLE)?;
         Ok(socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false)?)
     }
 

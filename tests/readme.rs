@@ -1,0 +1,98 @@
+//! README's snippets, run as they stand: whatever a reader copies works.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+
+use support::{
+    Folder, LIMIT, becomes_true, init, ms, needs_drain_init, needs_namespaces, needs_root,
+};
+
+/// The words after `/drain-init` of each command that README has in the form of an image or a manifest.
+fn commands() -> Vec<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let command = |rest: &str| {
+        let (words, _) = rest.split_once(']').expect("the array's end");
+        words.split(", ").skip(1).map(|word| word.trim_matches('"').to_owned()).collect()
+    };
+    // An address in brackets is inside an array.
+    let readme = readme.replace("[::]", "0.0.0.0");
+    readme.split("[\"/drain-init\"").skip(1).map(command).collect()
+}
+
+/// The one that begins with this word.
+fn command(first: &str) -> Vec<String> {
+    let mut found = commands().into_iter().filter(|words| words[0] == first);
+    let command = found.next().unwrap_or_else(|| panic!("README has no `{first}`"));
+    assert!(found.next().is_none(), "README has one `{first}`");
+    command
+}
+
+#[test]
+fn every_command_is_known_here() {
+    let firsts: Vec<String> = commands().into_iter().map(|words| words[0].clone()).collect();
+    assert_eq!(firsts, ["--", "--delay", "--ready-listen", "probe", "prestop", "install"]);
+}
+
+#[test]
+fn the_entrypoints_run_an_app() {
+    if !needs_drain_init() {
+        return;
+    }
+    for first in ["--", "--delay"] {
+        let words = command(first);
+        let (separator, options) = words.split_last().expect("words");
+        assert_eq!(separator, "--");
+        let init = options.iter().fold(init(), |init, word| init.arg(word));
+        assert_eq!(init.app(["exit:7"]).ended().code, 7);
+    }
+}
+
+/// The entrypoint that answers probes, and the HEALTHCHECK that asks it.
+#[test]
+fn the_probe_asks_the_entrypoint() {
+    if !needs_drain_init() {
+        return;
+    }
+    let words = command("--ready-listen");
+    let options = words.split_last().expect("words").1;
+    let entrypoint = options.iter().fold(init(), |init, word| init.arg(word));
+    let mut run = entrypoint.app(["ready", "until:15", "exit:0"]).start();
+    run.line("ready");
+    let probe = || {
+        let probe = command("probe").iter().fold(init(), |init, word| init.arg(word)).ended();
+        (probe.code, probe.err)
+    };
+    assert_eq!(probe().0, 1, "the app does not accept yet");
+    let app = TcpListener::bind("127.0.0.1:8080").expect("port 8080, which README names, is free");
+    assert!(becomes_true(LIMIT, || probe() == (0, vec![])));
+    drop(app);
+}
+
+#[test]
+fn the_hook_waits() {
+    if !needs_drain_init() || !needs_namespaces() {
+        return;
+    }
+    // Alone in its namespaces: there is no entrypoint to ask.
+    let hook = command("prestop").iter().fold(init().pid1(), |init, word| init.arg(word));
+    let began = support::system::now();
+    let ended = hook.ended();
+    assert_eq!(ended.code, 0);
+    assert!(ended.at - began >= ms(5_000));
+}
+
+#[test]
+fn it_installs_itself() {
+    if !needs_drain_init() || !needs_root() {
+        return;
+    }
+    let root = Folder::new();
+    fs::create_dir(root.path("drain")).expect("the volume");
+    let install = init().in_empty_root(&root);
+    let install = command("install").iter().fold(install, |init, word| init.arg(word));
+    assert_eq!(install.ended().code, 0);
+    assert!(root.path("drain/drain-init").is_file());
+}
