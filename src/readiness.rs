@@ -20,7 +20,7 @@ use crate::companions::{Companions, Wanted};
 use crate::config::Config;
 use crate::log::Log;
 use crate::marker;
-use crate::sys::{CompanionStart, Pid, Program, Status};
+use crate::sys::{CompanionStart, Pid, Status};
 use crate::target::ListenOn;
 
 pub struct Readiness {
@@ -128,28 +128,16 @@ impl Readiness {
                 config.log,
                 companions,
                 &CompanionStart {
-                    program: Program::Own,
-                    words: &words,
                     input: Some(listener.socket.as_fd()),
                     second_input,
-                    output: None,
+                    ..CompanionStart::own(&words)
                 },
             );
             self.server.started(pid, now);
         }
         if is_due(&self.waiter) {
             let words = words(c"await", self.target.as_deref());
-            let pid = start(
-                config.log,
-                companions,
-                &CompanionStart {
-                    program: Program::Own,
-                    words: &words,
-                    input: None,
-                    second_input: None,
-                    output: None,
-                },
-            );
+            let pid = start(config.log, companions, &CompanionStart::own(&words));
             self.waiter.started(pid, now);
         }
     }

@@ -19,7 +19,7 @@ use crate::log::Level;
 use crate::marker;
 use crate::readiness::Readiness;
 use crate::signal::Signal;
-use crate::sys::{self, Arguments, CompanionStart, Pid, Program, Reaped, Received, Status};
+use crate::sys::{self, Arguments, CompanionStart, Pid, Reaped, Received, Status};
 use crate::terminal;
 use crate::termination::TerminationLog;
 
@@ -179,13 +179,7 @@ impl Supervisor {
         let verb = [c"companion", c"drain", after.as_c_str()];
         let words: Vec<&CStr> =
             verb.into_iter().chain(self.words.iter().map(|word| word as &CStr)).collect();
-        let started = self.companions.start(&CompanionStart {
-            program: Program::Own,
-            words: &words,
-            input: None,
-            second_input: None,
-            output: None,
-        });
+        let started = self.companions.start(&CompanionStart::own(&words));
         match started {
             Ok(pid) => self.drain = Some(pid),
             Err(error) => {

@@ -47,6 +47,13 @@ pub struct CompanionStart<'a> {
     pub output: Option<BorrowedFd<'a>>,
 }
 
+impl<'a> CompanionStart<'a> {
+    /// This program with these words, and our standard descriptors.
+    pub fn own(words: &'a [&'a CStr]) -> Self {
+        Self { program: Program::Own, words, input: None, second_input: None, output: None }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Program {
     /// This one.
