@@ -19,14 +19,15 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use system::{Beginning, now, pause};
@@ -340,6 +341,12 @@ impl Init {
 
     pub fn pid1(mut self) -> Self {
         self.beginning.pid_namespace = true;
+        self
+    }
+
+    /// In the container of one that runs: its PID and mount namespaces.
+    pub fn beside(mut self, other: &Running) -> Self {
+        self.beginning.beside = Some(other.pid);
         self
     }
 
@@ -681,6 +688,15 @@ pub fn children_of(parent: i32) -> Vec<i32> {
     processes().filter(|&pid| stat_of(pid).is_some_and(|stat| stat.parent == parent)).collect()
 }
 
+/// A companion of this init, by its first word: `drain`, `ready`, `accept`, `await`.
+pub fn companion_of(parent: i32, name: &str) -> Option<i32> {
+    children_of(parent).into_iter().find(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
+        words.get(1) == Some(&&b"companion"[..]) && words.get(2) == Some(&name.as_bytes())
+    })
+}
+
 pub struct Stat {
     /// R, S, T, Z...
     pub state: char,
@@ -733,6 +749,55 @@ pub fn becomes_true(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
             return false;
         }
         pause(ms(2));
+    }
+}
+
+// ---- the network
+
+/// A port on which nobody listens, for now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// An HTTP server that keeps the first line of each request, and answers with 200, or never.
+pub struct Server {
+    pub port: u16,
+    calls: Arc<Mutex<Vec<String>>>,
+    answers: Arc<AtomicBool>,
+}
+
+impl Server {
+    pub fn on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let (calls, answers) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        let server = Server { port, calls: Arc::clone(&calls), answers: Arc::clone(&answers) };
+        std::thread::spawn(move || {
+            let mut held = vec![];
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.set_read_timeout(Some(ms(500)));
+                let mut line = String::new();
+                let _ = BufReader::new(&mut stream).read_line(&mut line);
+                if let Ok(mut calls) = calls.lock() {
+                    calls.push(line.trim_end().to_owned());
+                }
+                if answers.load(Ordering::Relaxed) {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                } else {
+                    held.push(stream);
+                }
+            }
+        });
+        server
+    }
+
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().expect("the calls").clone()
+    }
+
+    pub fn answers(&self, whether: bool) {
+        self.answers.store(whether, Ordering::Relaxed);
     }
 }
 

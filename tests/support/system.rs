@@ -18,6 +18,8 @@ pub const KILL: i32 = libc::SIGKILL;
 #[derive(Default)]
 pub struct Beginning {
     pub pid_namespace: bool,
+    /// In the PID and mount namespaces of this process, as `docker exec` does.
+    pub beside: Option<i32>,
     pub blocked: Vec<i32>,
     pub ignored: Vec<i32>,
     pub closed: Vec<i32>,
@@ -37,7 +39,7 @@ pub struct Beginning {
 /// Starts it; also says the pid of the process that was asked for, which in a PID namespace isn't our child but our grandchild.
 pub fn spawn(mut command: Command, beginning: Beginning) -> io::Result<(Child, i32)> {
     let (pid_from, pid_to) = pipe()?;
-    let namespace = beginning.pid_namespace;
+    let namespace = beginning.pid_namespace || beginning.beside.is_some();
     // SAFETY: between fork and exec it only makes system calls, and allocates nothing.
     unsafe { command.pre_exec(move || begin(&beginning, pid_to.as_raw_fd())) };
     let child = command.spawn()?;
@@ -61,6 +63,9 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         }
         if beginning.pid_namespace {
             enter_pid_namespace(pid_to)?;
+        }
+        if let Some(other) = beginning.beside {
+            join_namespaces(other, pid_to)?;
         }
         if beginning.without_proc || beginning.without_dev || beginning.read_only.is_some() {
             check(libc::unshare(libc::CLONE_NEWNS))?;
@@ -141,6 +146,37 @@ unsafe fn enter_pid_namespace(pid_to: c_int) -> io::Result<()> {
             mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE)?;
             return mount(c"proc", c"/proc", c"proc", 0);
         }
+        stay_behind(pid, pid_to)
+    }
+}
+
+/// As above, in the namespaces of a process that is there.
+///
+/// # Safety
+/// One thread; between fork and exec.
+unsafe fn join_namespaces(other: i32, pid_to: c_int) -> io::Result<()> {
+    // SAFETY: plain system calls.
+    unsafe {
+        let handle = libc::syscall(libc::SYS_pidfd_open, c_long::from(other), 0 as c_long) as c_int;
+        check(handle)?;
+        check(libc::setns(handle, libc::CLONE_NEWPID | libc::CLONE_NEWNS))?;
+        libc::close(handle);
+        let pid = libc::fork();
+        check(pid)?;
+        if pid == 0 {
+            return check(libc::prctl(libc::PR_SET_PDEATHSIG, KILL as c_ulong));
+        }
+        stay_behind(pid, pid_to)
+    }
+}
+
+/// Ends as that child ends.
+///
+/// # Safety
+/// One thread; between fork and exec.
+unsafe fn stay_behind(pid: c_int, pid_to: c_int) -> ! {
+    // SAFETY: plain system calls.
+    unsafe {
         libc::write(pid_to, (&raw const pid).cast(), 4);
         // Whoever waits for the end of our streams, or for std's "exec has worked", waits for the new process, not for us.
         libc::syscall(libc::SYS_close_range, 0 as c_long, c_long::from(c_int::MAX), 0 as c_long);

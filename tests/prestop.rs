@@ -1,0 +1,479 @@
+//! The preStop hook, and what a drain does besides letting time pass: handlers and the termination log. Each hook runs in a
+//! mount namespace of its own test, as a container's does: else it would find, and ask, the drain-init of any other test.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::system::{KILL, now, pause};
+use support::{
+    Folder, Init, Kind, Running, SLACK, Server, assert_after, becomes_true, companion_of,
+    free_port, init, init_under_test, ms, needs_drain_init, needs_namespaces, needs_program,
+    needs_root, witness,
+};
+
+const USR1: i32 = 10;
+const TERM: i32 = 15;
+
+/// As a subreaper and as PID 1, in a mount namespace that is nobody else's.
+fn in_containers(test: impl Fn(&dyn Fn() -> Init)) {
+    if needs_drain_init() && needs_namespaces() && needs_program("unshare") {
+        test(&|| init().under(["unshare", "--mount"]));
+        test(&|| init().pid1());
+    }
+}
+
+fn hook_of(program: PathBuf, run: &Running) -> Init {
+    Init::new(Kind::DrainInit, program).arg("prestop").beside(run)
+}
+
+fn hook(run: &Running) -> Init {
+    hook_of(init_under_test().1, run)
+}
+
+fn tini() -> Init {
+    Init::new(Kind::Tini, PathBuf::from("/usr/bin/tini")).pid1()
+}
+
+/// Waits until the drain has been asked for.
+fn asked(run: &mut Running) {
+    run.log("prestop: draining for");
+}
+
+fn count(lines: &[String], part: &str) -> usize {
+    lines.iter().filter(|line| line.contains(part)).count()
+}
+
+/// The delay is paid once, and the grace period runs from the hook's start: the kubelet counts it so.
+#[test]
+fn the_stop_signal_after_a_hook_is_forwarded_at_once_and_sigkill_counts_from_the_hook() {
+    in_containers(|init| {
+        let options = "--delay 1s --grace 3s --kill-margin 500ms";
+        let mut run = init().args(options).app(["ready", "until:15", "pause"]).start();
+        run.line("ready");
+        let began = now();
+        let hook = hook(&run).args("--delay 9s").start();
+        asked(&mut run);
+        let ended = hook.ended();
+        assert_eq!((ended.code, ended.left), (0, vec![]));
+        assert_after("the hook", ended.at - began, ms(1000));
+        assert!(run.time_to_forward(TERM) < SLACK);
+        let ended = run.ended();
+        assert_after("SIGKILL", ended.at - began, ms(2500));
+        assert_eq!(ended.code, 137);
+    });
+}
+
+/// A kubelet gives up on a hook, or a node is short of memory: the drain isn't cut.
+#[test]
+fn a_hook_that_is_killed_changes_nothing() {
+    in_containers(|init| {
+        let mut run = init().args("--delay 1s").app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        let began = now();
+        let hook = hook(&run).start();
+        asked(&mut run);
+        hook.signal(KILL);
+        hook.ended();
+        run.signal(TERM);
+        run.log("SIGTERM: draining for");
+        assert_after("SIGTERM", run.line("signal 15") - began, ms(1000));
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+/// Somebody tried the hook by hand, or the pod's deletion was never carried out.
+#[test]
+fn without_a_stop_signal_nothing_is_killed_and_it_is_ready_again() {
+    in_containers(|init| {
+        let folder = Folder::new();
+        let [ready, drain] = ["ready", "drain"].map(|name| folder.path(name));
+        let options = "--delay 300ms --max-delay 300ms --grace 1200ms --kill-margin 200ms";
+        let init = init().args(options).arg("--ready-file").arg(&ready);
+        let init = init.arg("--drain-file").arg(&drain);
+        let mut run = init.app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        assert!(becomes_true(SLACK, || ready.exists()));
+        let began = now();
+        let hook = hook(&run).start();
+        asked(&mut run);
+        assert!(becomes_true(SLACK, || !ready.exists() && drain.exists()));
+        hook.ended();
+        assert_after("no stop", run.log("no stop signal came").at - began, ms(1000));
+        assert!(becomes_true(SLACK, || ready.exists() && !drain.exists()));
+        run.time_to_forward(USR1);
+        let asked = run.signal(TERM);
+        run.log("SIGTERM: draining for 300ms");
+        assert_after("a second drain", run.line("signal 15") - asked, ms(300));
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+/// A kubelet that is restarted runs the hook again.
+#[test]
+fn two_hooks_at_once_are_one_drain() {
+    in_containers(|init| {
+        let server = Server::on(0);
+        let handler = format!("http://127.0.0.1:{}/once", server.port);
+        let init = init().args("--delay 1s --on-drain").arg(handler);
+        let mut run = init.app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        let began = now();
+        let first = hook(&run).start();
+        asked(&mut run);
+        pause(ms(300));
+        let second = hook(&run).start();
+        for hook in [first, second] {
+            let ended = hook.ended();
+            assert_eq!(ended.code, 0);
+            assert_after("a hook", ended.at - began, ms(1000));
+        }
+        run.signal(TERM);
+        let ended = run.ended();
+        assert_eq!((ended.code, count(&ended.err, "prestop: draining for")), (3, 1));
+        assert_eq!(server.calls(), ["GET /once HTTP/1.1"]);
+    });
+}
+
+#[test]
+fn a_hook_in_a_drain_that_sigterm_began_waits_for_that_one() {
+    in_containers(|init| {
+        let mut run = init().args("--delay 1s").app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        let began = run.signal(TERM);
+        run.log("draining");
+        pause(ms(300));
+        let hook = hook(&run).start();
+        assert_after("SIGTERM", run.line("signal 15") - began, ms(1000));
+        let ended = hook.ended();
+        assert_eq!(ended.code, 0);
+        assert_after("the hook", ended.at - began, ms(1000));
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+/// An init container has put a new version into the volume: the one that runs is another file, and deleted.
+#[test]
+fn the_hook_of_a_replaced_binary_finds_the_one_that_runs() {
+    in_containers(|init| {
+        let folder = Folder::new();
+        let copy = folder.path("drain-init");
+        let install = || {
+            let status = Command::new(init_under_test().1).arg("install").arg(&copy).status();
+            assert!(status.is_ok_and(|status| status.success()));
+        };
+        install();
+        // Whichever level it is, it runs from the copy.
+        let pid1 = init().words().len() == 1;
+        let init = Init::new(Kind::DrainInit, copy.clone());
+        let init = if pid1 { init.pid1() } else { init.under(["unshare", "--mount"]) };
+        let mut run = init.args("--delay 500ms").app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        install();
+        let began = now();
+        let hook = hook_of(copy, &run).start();
+        asked(&mut run);
+        assert_after("the hook", hook.ended().at - began, ms(500));
+        assert!(run.time_to_forward(TERM) < SLACK);
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+/// An image that has drain-init, wrapped by one more: who gets the runtime's signal first drains.
+#[test]
+fn the_outermost_of_nested_ones_is_asked() {
+    in_containers(|init| {
+        let inner = init_under_test().1;
+        let app = [
+            inner.as_path(),
+            "--delay".as_ref(),
+            "200ms".as_ref(),
+            "--".as_ref(),
+            &witness(),
+            "ready".as_ref(),
+            "until:15".as_ref(),
+            "exit:3".as_ref(),
+        ];
+        let mut run = init().args("--delay 700ms").command(app).start();
+        run.line("ready");
+        let began = now();
+        let hook = hook(&run).start();
+        run.log("prestop: draining for 700ms");
+        assert_after("the hook", hook.ended().at - began, ms(700));
+        run.signal(TERM);
+        let ended = run.ended();
+        assert_eq!((ended.code, count(&ended.err, "prestop: draining for")), (3, 1));
+        assert_eq!(count(&ended.err, "SIGTERM: draining for 200ms"), 1);
+    });
+}
+
+/// It may not signal it, so it does what it can.
+#[test]
+fn as_another_user_the_hook_drains_by_itself() {
+    if !needs_drain_init() || !needs_namespaces() || !needs_root() {
+        return;
+    }
+    let init = init().pid1().user(65532).args("-v --delay 0");
+    let mut run = init.app(["ready", "trap"]).start();
+    run.line("ready");
+    let began = now();
+    let ended = hook(&run).user(65533).args("--delay 500ms").ended();
+    assert_after("the hook", ended.at - began, ms(500));
+    assert_eq!((ended.code, count(&ended.err, "prestop: draining for 500ms")), (0, 1));
+    run.silent_for(ms(50));
+    run.time_to_forward(USR1);
+    run.signal(KILL);
+    assert_eq!(count(&run.ended().err, "draining"), 0);
+}
+
+/// There the hook is all there is, and its lines go to the container's log: the kubelet throws a hook's own away.
+#[test]
+fn with_tini_the_hook_drains_by_itself() {
+    if !needs_drain_init() || !needs_namespaces() || !needs_program("tini") {
+        return;
+    }
+    let mut run = tini().app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    let server = Server::on(0);
+    let handler = format!("PUT http://127.0.0.1:{}/out", server.port);
+    let began = now();
+    let hook = hook(&run).args("--delay 500ms --on-drain").arg(handler).start();
+    run.log("prestop: draining for 500ms");
+    let ended = hook.ended();
+    assert_after("the hook", ended.at - began, ms(500));
+    assert_eq!((ended.code, ended.left), (0, vec![]));
+    run.log("drain over");
+    assert_eq!(server.calls(), ["PUT /out HTTP/1.1"]);
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 3);
+}
+
+#[test]
+fn sigterm_ends_the_hook_with_0_and_no_child_stays() {
+    in_containers(|init| {
+        let mut run = init().args("--delay 9s").app(["ready", "trap"]).start();
+        run.line("ready");
+        let hook = hook(&run).start();
+        asked(&mut run);
+        pause(ms(100)); // it may have yet to find the companion
+        let told = hook.signal(TERM);
+        let ended = hook.ended();
+        assert_eq!((ended.code, ended.left), (0, vec![]));
+        assert!(ended.at - told < SLACK);
+    });
+    if !needs_program("tini") || !needs_namespaces() {
+        return;
+    }
+    let mut run = tini().app(["ready", "trap"]).start();
+    run.line("ready");
+    let handler = format!("exec:{} wait:20000", witness().display());
+    let hook = hook(&run).args("--delay 9s --on-drain").arg(handler).start();
+    run.log("draining");
+    let told = hook.signal(TERM);
+    let ended = hook.ended();
+    assert_eq!((ended.code, ended.left), (0, vec![]));
+    assert!(ended.at - told < SLACK);
+}
+
+#[test]
+fn wrong_use_of_the_hook_exits_with_125_and_one_line() {
+    if !needs_drain_init() {
+        return;
+    }
+    for words in ["--delay", "--delay never", "--nonsense", "more", "-- /bin/true", "--group"] {
+        let ended = init().arg("prestop").args(words).ended();
+        assert_eq!((ended.code, ended.err.len()), (125, 1), "{words}: {:?}", ended.err);
+    }
+}
+
+// ---- handlers
+
+/// Starts it, sends SIGTERM, and says when; with what the handlers are.
+fn draining(options: &str, handlers: &[&str]) -> (Running, Instant) {
+    let mut init = init().args(options);
+    for handler in handlers {
+        init = init.arg("--on-drain").arg(handler);
+    }
+    let mut run = init.app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    let asked = run.signal(TERM);
+    (run, asked)
+}
+
+/// The drain is over after so long, by what the app is told; all that was logged.
+fn over_after((mut run, asked): (Running, Instant), expected: Duration) -> String {
+    assert_after("the end of the drain", run.line("signal 15") - asked, expected);
+    let ended = run.ended();
+    assert_eq!((ended.code, &ended.left), (3, &vec![]));
+    ended.log()
+}
+
+#[test]
+fn a_handler_is_called_once_with_its_method_and_path() {
+    if !needs_drain_init() {
+        return;
+    }
+    let server = Server::on(0);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let [get, post] = [format!("{url}/get"), format!("DELETE {url}/a/b?c=d")];
+    over_after(draining("--delay 500ms", &[&get, &post]), ms(500));
+    let mut calls = server.calls();
+    calls.sort();
+    assert_eq!(calls, ["DELETE /a/b?c=d HTTP/1.1", "GET /get HTTP/1.1"]);
+}
+
+#[test]
+fn a_handler_that_never_answers_is_cut_at_max_delay() {
+    if !needs_drain_init() {
+        return;
+    }
+    let server = Server::on(0);
+    server.answers(false);
+    let handler = format!("http://127.0.0.1:{}/", server.port);
+    let log = over_after(draining("--delay 200ms --max-delay 1s", &[&handler]), ms(1000));
+    assert!(log.contains("not done after 1s: killed"), "{log}");
+}
+
+#[test]
+fn a_handler_that_is_refused_is_logged_and_shortens_nothing() {
+    if !needs_drain_init() {
+        return;
+    }
+    let handler = format!("http://127.0.0.1:{}/", free_port());
+    let handlers = [handler.as_str(), "exec:/does/not/exist", "exec:/bin/false"];
+    let log = over_after(draining("--delay 500ms", &handlers), ms(500));
+    for handler in handlers {
+        assert!(log.contains(handler), "{handler} in\n{log}");
+    }
+    assert!(log.contains("refused"), "{log}");
+}
+
+#[test]
+fn an_exec_handler_gets_arguments_with_spaces() {
+    if !needs_drain_init() {
+        return;
+    }
+    let (folder, witness) = (Folder::new(), witness());
+    let path = folder.path("written");
+    let written = path.display();
+    let handler = format!("exec:{} to:{written} 'print:two words'", witness.display());
+    over_after(draining("--delay 300ms", &[&handler]), ms(300));
+    assert_eq!(fs::read_to_string(path).unwrap_or_default(), "two words\n");
+}
+
+#[test]
+fn a_slow_handler_holds_the_drain_past_its_delay() {
+    if !needs_drain_init() {
+        return;
+    }
+    let handler = format!("exec:{} wait:1000", witness().display());
+    over_after(draining("--delay 200ms --max-delay 5s", &[&handler]), ms(1000));
+}
+
+#[test]
+fn a_second_stop_signal_ends_a_held_drain_and_its_handlers() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("there");
+    let handler = format!("exec:{} touch:{} wait:20000", witness().display(), path.display());
+    let (mut run, _) = draining("--delay 200ms --max-delay 10s", &[&handler]);
+    assert!(becomes_true(ms(2000), || path.exists()));
+    pause(ms(300));
+    assert!(run.time_to_forward(TERM) < SLACK);
+    let ended = run.ended();
+    assert_eq!((ended.code, ended.left), (3, vec![]));
+}
+
+/// Out of memory, say: what it has cost is the handlers' end, not the delay.
+#[test]
+fn the_delay_is_kept_when_the_drain_companion_is_killed() {
+    if !needs_drain_init() {
+        return;
+    }
+    let handler = format!("exec:{} wait:20000", witness().display());
+    let (mut run, asked) = draining("--delay 1s --max-delay 9s", &[&handler]);
+    let mut companion = None;
+    assert!(becomes_true(ms(500), || {
+        companion = companion_of(run.pid, "drain");
+        companion.is_some()
+    }));
+    support::system::signal(companion.unwrap_or_default(), KILL);
+    assert_after("SIGTERM", run.line("signal 15") - asked, ms(1000));
+    assert_eq!(run.ended().code, 3);
+}
+
+// ---- the termination log
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Early, as a container that is killed says nothing more; the kubelet reads 4096 bytes.
+#[test]
+fn the_termination_log_is_written_early_and_grows() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("log");
+    let init = init().args("--delay 300ms --termination-log").arg(&path);
+    let mut run = init.app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    assert_eq!(read(&path), "");
+    run.signal(TERM);
+    assert!(becomes_true(ms(250), || read(&path).starts_with("drain-init: SIGTERM: draining")));
+    assert_eq!(run.ended().code, 3);
+    let text = read(&path);
+    assert!(text.contains("; drain over") && text.contains("; app exited with 3"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[test]
+fn the_termination_log_is_never_longer_than_4096_bytes() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("log");
+    let mut init = init().args("--delay 0 --grace 2s --kill-margin 0 --termination-log").arg(&path);
+    for step in 1..=150 {
+        init = init.arg("--escalate").arg(format!("USR1:{}ms", step * 10));
+    }
+    let mut run = init.app(["ready", "trap"]).start();
+    run.line("ready");
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 137);
+    assert_eq!(fs::metadata(&path).map_or(0, |it| it.len()), 4096);
+}
+
+#[test]
+fn the_termination_log_is_never_written_over_what_the_app_wrote() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("log");
+    let to = format!("to:{}", path.display());
+    let init = || init().args("--delay 300ms --termination-log").arg(&path);
+    let app = ["ready", "until:15", &to, "print:mine", "exit:3"];
+    let mut run = init().app(app).start();
+    run.line("ready");
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 3);
+    let text = read(&path);
+    assert!(text.ends_with("mine\n"), "{text}");
+    fs::write(&path, "before\n").expect("written");
+    let mut run = init().app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    run.signal(TERM);
+    run.ended();
+    assert_eq!(read(&path), "before\n");
+    fs::remove_file(&path).expect("removed");
+    assert_eq!(init().app(["exit:3"]).ended().code, 3);
+    assert_eq!(read(&path), "");
+}
