@@ -723,7 +723,7 @@ pub fn status_of(pid: i32, field: &str) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
         .expect("a known field");
-    let value = value.trim();
+    let value = value.trim().trim_end_matches(" kB");
     // Masks are hexadecimal, everything else isn't.
     if field.starts_with("Sig") { u64::from_str_radix(value, 16) } else { value.parse() }
         .expect("a number")

@@ -307,3 +307,27 @@ pub fn now() -> Instant {
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
+
+/// Whether another socket may have this port now, with SO_REUSEADDR or without.
+pub fn can_bind(port: u16, reuse: bool) -> bool {
+    // SAFETY: all zeros is a valid address; the descriptor is ours alone, the values are of the sizes that are said.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        check(socket).expect("a socket");
+        let socket = OwnedFd::from_raw_fd(socket);
+        let on = c_int::from(reuse);
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_REUSEADDR,
+            (&raw const on).cast(),
+            4,
+        );
+        let mut address: libc::sockaddr_in = std::mem::zeroed();
+        address.sin_family = libc::AF_INET as libc::sa_family_t;
+        address.sin_port = port.to_be();
+        address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+        let length = size_of_val(&address) as libc::socklen_t;
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) == 0
+    }
+}

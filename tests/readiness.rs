@@ -1,0 +1,387 @@
+//! Readiness as a kubelet sees it: over HTTP, by an open port, by a file; with clients of every kind, and with its companion
+//! killed. The app that is asked is a server in the test, so that it is known when it accepts.
+
+mod support;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use support::system::{self, KILL, can_bind, now, pause};
+use support::{
+    Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
+    init, ms, needs, needs_drain_init, status_of,
+};
+
+const TERM: i32 = 15;
+
+/// As text, whatever it is; nothing where there is no answer.
+fn ask(address: (&str, u16), request: &[u8]) -> String {
+    let mut answer = vec![];
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let _ = stream.set_read_timeout(Some(ms(5000)));
+        let _ = stream.write_all(request);
+        let _ = stream.read_to_end(&mut answer);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn probe(port: u16) -> String {
+    ask(("127.0.0.1", port), b"GET /readyz HTTP/1.1\r\nHost: pod\r\n\r\n")
+}
+
+fn is_ready(port: u16) -> bool {
+    probe(port).starts_with("HTTP/1.1 200 ")
+}
+
+fn is_open(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+fn listening(init: Init, port: u16) -> Init {
+    init.arg("--ready-listen").arg(format!("127.0.0.1:{port}"))
+}
+
+fn started(init: Init) -> Running {
+    let mut run = init.app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    run
+}
+
+/// The time it takes to become so, which has a limit.
+#[track_caller]
+fn time_until(limit: Duration, is_so: impl FnMut() -> bool) -> Duration {
+    let began: Instant = now();
+    assert!(becomes_true(limit, is_so), "not within {limit:?}");
+    began.elapsed()
+}
+
+#[test]
+fn readyz_is_503_with_the_reason_then_200_then_503_from_the_stop_signal_on() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let [port, app] = [free_port(), free_port()];
+        let target = format!("tcp://127.0.0.1:{app}");
+        let init = listening(init(), port).args("--delay 1s --ready-check").arg(&target);
+        let mut run = started(init);
+        let answer = probe(port);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains(&format!("starting: {target} refused")), "{answer}");
+        pause(ms(150));
+        assert!(probe(port).contains("starting: "));
+        let _server = Server::on(app);
+        println!("ready after {:?}", time_until(ms(500), || is_ready(port)));
+        run.signal(TERM);
+        let took = time_until(SLACK, || probe(port).contains("draining for "));
+        println!("draining after {took:?}");
+        assert!(probe(port).starts_with("HTTP/1.1 503 "));
+        run.line("signal 15");
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+#[test]
+fn readyz_answers_each_kind_of_request() {
+    if !needs_drain_init() {
+        return;
+    }
+    let port = free_port();
+    let _run = started(listening(init(), port));
+    for (request, status, has_body) in [
+        ("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", "200", true),
+        ("GET /readyz HTTP/1.0\r\n\r\n", "200", true),
+        ("HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n", "200", false),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404", false),
+        ("GET /readyz/more HTTP/1.1\r\nHost: x\r\n\r\n", "404", false),
+        ("POST /readyz HTTP/1.1\r\nHost: x\r\n\r\n", "405", false),
+        ("what is this\r\n\r\n", "400", false),
+        ("\0\0\0\r\n\r\n", "400", false),
+    ] {
+        let answer = ask(("127.0.0.1", port), request.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert_eq!(answer.ends_with("\r\n\r\nready\n"), has_body, "{request}: {answer}");
+    }
+}
+
+/// A kubelet's tcpSocket probe takes any accept for success, and another process that took the port would answer for us.
+#[test]
+fn a_tcp_port_is_open_exactly_while_ready_and_is_never_given_away() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let [port, app] = [free_port(), free_port()];
+        let taken = || [false, true].iter().all(|reuse| !can_bind(port, *reuse));
+        let init = init().args("--delay 1s --ready-listen").arg(format!("tcp://127.0.0.1:{port}"));
+        let mut run = started(init.arg("--ready-check").arg(format!("tcp://127.0.0.1:{app}")));
+        assert!(!is_open(port) && taken());
+        pause(ms(200));
+        assert!(!is_open(port) && taken());
+        let _server = Server::on(app);
+        println!("open after {:?}", time_until(ms(500), || is_open(port)));
+        assert!(taken());
+        run.signal(TERM);
+        println!("closed after {:?}", time_until(SLACK, || !is_open(port)));
+        assert!(taken());
+        run.line("signal 15");
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+#[test]
+fn an_address_in_use_is_refused_before_the_app_starts() {
+    if !needs_drain_init() {
+        return;
+    }
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = other.local_addr().expect("its address").port();
+    for scheme in ["", "http://", "tcp://"] {
+        let address = format!("{scheme}127.0.0.1:{port}");
+        let ended = init().arg("--ready-listen").arg(&address).app(["ready"]).ended();
+        assert_eq!((ended.code, ended.err.len(), ended.out.len()), (125, 1, 0), "{:?}", ended.err);
+        assert!(ended.log().contains(&port.to_string()), "{}", ended.log());
+    }
+}
+
+#[test]
+fn every_address_of_ipv6_is_every_address_of_ipv4_too() {
+    if !needs_drain_init() || !needs("IPv6", TcpListener::bind("[::1]:0").is_ok()) {
+        return;
+    }
+    let port = free_port();
+    let _run = started(init().arg("--ready-listen").arg(format!("[::]:{port}")));
+    for host in ["127.0.0.1", "::1"] {
+        let answer = ask((host, port), b"GET /readyz HTTP/1.0\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
+}
+
+/// What a tcp:// check can't see, as the kernel accepts for an app that hangs.
+#[test]
+fn an_app_that_hangs_is_not_ready_until_it_goes_on() {
+    if !needs_drain_init() {
+        return;
+    }
+    let (port, server) = (free_port(), Server::on(0));
+    let target = format!("http://127.0.0.1:{}/healthz", server.port);
+    let _run = started(listening(init(), port).arg("--ready-check").arg(target));
+    assert!(is_ready(port));
+    assert_eq!(server.calls()[0], "GET /healthz HTTP/1.1");
+    server.answers(false);
+    pause(ms(150)); // an answer is good for 100 ms
+    let began = now();
+    let answer = probe(port);
+    println!("503 after {:?}", began.elapsed());
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("not ready: "), "{answer}");
+    assert!(began.elapsed() < ms(1200));
+    server.answers(true);
+    println!("ready again after {:?}", time_until(ms(2000), || is_ready(port)));
+}
+
+/// However many probe, and the app isn't asked when nobody does.
+#[test]
+fn the_app_is_asked_at_most_once_in_100_ms() {
+    if !needs_drain_init() {
+        return;
+    }
+    let (port, server) = (free_port(), Server::on(0));
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let _run = started(listening(init(), port).arg("--ready-check").arg(target));
+    pause(ms(300));
+    assert_eq!(server.calls().len(), 0);
+    let began = now();
+    while began.elapsed() < ms(500) {
+        assert!(is_ready(port));
+    }
+    let most = began.elapsed().as_millis() / 100 + 1;
+    let asked = server.calls().len();
+    assert!((2..=most).contains(&(asked as u128)), "{asked}, where {most} are the most");
+}
+
+#[test]
+fn a_ready_file_appears_with_the_first_success_and_stays_until_the_drain() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let folder = Folder::new();
+        let [path, app] = ["ready", "app"].map(|name| folder.path(name));
+        let init = init().args("--delay 1s --ready-file").arg(&path);
+        let target = format!("file:{}", app.display());
+        let mut run = started(init.arg("--ready-check").arg(target));
+        pause(ms(300));
+        assert!(!path.exists());
+        fs::write(&app, "").expect("written");
+        println!("there after {:?}", time_until(ms(500), || path.exists()));
+        fs::remove_file(&app).expect("removed");
+        pause(ms(300));
+        assert!(path.exists());
+        run.signal(TERM);
+        println!("gone after {:?}", time_until(SLACK, || !path.exists()));
+        run.line("signal 15");
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+#[test]
+fn with_unready_delay_it_stays_ready_so_long_into_the_drain() {
+    if !needs_drain_init() {
+        return;
+    }
+    let (port, folder) = (free_port(), Folder::new());
+    let path = folder.path("ready");
+    let init = listening(init(), port).args("--delay 2s --unready-delay 600ms --ready-file");
+    let mut run = started(init.arg(&path));
+    let asked = run.signal(TERM);
+    run.log("draining");
+    assert!(is_ready(port) && path.exists());
+    time_until(ms(900), || !is_ready(port));
+    support::assert_after("not ready", asked.elapsed(), ms(600));
+    assert!(becomes_true(SLACK, || !path.exists()));
+}
+
+/// Numbers that are the same each time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let count = self.next() % 400;
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+fn switches(pid: i32) -> u64 {
+    status_of(pid, "voluntary_ctxt_switches")
+}
+
+#[test]
+fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
+    if !needs_drain_init() {
+        return;
+    }
+    let port = free_port();
+    let run = started(listening(init(), port));
+    assert!(is_ready(port));
+    let companion = companion_of(run.pid, "ready").expect("the companion");
+    pause(ms(200)); // PID 1 has started it, and the probe's connection is gone
+    let before = (run.status("VmRSS"), switches(run.pid), descriptors(companion));
+    let hostile = std::thread::spawn(move || {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..10_000 {
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+                let _ = stream.write_all(&random.bytes());
+            }
+        }
+    });
+    let slow = || {
+        let streams = (0..200).filter_map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHos").ok()?;
+            Some(stream)
+        });
+        streams.collect::<Vec<_>>()
+    };
+    let mut times = vec![];
+    while !hostile.is_finished() || times.len() < 200 {
+        let held = slow();
+        assert_eq!(held.len(), 200);
+        for _ in 0..20 {
+            let began = now();
+            let answer = probe(port);
+            times.push(began.elapsed());
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
+    hostile.join().expect("its end");
+    times.sort();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    let rss = status_of(companion, "VmRSS");
+    println!("{} probes: p50 {:?}, p99 {:?}, max {:?}", times.len(), at(50), at(99), at(100));
+    println!("companion RSS {rss} kB");
+    assert!(at(100) < ms(500), "{:?}", at(100));
+    assert!(becomes_true(ms(4000), || descriptors(companion) == before.2));
+    assert_eq!((run.status("VmRSS"), switches(run.pid), descriptors(companion)), before);
+}
+
+/// The port is PID 1's: probes wait in its backlog meanwhile.
+#[test]
+fn a_companion_that_is_killed_is_started_again() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let port = free_port();
+        let run = started(listening(init(), port));
+        assert!(is_ready(port));
+        system::signal(companion_of(run.pid, "ready").expect("the companion"), KILL);
+        println!("answers again after {:?}", time_until(ms(1000), || is_ready(port)));
+    });
+}
+
+#[test]
+fn a_companion_that_is_killed_20_times_in_a_row_is_no_reason_to_spin() {
+    if !needs_drain_init() {
+        return;
+    }
+    let port = free_port();
+    let run = started(listening(init(), port));
+    assert!(is_ready(port));
+    let before = switches(run.pid);
+    let began = now();
+    let mut last = 0;
+    for _ in 0..20 {
+        let is_new = |pid: &i32| *pid != last;
+        time_until(ms(2000), || companion_of(run.pid, "ready").is_some_and(|pid| is_new(&pid)));
+        last = companion_of(run.pid, "ready").expect("the companion");
+        system::signal(last, KILL);
+    }
+    let took = began.elapsed();
+    let woken = switches(run.pid) - before;
+    let used = cpu_ticks(run.pid);
+    println!("20 deaths in {took:?}: PID 1 woke up {woken} times, used {used} ticks of 10 ms");
+    assert!(took > ms(5000) && woken < 200 && used < 100);
+    assert!(becomes_true(ms(2500), || is_ready(port)));
+}
+
+/// Its own and its children's that were reaped.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+    let fields = stat.rsplit_once(") ").expect("a name").1.split(' ').skip(11).take(4);
+    fields.map(|field| field.parse::<u64>().expect("a number")).sum()
+}
+
+#[test]
+fn nothing_wakes_up_while_nobody_asks() {
+    if !needs_drain_init() {
+        return;
+    }
+    let (port, server) = (free_port(), Server::on(0));
+    let folder = Folder::new();
+    let path = folder.path("ready");
+    let init = listening(init(), port).arg("--ready-file").arg(&path);
+    let target = format!("http://127.0.0.1:{}/", server.port);
+    let run = started(init.arg("--ready-check").arg(target));
+    assert!(is_ready(port) && becomes_true(ms(1000), || path.exists()));
+    let companion = companion_of(run.pid, "ready").expect("the companion");
+    pause(ms(500));
+    let count = || {
+        [run.pid, companion].map(|pid| switches(pid) + status_of(pid, "nonvoluntary_ctxt_switches"))
+    };
+    let before = count();
+    pause(ms(3000));
+    assert_eq!(count(), before);
+}
