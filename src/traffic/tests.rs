@@ -420,6 +420,28 @@ fn without_netlink_every_established_connection_is_in_flight() {
     }
 }
 
+/// The table is read when the window is over, and not sooner.
+#[test]
+fn without_netlink_it_is_quiet_at_last() {
+    let app = App::on(V4);
+    let idle = app.connection();
+    let mut drain = Drain::begin(&app, 50, QuietOn::Requests);
+    pause(60);
+    // Connections of other tests count as accepted; so what was accepted before is forgotten.
+    let mut sample = || {
+        let accepted = proc_net::accepted().expect("told");
+        drain.watch.source = Source::ProcNet { accepted };
+        drain.sample()
+    };
+    until(|| sample().complete);
+    assert!(!sample().is_quiet());
+    drop(idle);
+    until(|| {
+        pause(60);
+        sample().is_quiet()
+    });
+}
+
 #[test]
 fn where_nothing_can_be_seen_it_is_never_quiet() {
     let app = App::on(V4);

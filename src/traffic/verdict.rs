@@ -43,8 +43,6 @@ pub struct Judge {
     quiet_on: QuietOn,
     known: BTreeMap<u64, Known>,
     last_traffic: Time,
-    /// The first sample finds connections, but none of them is news.
-    first: bool,
     sample: Sample,
 }
 
@@ -68,7 +66,7 @@ pub struct Verdict {
     until_quiet: Duration,
     /// Since the last traffic, or since the drain began.
     pub quiet_for: Duration,
-    /// New connections since the last sample.
+    /// New connections since the last sample; in the first one, all.
     pub new: u32,
     /// By the port on our side.
     pub in_flight: BTreeMap<u16, u32>,
@@ -102,7 +100,6 @@ impl Judge {
             quiet_on,
             known: BTreeMap::new(),
             last_traffic: now,
-            first: true,
             sample: Sample::default(),
         }
     }
@@ -151,7 +148,7 @@ impl Judge {
         known.update(connection.info.and_then(|info| info.counts));
         let in_flight = known.in_flight(connection, self.until_quiet);
         self.sample.count(connection, in_flight);
-        if is_new && !self.first {
+        if is_new {
             self.new_connection(connection);
         } else {
             self.data_received(connection);
@@ -168,7 +165,6 @@ impl Judge {
     pub fn end(&mut self, complete: bool) -> Verdict {
         let Sample { now, new, idle, .. } = self.sample;
         let in_flight = std::mem::take(&mut self.sample.in_flight);
-        self.first = false;
         if complete {
             self.known.retain(|_, known| now.saturating_sub(known.seen) < REMEMBERED);
         }
@@ -209,7 +205,8 @@ impl Judge {
         self.last_traffic = self.last_traffic.max(at);
     }
 
-    /// It was made before the oldest thing that is known of it.
+    /// It was made before the oldest thing that is known of it: so those that the first sample finds
+    /// are from before the drain, and no traffic in it.
     fn new_connection(&mut self, connection: &Connection) {
         let oldest = |info: Info| info.sent.max(info.received).max(info.acknowledged);
         let age = connection.info.map_or(Duration::ZERO, oldest);

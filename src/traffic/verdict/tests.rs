@@ -467,6 +467,15 @@ mod ties {
     }
 
     #[test]
+    fn a_socket_that_nobody_has_cannot_be_asked_about() {
+        let mut judge = requests();
+        judge.begin(ms(10_000));
+        judge.open(&Connection { inode: 0, ..fast().at(10_000) });
+        assert_eq!(judge.end(true).in_flight[&8080], 1);
+        assert!(!judge.only_unsettled() && judge.unsettled() == Families::default());
+    }
+
+    #[test]
     fn without_counts_a_tie_is_owed_an_answer() {
         let mut judge = requests();
         let connection = fast().at(15_000);
