@@ -191,10 +191,15 @@ impl Watch {
     /// which the greater part of a second is waited for at the most, and that of the last one.
     fn plan(&mut self, now: Time, cost: Duration) {
         let quiet_at = self.judge.quiet_at();
+        let settle_at = quiet_at.saturating_sub(SETTLE_BEFORE);
         let wanted = if self.hurried || quiet_at <= now {
             now.saturating_add(QUICK_CADENCE)
         } else {
-            now.saturating_add(CADENCE).min(quiet_at)
+            // Half of the share, so that the end is paid for when it comes. Nothing is missed in
+            // between: the kernel has the ages, and keeps what has closed.
+            let cadence = CADENCE.max(cost.saturating_mul(2 * SHARE));
+            let next_event = if settle_at > now { settle_at } else { quiet_at };
+            now.saturating_add(cadence).min(next_event)
         };
         let pause = LONGEST_PAUSE.max(cost.saturating_mul(SHARE));
         self.next = wanted.max(self.paid_for().min(now.saturating_add(pause)));
