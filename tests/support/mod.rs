@@ -145,6 +145,14 @@ pub fn witness() -> PathBuf {
         .clone()
 }
 
+/// The HTTP server of examples/server.rs.
+pub fn server() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build(&["--example", "server"], None).join("debug/examples/server"))
+        .clone()
+}
+
 /// For roots without a libc.
 pub fn static_witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -389,6 +397,11 @@ impl Init {
 
     pub fn without_proc(mut self) -> Self {
         self.beginning.without_proc = true;
+        self
+    }
+
+    pub fn without_netlink(mut self) -> Self {
+        self.beginning.without_netlink = true;
         self
     }
 

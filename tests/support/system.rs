@@ -32,6 +32,8 @@ pub struct Beginning {
     /// A read-only, empty file system is mounted here.
     pub read_only: Option<CString>,
     pub user: Option<u32>,
+    /// No netlink socket can be made, as under a strict seccomp profile.
+    pub without_netlink: bool,
     /// Standard input becomes the controlling terminal of a new session.
     pub own_terminal: bool,
 }
@@ -87,6 +89,9 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         if let Some(user) = beginning.user {
             check(libc::setgid(user))?;
             check(libc::setuid(user))?;
+        }
+        if beginning.without_netlink {
+            deny_netlink()?;
         }
         for &fd in &beginning.closed {
             libc::close(fd);
@@ -198,6 +203,29 @@ fn mount(what: &CStr, target: &CStr, kind: &CStr, flags: c_ulong) -> io::Result<
     })
 }
 
+/// socket(AF_NETLINK, ...) fails with EACCES from now on; any other call is as before.
+fn deny_netlink() -> io::Result<()> {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, if_equal) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    let (number, first_argument) = (0, 16); // where they are in struct seccomp_data, the lower half of the argument
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EACCES as u32;
+    let mut filter = [
+        step(load, 0, 0, number),
+        step(if_equal, 0, 3, libc::SYS_socket as u32),
+        step(load, 0, 0, first_argument),
+        step(if_equal, 0, 1, libc::AF_NETLINK as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, refused),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program is valid for the call, which copies it.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program))
+    }
+}
+
 /// The raw call: a libc's own refuses 32 and 33.
 fn set_disposition(number: i32, handler: usize) {
     let action = [handler, 0, 0, 0]; // the kernel's struct sigaction: no flags, an empty mask
@@ -289,6 +317,35 @@ pub fn ends_within(child: &Child, limit: Duration) -> bool {
         let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         libc::poll(&raw mut polled, 1, c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX))
             == 1
+    }
+}
+
+/// This thread, and the threads and processes that it starts from now on, are in a network of their own: a loopback alone.
+pub fn enter_own_network() {
+    // SAFETY: a socket of ours; all zeros is a valid ifreq, and the kernel reads it alone.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNET)).expect("a network namespace");
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        check(fd).expect("a socket");
+        let fd = OwnedFd::from_raw_fd(fd);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = *from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)).expect("lo is up");
+    }
+}
+
+/// This process, and those that it starts from now on, may have as many descriptors as there can be; how many that is.
+pub fn raise_descriptor_limit() -> u64 {
+    // SAFETY: all zeros is a valid rlimit, which the first call fills.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)).expect("getrlimit");
+        limit.rlim_cur = limit.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).expect("setrlimit");
+        limit.rlim_cur
     }
 }
 
