@@ -38,7 +38,7 @@ usage: server [OPTIONS]
   --start-after SECONDS  listens only after that long
   --quiet                no line a request
 paths: / answers at once, /slow/N after N seconds, /stream/N sends a chunk each
-100 ms for N seconds, /pid answers the process id";
+100 ms for N seconds, /bytes/N answers N MiB, /pid answers the process id";
 
 struct Options {
     listen: SocketAddr,
@@ -178,6 +178,12 @@ async fn answer(
             }
             log(StatusCode::OK);
         });
+        return Ok(Response::new(body.boxed()));
+    }
+
+    if let Some(size) = path.strip_prefix("/bytes/").and_then(|size| size.parse::<u8>().ok()) {
+        log(StatusCode::OK);
+        let body = Full::from(vec![b'.'; usize::from(size) << 20]);
         return Ok(Response::new(body.boxed()));
     }
 
