@@ -56,7 +56,11 @@ struct App {
 impl App {
     /// Under drain-init with these options, and listening there.
     fn start(options: &str, listen: &str) -> Self {
-        Self::started(init().args("--delay 0 --until-quiet 1s").args(options), listen, "default")
+        Self::with(&format!("--until-quiet 1s {options}"), listen)
+    }
+
+    fn with(options: &str, listen: &str) -> Self {
+        Self::started(init().args("--delay 0").args(options), listen, "default")
     }
 
     fn started(init: Init, listen: &str, on_term: &str) -> Self {
@@ -87,6 +91,11 @@ impl App {
         assert!(excess < LATE, "{excess:?} too late: {}", over.text);
         excess
     }
+}
+
+/// The server alone, as a sidecar.
+fn sidecar(listen: &str) -> App {
+    App::started(init().bare(), listen, "default")
 }
 
 // ---- the clients
@@ -264,4 +273,149 @@ fn what_is_in_flight_is_not_cut() {
         return;
     }
     nothing_is_cut(|| App::start("--max-delay 9s", V4));
+}
+
+#[test]
+fn idle_connections_hold_nothing_up() {
+    if !can_run() {
+        return;
+    }
+    in_networks(&["requests", "connections"], |on| {
+        let mut app = App::start(&format!("--max-delay 9s --quiet-on {on}"), V4);
+        let connect = |_| Client::connect(app.address).expect("connected");
+        let mut clients: Vec<_> = (0..50).map(connect).collect();
+        for client in &mut clients {
+            client.get("/").expect("answered");
+        }
+        let stopped = app.stop();
+        app.over_at(stopped + QUIET);
+        assert_eq!(
+            app.run.ended().log().matches("(50 idle keep-alive connections left)").count(),
+            1
+        );
+    });
+}
+
+/// What they ask for takes 150 ms of each 250, so that most instants would cut them all; so would those at which the quiet time
+/// and the longest time are over. One that was asked for just before the end is asked for again by any client. (Answers
+/// that take more than 200 ms are a stream for as long as the quiet time, and leave such clients no instant.)
+#[test]
+fn busy_connections_hold_it_by_their_requests_alone_and_none_is_cut() {
+    if !can_run() {
+        return;
+    }
+    let cases = [
+        ("requests", ms(2075), "at its longest, 2.075s"),
+        ("connections", ms(1075), "quiet for 1.075s"),
+    ];
+    in_networks(&cases, |&(on, due, why)| {
+        let mut app =
+            App::with(&format!("--until-quiet 1075ms --max-delay 2075ms --quiet-on {on}"), V4);
+        let connect = |_| Client::connect(app.address).expect("connected");
+        let mut clients: Vec<_> = (0..10).map(connect).collect();
+        for client in &mut clients {
+            client.get("/").expect("answered");
+        }
+        pause(ms(100));
+        let stopped = app.stop();
+        let end = stopped + ms(4000);
+        thread::scope(|scope| {
+            for mut client in clients {
+                scope.spawn(move || {
+                    for turn in 0.. {
+                        let next = stopped + ms(250) * turn;
+                        pause(next.saturating_duration_since(now()));
+                        assert!(next < end, "{on}: it goes on and on");
+                        let asked = now();
+                        if client.get("/slow/0.15").is_err() {
+                            assert!(now() - asked < ms(75), "{on}: cut after {:?}", now() - asked);
+                            break;
+                        }
+                    }
+                });
+            }
+            app.over_at(stopped + due);
+        });
+        let ended = app.run.ended();
+        assert!(ended.log().contains(why), "{}", ended.log());
+    });
+}
+
+#[test]
+fn what_goes_on_for_ever_ends_at_the_longest() {
+    if !can_run() {
+        return;
+    }
+    in_networks(&["/stream/30", "/slow/30", "/bytes/16"], |path| {
+        let mut app = App::start("--max-delay 2s", V4);
+        let mut client = Client::connect(app.address).expect("connected");
+        client.ask(path).expect("asked");
+        let stopped = app.stop();
+        app.over_at(stopped + ms(2000));
+        let log = app.run.ended().log();
+        assert!(log.contains("at its longest, 2s: 1 request in flight on :8080"), "{log}");
+    });
+}
+
+/// Of each: traffic that is none of the app's.
+#[test]
+fn the_traffic_of_others_does_not_hold_it() {
+    if !can_run() {
+        return;
+    }
+    let listen = "[::]:8080";
+    let cases = [
+        ("--watch-port 8080", "127.0.0.1:9090", "/", true),
+        ("--ready-listen 127.0.0.1:9091", "127.0.0.1:9091", "/readyz", true),
+        ("--ignore-peer 127.0.0.1", "127.0.0.1:8080", "/", true),
+        ("--ignore-peer 127.0.0.0/8", "127.0.0.1:8080", "/", true),
+        // The control: who is not ignored holds it.
+        ("--ignore-peer ::1", "127.0.0.1:8080", "/", false),
+    ];
+    in_networks(&cases, |&(option, to, path, ends)| {
+        let _sidecar = sidecar("127.0.0.1:9090");
+        let mut app = App::start(&format!("--max-delay 4s {option}"), listen);
+        let to: SocketAddr = to.parse().expect("an address");
+        // One answers 503 from now on: what matters is the connection.
+        let ask = || drop(get(to, path));
+        let stopped = app.stop();
+        thread::scope(|scope| {
+            scope.spawn(|| steady(ms(200), stopped + ms(4000), ask));
+            app.over_at(stopped + if ends { QUIET } else { ms(4000) });
+        });
+        let log = app.run.ended().log();
+        assert!(log.contains("at its longest") != ends, "{option}: {log}");
+    });
+}
+
+/// As in a rolling update: requests come until the endpoints are removed, and each takes a while.
+#[test]
+fn an_app_loses_no_request_however_it_takes_the_signal() {
+    if !can_run() {
+        return;
+    }
+    in_networks(&["default", "graceful"], |on_term| {
+        let options = "--delay 0 --until-quiet 1s --max-delay 9s";
+        let mut app = App::started(init().args(options), V4, on_term);
+        let address = app.address;
+        let begun = now();
+        let until = begun + ms(2000);
+        thread::scope(|scope| {
+            for client in 0..20 {
+                scope.spawn(move || {
+                    pause(ms(10) * client);
+                    steady(ms(20), until, || {
+                        let answer = get(address, "/slow/0.5");
+                        answer.unwrap_or_else(|e| {
+                            panic!("{on_term}: lost at {:?}: {e}", now() - begun)
+                        });
+                    });
+                });
+            }
+            pause(ms(500));
+            app.stop();
+            app.over_at(until + QUIET);
+        });
+        assert_eq!(app.run.ended().code, if *on_term == "default" { 128 + TERM } else { 0 });
+    });
 }
