@@ -9,8 +9,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::system::{enter_own_network, now, pause};
-use support::{Init, LIMIT, Line, Running, init, ms, needs_drain_init, needs_root, server};
+use support::system::{enter_own_network, now, pause, raise_descriptor_limit};
+use support::{
+    Init, Kind, LIMIT, Line, Running, becomes_true, children_of, init, ms, needs, needs_drain_init,
+    needs_root, server, static_init,
+};
 
 const TERM: i32 = 15;
 const V4: &str = "127.0.0.1:8080";
@@ -51,6 +54,8 @@ fn in_networks<T: Sync, R: Send>(cases: &[T], run: impl Fn(&T) -> R + Sync) -> V
 struct App {
     run: Running,
     address: SocketAddr,
+    /// What the log must say once before the drain is over.
+    announced: Option<&'static str>,
 }
 
 impl App {
@@ -67,7 +72,7 @@ impl App {
         let words = ["--quiet", "--on-term", on_term, "--listen", listen].map(Into::into);
         let mut run = init.command([server().into_os_string()].into_iter().chain(words)).start();
         run.line_with("listening on ");
-        Self { run, address: listen.parse().expect("an address") }
+        Self { run, address: listen.parse().expect("an address"), announced: None }
     }
 
     fn stop(&self) -> Instant {
@@ -76,6 +81,9 @@ impl App {
 
     /// Waits for the drain's end.
     fn over(&mut self) -> Line {
+        if let Some(announced) = self.announced {
+            self.run.log(announced);
+        }
         let line = self.run.log("drain over after ");
         println!("{}", line.text);
         line
@@ -417,5 +425,129 @@ fn an_app_loses_no_request_however_it_takes_the_signal() {
             app.over_at(until + QUIET);
         });
         assert_eq!(app.run.ended().code, if *on_term == "default" { 128 + TERM } else { 0 });
+    });
+}
+
+// ---- where less can be seen
+
+fn without_netlink(options: &str, listen: &str) -> App {
+    let options = format!("--delay 0 --until-quiet 1s {options}");
+    let mut app = App::started(init().args(&options).without_netlink(), listen, "default");
+    app.announced = Some("reading /proc/net/tcp instead");
+    app
+}
+
+#[test]
+fn the_drain_ends_with_the_traffic_where_netlink_is_denied() {
+    if !can_run() {
+        return;
+    }
+    ends_with_the_traffic(|on| without_netlink(&format!("--max-delay 9s --quiet-on {on}"), V4));
+}
+
+#[test]
+fn connections_of_a_millisecond_keep_the_drain_going_where_netlink_is_denied() {
+    if !can_run() {
+        return;
+    }
+    short_connections_keep_it_going(|listen| without_netlink("--max-delay 9s", listen));
+}
+
+#[test]
+fn what_is_in_flight_is_not_cut_where_netlink_is_denied() {
+    if !can_run() {
+        return;
+    }
+    nothing_is_cut(|| without_netlink("--max-delay 9s", V4));
+}
+
+#[test]
+fn where_nothing_can_be_read_the_drain_takes_its_longest() {
+    if !can_run() {
+        return;
+    }
+    in_networks(&[false, true], |&netlink| {
+        let options = "--delay 0 --until-quiet 200ms --max-delay 2s --watch-port 8080";
+        let init = init().args(options).without_proc();
+        let init = if netlink { init } else { init.without_netlink() };
+        let mut app = App::started(init, V4, "default");
+        let stopped = app.stop();
+        // Netlink alone is enough where the ports are named.
+        let due = if netlink { ms(200) } else { ms(2000) };
+        app.over_at(stopped + due);
+        let log = app.run.ended().log();
+        let count = |part| log.matches(part).count();
+        assert_eq!(count("the connections cannot be seen"), usize::from(!netlink), "{log}");
+        let why = "at its longest, 2s: the connections could not be read";
+        assert_eq!(count(why), usize::from(!netlink), "{log}");
+    });
+}
+
+// ---- ten thousand connections
+
+#[test]
+fn ten_thousand_connections_cost_little() {
+    const COUNT: usize = 9000;
+    if !can_run() || !needs("20,000 descriptors", raise_descriptor_limit() >= 20_000) {
+        return;
+    }
+    static_init(); // is built before any time is measured
+    in_networks(&[COUNT], |&count| {
+        // What ships: a sample of so many costs a build for tests ten times as much.
+        let init = Init::new(Kind::DrainInit, static_init());
+        let options = "-v --delay 0 --until-quiet 1s --max-delay 20s";
+        let mut app = App::started(init.args(options), V4, "default");
+        let mut clients = vec![];
+        for _ in 0..count {
+            let mut client = Client::connect(app.address).expect("connected");
+            client.get("/").expect("answered");
+            clients.push(client);
+        }
+        let stopped = app.stop();
+        let companion = || {
+            let is_one = |pid: &i32| {
+                let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                words.is_ok_and(|words| words.contains("companion\0drain\0"))
+            };
+            children_of(app.run.pid).into_iter().find(is_one)
+        };
+        let mut found = None;
+        assert!(becomes_true(LIMIT, || {
+            found = companion();
+            found.is_some()
+        }));
+        let companion = found.expect("found");
+        let (mut used, mut peak) = (Duration::ZERO, 0);
+        let mut look = || {
+            let times = std::fs::read_to_string(format!("/proc/{companion}/schedstat"));
+            let ns = times.ok().and_then(|text| text.split(' ').next()?.parse().ok());
+            if let Some(ns) = ns.filter(|ns| *ns > 0) {
+                used = Duration::from_nanos(ns);
+            }
+            let memory = std::fs::read_to_string(format!("/proc/{companion}/status"));
+            let memory = memory.unwrap_or_default();
+            let line = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+            peak = peak.max(kib.unwrap_or(0));
+        };
+        let last = steady(ms(250), stopped + ms(4000), || {
+            answered(app.address);
+            look();
+        });
+        let due = last + QUIET;
+        while !app.run.ends_within(ms(20)) && now() < due + LIMIT {
+            look();
+        }
+        let over = app.over();
+        let share = used.as_secs_f64() / (over.at - stopped).as_secs_f64();
+        let excess = over.at.saturating_duration_since(due);
+        println!(
+            "{count} connections: {used:?}, {:.1}% of one core, {peak} KiB at most, {excess:?} late",
+            share * 100.0
+        );
+        assert!(over.at + TICK >= due, "too soon: {}", over.text);
+        assert!(share < 0.03, "{:.1}% of one core", share * 100.0);
+        assert!(excess < ms(2000) + LATE, "{excess:?} late: {}", over.text);
+        assert!(peak < 4 * 1024, "{peak} KiB");
     });
 }
