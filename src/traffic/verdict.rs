@@ -254,7 +254,7 @@ impl fmt::Display for Verdict {
             }
             return Ok(());
         }
-        if !self.complete && self.no_traffic() {
+        if !self.complete {
             return f.write_str("the connections could not be read");
         }
         if self.no_traffic() {
