@@ -89,13 +89,15 @@ impl<'a> Drain<'a> {
                 next = self.max_delay;
             }
             if let Some(watch) = &mut watch {
-                if now() >= watch.next_sample() {
+                let last_look = self.max_delay.saturating_add(LOOKED_FOR);
+                if now() >= watch.next_sample().min(last_look) {
                     let verdict = watch.sample(now());
                     if let Some(why) = self.over(&verdict, now()) {
                         return End::Seen(why);
                     }
                 }
-                next = if cut { watch.next_sample() } else { next.min(watch.next_sample()) };
+                // The last look is taken whatever it costs: it says what the end may cut.
+                next = if cut { last_look } else { next }.min(watch.next_sample());
             } else if cut || (now() >= self.delay && self.running.is_empty()) {
                 return End::Over;
             }
