@@ -313,12 +313,12 @@ fn busy_connections_hold_it_by_their_requests_alone_and_none_is_cut() {
         return;
     }
     let cases = [
-        ("requests", ms(2075), "at its longest, 2.075s"),
-        ("connections", ms(1075), "quiet for 1.075s"),
+        ("requests", ms(2125), "at its longest, 2.125s"),
+        ("connections", ms(1125), "quiet for 1.125s"),
     ];
     in_networks(&cases, |&(on, due, why)| {
         let mut app =
-            App::with(&format!("--until-quiet 1075ms --max-delay 2075ms --quiet-on {on}"), V4);
+            App::with(&format!("--until-quiet 1125ms --max-delay 2125ms --quiet-on {on}"), V4);
         let connect = |_| Client::connect(app.address).expect("connected");
         let mut clients: Vec<_> = (0..10).map(connect).collect();
         for client in &mut clients {
@@ -408,8 +408,8 @@ fn an_app_loses_no_request_however_it_takes_the_signal() {
         let address = app.address;
         let begun = now();
         let until = begun + ms(2000);
-        thread::scope(|scope| {
-            for client in 0..20 {
+        let last = thread::scope(|scope| {
+            let request_all = |client| {
                 scope.spawn(move || {
                     pause(ms(10) * client);
                     steady(ms(20), until, || {
@@ -417,13 +417,15 @@ fn an_app_loses_no_request_however_it_takes_the_signal() {
                         answer.unwrap_or_else(|e| {
                             panic!("{on_term}: lost at {:?}: {e}", now() - begun)
                         });
-                    });
-                });
-            }
+                    })
+                })
+            };
+            let clients: Vec<_> = (0..20).map(request_all).collect();
             pause(ms(500));
             app.stop();
-            app.over_at(until + QUIET);
+            clients.into_iter().map(|client| client.join().expect("answered")).max()
         });
+        app.over_at(last.expect("clients") + QUIET);
         assert_eq!(app.run.ended().code, if *on_term == "default" { 128 + TERM } else { 0 });
     });
 }
