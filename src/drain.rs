@@ -76,7 +76,7 @@ impl<'a> Drain<'a> {
     pub fn wait(mut self, before: Duration, told_by: SignalSet) -> End {
         let clock = Clock::start();
         let now = || before.saturating_add(clock.now());
-        let mut watch = self.watched.take().map(|watched| Watch::begin(watched, self.log, now()));
+        let mut watch = self.watched.take().map(|watched| Watch::begin(watched, self.log, &now));
         let mut cut = false;
         loop {
             self.reap();
@@ -91,7 +91,7 @@ impl<'a> Drain<'a> {
             if let Some(watch) = &mut watch {
                 let last_look = self.max_delay.saturating_add(LOOKED_FOR);
                 if now() >= watch.next_sample().min(last_look) {
-                    let verdict = watch.sample(now());
+                    let verdict = watch.sample(&now);
                     if let Some(why) = self.over(&verdict, now()) {
                         return End::Seen(why);
                     }

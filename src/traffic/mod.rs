@@ -84,8 +84,8 @@ enum Phase {
 
 impl Watch {
     /// Takes the first sample too, to know what was there before.
-    pub fn begin(mut watched: Watched, log: Log, now: Time) -> Self {
-        let before = cpu_time();
+    pub fn begin(mut watched: Watched, log: Log, clock: &dyn Fn() -> Time) -> Self {
+        let (now, before) = (clock(), cpu_time());
         let mut source = Source::find(log);
         watched.ports = ports::in_order(watched.ports).into_iter().collect();
         source.subscribe(&watched.ports, log);
@@ -102,16 +102,17 @@ impl Watch {
             next: now,
             last: Phase::Beginning,
         };
-        watch.take_sample(now);
+        watch.take_sample(now, clock);
+        watch.judge.knows_from(clock());
         watch.spent = cpu_time().saturating_sub(before);
         watch.plan(now, Duration::ZERO);
         watch
     }
 
     /// What there is at this instant.
-    pub fn sample(&mut self, now: Time) -> Verdict {
-        let before = cpu_time();
-        let verdict = self.take_sample(now);
+    pub fn sample(&mut self, clock: &dyn Fn() -> Time) -> Verdict {
+        let (now, before) = (clock(), cpu_time());
+        let verdict = self.take_sample(now, clock);
         let cost = cpu_time().saturating_sub(before);
         self.settle(now);
         self.spent = self.spent.saturating_add(cpu_time().saturating_sub(before));
@@ -131,12 +132,13 @@ impl Watch {
         self.next = self.next.min(self.paid_for());
     }
 
-    fn take_sample(&mut self, now: Time) -> Verdict {
+    fn take_sample(&mut self, now: Time, clock: &dyn Fn() -> Time) -> Verdict {
         if self.watched.ports.is_empty() {
             self.find_ports();
         }
         self.judge.begin(now);
         let read = self.source.read(&self.watched, &mut self.judge, self.hurried);
+        self.judge.read_until(clock());
         self.judge.end(read && self.ports_known)
     }
 

@@ -98,11 +98,11 @@ impl Drain {
 
     fn watching(watched: Watched) -> Self {
         let began = clock();
-        Self { began, watch: Watch::begin(watched, Log::default(), began.elapsed()) }
+        Self { began, watch: Watch::begin(watched, Log::default(), &|| began.elapsed()) }
     }
 
     fn sample(&mut self) -> Verdict {
-        self.watch.sample(self.began.elapsed())
+        self.watch.sample(&|| self.began.elapsed())
     }
 
     /// Samples as the drain does until it is so.

@@ -50,6 +50,8 @@ pub struct Judge {
 #[derive(Default)]
 struct Sample {
     now: Time,
+    /// The last traffic that was known before.
+    traffic_before: Time,
     new: u32,
     in_flight: BTreeMap<u16, u32>,
     idle: u32,
@@ -116,7 +118,21 @@ impl Judge {
 
     /// A sample begins. What has closed comes first, then what is there, then `end`.
     pub fn begin(&mut self, now: Time) {
-        self.sample = Sample { now, ..Sample::default() };
+        self.sample = Sample { now, traffic_before: self.last_traffic, ..Sample::default() };
+    }
+
+    /// The reading went on until `after`: what it found may be younger by so much than its age says
+    /// that was taken for one at the beginning.
+    pub fn read_until(&mut self, after: Time) {
+        let took = after.saturating_sub(self.sample.now);
+        if self.last_traffic != self.sample.traffic_before {
+            self.last_traffic = self.last_traffic.saturating_add(took).min(after);
+        }
+    }
+
+    /// What was there is known from now on: what came before may have been missed.
+    pub fn knows_from(&mut self, now: Time) {
+        self.last_traffic = self.last_traffic.max(now);
     }
 
     /// There was traffic of which nothing more is known.

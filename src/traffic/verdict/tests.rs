@@ -124,6 +124,24 @@ fn without_connections_it_is_quiet_when_the_window_is_over() {
     assert!(sample(&mut judge, 12_000, &[]).is_quiet());
 }
 
+/// A loaded machine: the ages are those of the end of the reading, the time is that of its beginning.
+#[test]
+fn what_a_reading_that_stalls_finds_may_be_as_young_as_its_end() {
+    let mut judge = requests();
+    sample(&mut judge, 10_000, &[]);
+    judge.knows_from(ms(10_300));
+    assert_eq!(judge.quiet_at(), ms(12_300), "what came before may have been missed");
+    judge.begin(ms(11_000));
+    judge.open(&Peer::connects(1, 11_000).at(11_000));
+    judge.read_until(ms(11_450));
+    assert!(!judge.end(true).is_quiet());
+    assert_eq!(judge.quiet_at(), ms(13_450));
+    judge.begin(ms(12_000));
+    judge.read_until(ms(12_700));
+    assert!(!judge.end(true).is_quiet());
+    assert_eq!(judge.quiet_at(), ms(13_450), "a stall alone is no traffic");
+}
+
 #[test]
 fn what_was_there_before_is_no_traffic_and_what_comes_is() {
     for mut judge in [requests(), connections()] {
