@@ -23,6 +23,10 @@ use crate::traffic::{Verdict, Watch, Watched};
 /// than PID 1 waits for it.
 const LOOKED_FOR: Duration = Duration::from_millis(900);
 
+/// How long before its longest time is over samples come as quickly as they may: so it is known of
+/// busy connections, by then, when one is owed nothing.
+const HURRY: Duration = Duration::from_secs(1);
+
 /// How a drain ended.
 #[derive(Debug)]
 pub enum End {
@@ -77,12 +81,15 @@ impl<'a> Drain<'a> {
         let clock = Clock::start();
         let now = || before.saturating_add(clock.now());
         let mut watch = self.watched.take().map(|watched| Watch::begin(watched, self.log, &now));
-        let mut cut = false;
+        let (mut cut, mut hurried) = (false, false);
         loop {
             self.reap();
             let mut next = self.delay;
             if now() >= self.max_delay && !std::mem::replace(&mut cut, true) {
                 self.cut();
+            }
+            let hurry = now() >= self.max_delay.saturating_sub(HURRY);
+            if hurry && !std::mem::replace(&mut hurried, true) {
                 watch.iter_mut().for_each(Watch::hurry);
             }
             if now() >= self.delay {
