@@ -156,7 +156,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--on-drain", "https://gateway/bye"], &["--on-drain", "https", "http://"]),
     (&["--on-drain", " http://gateway/bye"], &["--on-drain", "method"]),
     (&["--on-drain", "exec:"], &["--on-drain exec:", "command"]),
-    (&["--on-drain", "exec:/bin/bye 'open"], &["--on-drain", "quote"]),
+    (&["--on-drain", "exec:/bin/bye 'open"], &["--on-drain", "quotation"]),
     (&["--on-drain", "/bin/bye"], &["--on-drain /bin/bye", "exec:"]),
     (&["--ready-listen", "127.0.0.1:0"], &["--ready-listen 127.0.0.1:0", "port"]),
     (&["--ready-listen", "127.0.0.1:65536"], &["--ready-listen 127.0.0.1:65536"]),
@@ -175,7 +175,6 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--nope"], &["--nope"]),
     (&["--nope=1"], &["--nope"]),
     (&["-x"], &["-x"]),
-    (&["--until-quiet", "2s"], &["--until-quiet"]), // not of this version: taken for granted it would lose requests
     (&["--delay"], &["--delay"]),
     (&["stray"], &["stray"]),
     (&["probe"], &["probe"]),
