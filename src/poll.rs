@@ -15,7 +15,7 @@ pub fn wait(descriptors: &mut [PollFd], deadline: Option<Time>, now: Time) {
         None => PollTimeout::NONE,
         // Rounded up: what is due in half a millisecond is not to be asked for in a loop until then.
         Some(deadline) => {
-            let left = deadline.saturating_sub(now) + Duration::from_nanos(999_999);
+            let left = deadline.saturating_sub(now).saturating_add(Duration::from_nanos(999_999));
             i32::try_from(left.as_millis())
                 .ok()
                 .and_then(|left| PollTimeout::try_from(left).ok())

@@ -88,9 +88,9 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).custom_flags(flags).open(path)
 }
 
-/// Whether the app has left it to us.
+/// Whether the app has left it to us: then it is one line, which has not ended.
 fn is_ours(file: &mut File) -> io::Result<bool> {
-    let mut beginning = [0; BEGINNING.len()];
-    let count = file.read(&mut beginning)?;
-    Ok(beginning.get(..count) == Some(BEGINNING))
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text.starts_with(BEGINNING) && !text.contains(&b'\n'))
 }

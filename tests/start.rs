@@ -315,11 +315,8 @@ fn a_sigterm_at_any_system_call_of_the_start_is_kept() {
     if !needs_drain_init() || !needs_program("strace") {
         return;
     }
-    at_each_system_call(|init, inject| {
-        let ended = init("TERM")
-            .args("--delay 300ms --grace 20s")
-            .app(["ready", "until:15", "exit:3"])
-            .ended();
+    at_each_system_call("--delay 300ms --grace 20s", |init, inject| {
+        let ended = init("TERM").app(["ready", "until:15", "exit:3"]).ended();
         assert_eq!(
             (ended.code, ended.out),
             (3, vec!["ready".to_owned(), "signal 15".to_owned()]),
@@ -338,7 +335,7 @@ fn the_first_realtime_signal_at_any_system_call_of_the_start_is_kept() {
     if !needs_drain_init() || !needs_program("strace") {
         return;
     }
-    at_each_system_call(|init, inject| {
+    at_each_system_call("", |init, inject| {
         let ended = init("34").blocked([34]).app(["ready", "until:34", "exit:3"]).ended();
         assert_eq!(
             (ended.code, ended.out),
@@ -349,14 +346,15 @@ fn the_first_realtime_signal_at_any_system_call_of_the_start_is_kept() {
     });
 }
 
-/// Runs the test for each system call, with the init that gets a signal of that name there.
-fn at_each_system_call(test: impl Fn(&dyn Fn(&str) -> Init, &str)) {
+/// Runs the test for each system call, with the init that gets a signal of that name there. With the same options each time: how
+/// much memory is asked for depends on them.
+fn at_each_system_call(options: &str, test: impl Fn(&dyn Fn(&str) -> Init, &str)) {
     let folder = Folder::new();
     let trace = folder.path("trace");
     let start = |inject: &[&str]| {
         let strace = ["strace", "-o"].map(OsStr::new).into_iter().chain([trace.as_os_str()]);
         let strace = strace.chain(inject.iter().map(OsStr::new));
-        Init::new(Kind::DrainInit, static_init()).under(strace)
+        Init::new(Kind::DrainInit, static_init()).under(strace).args(options)
     };
     let ended = start(&[]).app(["wait:100", "exit:42"]).ended();
     assert_eq!(ended.code, 42, "strace works here, and passes the exit code on");

@@ -241,14 +241,32 @@ pub fn send(recipient: Recipient, signal: Signal) -> io::Result<()> {
 
 extern "C" fn never_called(_: c_int) {}
 
+/// The kernel's own form of a disposition, the same on x86-64 and arm64.
+#[repr(C)]
+struct KernelAction {
+    handler: extern "C" fn(c_int),
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
 /// Shows in /proc that this process takes `signal`, which it has blocked: while it waits for
 /// signals, /proc shows none of them as blocked (do_sigtimedwait), and to who looks there it might
 /// be one that the signal would end. Called when the app has been started, which so finds all
-/// dispositions as they were.
+/// dispositions as they were. Raw, as musl's sigaction unblocks 32 to 34 with the first handler.
 pub fn show_that_it_takes(signal: Signal) {
-    let handler: extern "C" fn(c_int) = never_called;
-    // SAFETY: a handler that does nothing may be called at any time, and never is.
-    unsafe { libc::signal(signal.number(), handler as *const () as libc::sighandler_t) };
+    let action = KernelAction { handler: never_called, flags: 0, restorer: 0, mask: 0 };
+    // SAFETY: the pointer is to a live value of the kernel's type, no old one is asked for; the
+    // handler does nothing, and is never called.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal.number(),
+            &raw const action,
+            ptr::null_mut::<KernelAction>(),
+            SIGNAL_SET_BYTES,
+        );
+    }
 }
 
 /// A descriptor of a process, which stands for that one even when its pid is used again.
