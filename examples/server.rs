@@ -38,7 +38,8 @@ usage: server [OPTIONS]
   --start-after SECONDS  listens only after that long
   --quiet                no line a request
 paths: / answers at once, /slow/N after N seconds, /stream/N sends a chunk each
-100 ms for N seconds, /bytes/N answers N MiB, /pid answers the process id";
+100 ms for N seconds, /bytes/N answers N MiB, /upload reads it all and answers its
+length, /pid answers the process id";
 
 struct Options {
     listen: SocketAddr,
@@ -188,6 +189,10 @@ async fn answer(
     }
 
     let (status, text) = match path {
+        "/upload" => match length(request.into_body()).await {
+            Some(length) => (StatusCode::OK, format!("{length} bytes\n")),
+            None => (StatusCode::BAD_REQUEST, "cut\n".to_owned()),
+        },
         "/" => (StatusCode::OK, "hello\n".to_owned()),
         "/pid" => (StatusCode::OK, format!("{}\n", process::id())),
         _ => match seconds_in(path, "/slow/") {
@@ -202,6 +207,15 @@ async fn answer(
     let mut response = Response::new(Full::from(text).boxed());
     *response.status_mut() = status;
     Ok(response)
+}
+
+/// None where the client went before its end.
+async fn length(mut body: Incoming) -> Option<usize> {
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        length += frame.ok()?.data_ref().map_or(0, Bytes::len);
+    }
+    Some(length)
 }
 
 fn seconds_in(path: &str, prefix: &str) -> Option<Duration> {

@@ -12,6 +12,7 @@
 //! REQUIRE_ALL_TESTS=1 it fails.
 #![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
 
+pub mod http;
 pub mod system;
 pub mod terminal;
 

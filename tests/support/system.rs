@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString, c_int, c_long, c_ulong};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
@@ -335,6 +336,51 @@ pub fn enter_own_network() {
         request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
         check(libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)).expect("lo is up");
     }
+}
+
+/// Another network, and a link to it from that of this thread.
+pub struct NetworkBeside {
+    /// This end of the link.
+    pub ours: IpAddr,
+    there: File,
+}
+
+impl NetworkBeside {
+    pub fn new() -> Self {
+        let ours = File::open(OWN_NETWORK).expect("the network of this thread");
+        let made = std::thread::spawn(move || {
+            enter_own_network();
+            let link = "link add name there type veth peer name here netns";
+            ip(&format!("{link} /proc/{}/fd/{}", std::process::id(), ours.as_raw_fd()));
+            ip("addr add 10.0.0.2/24 dev there");
+            ip("link set there up");
+            File::open(OWN_NETWORK).expect("the network of this thread")
+        });
+        let there = made.join().expect("a network");
+        ip("addr add 10.0.0.1/24 dev here");
+        ip("link set here up");
+        Self { ours: [10, 0, 0, 1].into(), there }
+    }
+
+    /// Runs it there, in a thread of its own.
+    pub fn run<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
+        let there = self.there.as_raw_fd();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                // SAFETY: a descriptor of ours; no other thread is moved.
+                check(unsafe { libc::setns(there, libc::CLONE_NEWNET) }).expect("setns");
+                run()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+const OWN_NETWORK: &str = "/proc/thread-self/ns/net";
+
+fn ip(arguments: &str) {
+    let ran = Command::new("ip").args(arguments.split(' ')).status().expect("ip");
+    assert!(ran.success(), "ip {arguments}");
 }
 
 /// This process, and those that it starts from now on, may have as many descriptors as there can be; how many that is.
