@@ -67,7 +67,8 @@ impl App {
 
     fn started(init: Init, listen: &str, on_term: &str) -> Self {
         let words = ["--quiet", "--on-term", on_term, "--listen", listen].map(Into::into);
-        let mut run = init.command([server().into_os_string()].into_iter().chain(words)).start();
+        let words = [server().into_os_string()].into_iter().chain(words);
+        let mut run = init.pid1().command(words).start();
         run.line_with("listening on ");
         Self { run, address: listen.parse().expect("an address"), announced: None }
     }
@@ -100,7 +101,7 @@ impl App {
 
 /// The server alone, as a sidecar: in the network of the app, and in no other namespace of it.
 fn sidecar(listen: &str) -> App {
-    App::started(init().bare().pid1(), listen, "default")
+    App::started(init().bare(), listen, "default")
 }
 
 // ---- the tests
@@ -338,7 +339,7 @@ fn the_apps_own_requests_do_not_hold_it() {
         let init = init().args("--delay 0 --until-quiet 1s --max-delay 4s");
         let server = server();
         let words = ["sh".as_ref(), "-c".as_ref(), app.as_ref(), server.as_os_str()];
-        let mut run = init.command(words).start();
+        let mut run = init.pid1().command(words).start();
         run.line_with("listening on ");
         let address = V4.parse().expect("an address");
         let mut app = App { run, address, announced: None };

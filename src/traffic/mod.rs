@@ -164,7 +164,7 @@ impl Watch {
         let first = !std::mem::replace(&mut self.ports_known, true);
         let found = match listeners.is_empty() {
             true => ports::Ports::default(),
-            false => ports::of_app(&listeners, &Owners::read()),
+            false => ports::of_app(&listeners, &Owners::read(&listeners)),
         };
         let list = Ports(&found.ports);
         if found.guessed {

@@ -28,13 +28,13 @@ pub struct Ports {
     pub guessed: bool,
 }
 
-/// Whose sockets are whose, as far as /proc can be read.
+/// Whose listening sockets are whose, as far as /proc can be read.
 #[derive(Debug, Default)]
 pub struct Owners {
     /// Of processes that share our mount namespace and are another program.
-    apps: BTreeSet<u64>,
+    apps: Vec<u64>,
     /// Of our own program, and of processes in other mount namespaces.
-    others: BTreeSet<u64>,
+    others: Vec<u64>,
     /// There is a process that may have any of the rest.
     unreadable: bool,
 }
@@ -61,8 +61,9 @@ pub fn in_order(ports: impl IntoIterator<Item = u16>) -> BTreeSet<u16> {
 }
 
 impl Owners {
-    /// Looks through every process that there is.
-    pub fn read() -> Self {
+    /// Looks through the processes that there are, as far as it takes: an app may have ten thousand
+    /// descriptors, and its listening sockets are among the first.
+    pub fn read(listeners: &[Listener]) -> Self {
         let mut owners = Self::default();
         let Ok(processes) = fs::read_dir("/proc") else {
             return Self { unreadable: true, ..owners };
@@ -73,12 +74,16 @@ impl Owners {
         else {
             return Self { unreadable: true, ..owners };
         };
+        let mut sought: Vec<u64> = listeners.iter().map(|listener| listener.inode).collect();
         for process in processes.flatten() {
+            if sought.is_empty() {
+                break;
+            }
             let name = process.file_name();
             if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
                 continue;
             }
-            if let Err(error) = owners.add(&process.path(), own_mounts, own_program) {
+            if let Err(error) = owners.add(&process.path(), own_mounts, own_program, &mut sought) {
                 // Kernel threads and the dead have no sockets; what is denied may have any.
                 owners.unreadable |= error.kind() == io::ErrorKind::PermissionDenied;
             }
@@ -86,17 +91,29 @@ impl Owners {
         owners
     }
 
+    /// What is the app's is sought no longer; what is another's, or our own, may be the app's too.
     fn add(
         &mut self,
         process: &Path,
         own_mounts: Identity,
         own_program: Identity,
+        sought: &mut Vec<u64>,
     ) -> io::Result<()> {
         let is_own = identity(&process.join("exe"))? == own_program;
         let is_app = identity(&process.join("ns/mnt"))? == own_mounts && !is_own;
         let inodes = if is_app { &mut self.apps } else { &mut self.others };
         for descriptor in fs::read_dir(process.join("fd"))?.flatten() {
-            inodes.extend(socket_inode(&descriptor.path()));
+            let inode = socket_inode(&descriptor.path());
+            let Some(inode) = inode.filter(|inode| sought.contains(inode)) else {
+                continue;
+            };
+            inodes.push(inode);
+            if is_app {
+                sought.retain(|one| *one != inode);
+            }
+            if sought.is_empty() {
+                break;
+            }
         }
         Ok(())
     }
