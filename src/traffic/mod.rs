@@ -69,6 +69,8 @@ pub struct Watch {
     spent: Duration,
     /// The kernel has been asked about what samples do not settle.
     asked: bool,
+    /// And is to be asked again.
+    unsettled: bool,
     next: Time,
     last: Phase,
 }
@@ -99,6 +101,7 @@ impl Watch {
             began: now,
             spent: Duration::ZERO,
             asked: false,
+            unsettled: false,
             next: now,
             last: Phase::Beginning,
         };
@@ -142,17 +145,19 @@ impl Watch {
         self.judge.end(read && self.ports_known)
     }
 
-    /// Has the connections looked at that the sample did not settle: where the end waits for them
-    /// alone. That costs as much as a hundred samples where the kernel's table is full of closed
-    /// connections; so only the first time is it done before it is paid for.
+    /// Has the connections looked at that the sample did not settle: the first time there are any,
+    /// as most of them will stay as they are, and then when the end waits for them alone. That may
+    /// cost as much as a hundred samples, where the kernel's table is full of closed connections; so
+    /// only the first time is it done before it is paid for.
     fn settle(&mut self, now: Time) {
-        let soon = self.hurried || self.judge.quiet_at() <= now.saturating_add(SETTLE_BEFORE);
         let families = self.judge.unsettled();
-        if soon && self.judge.only_unsettled() && families != Families::default() {
-            let asked = std::mem::replace(&mut self.asked, true);
-            if !asked || self.paid_for() <= now {
-                self.source.settle(&mut self.judge, families);
-            }
+        self.unsettled = self.judge.only_unsettled() && families != Families::default();
+        let soon = self.hurried || self.judge.quiet_at() <= now.saturating_add(SETTLE_BEFORE);
+        let due = !self.asked || (soon && self.paid_for() <= now);
+        if self.unsettled && due {
+            self.asked = true;
+            self.unsettled = false;
+            self.source.settle(&mut self.judge, families);
         }
     }
 
@@ -193,14 +198,14 @@ impl Watch {
     /// which the greater part of a second is waited for at the most, and that of the last one.
     fn plan(&mut self, now: Time, cost: Duration) {
         let quiet_at = self.judge.quiet_at();
-        let settle_at = quiet_at.saturating_sub(SETTLE_BEFORE);
         let wanted = if self.hurried || quiet_at <= now {
             now.saturating_add(QUICK_CADENCE)
         } else {
             // Half of the share, so that the end is paid for when it comes. Nothing is missed in
             // between: the kernel has the ages, and keeps what has closed.
             let cadence = CADENCE.max(cost.saturating_mul(2 * SHARE));
-            let next_event = if settle_at > now { settle_at } else { quiet_at };
+            let settle_at = quiet_at.saturating_sub(SETTLE_BEFORE);
+            let next_event = if self.unsettled && settle_at > now { settle_at } else { quiet_at };
             now.saturating_add(cadence).min(next_event)
         };
         let pause = LONGEST_PAUSE.max(cost.saturating_mul(SHARE));

@@ -11,11 +11,7 @@ fn listener(port: u16, inode: u64) -> Listener {
 }
 
 fn owners(apps: &[u64], others: &[u64], unreadable: bool) -> Owners {
-    Owners {
-        apps: apps.to_vec(),
-        others: others.to_vec(),
-        unreadable,
-    }
+    Owners { apps: apps.to_vec(), others: others.to_vec(), unreadable }
 }
 
 fn ports(listeners: &[Listener], owners: &Owners) -> (Vec<u16>, bool) {
