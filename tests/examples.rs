@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use support::{Ended, Folder, Init, init, needs_drain_init, needs_namespaces};
+use support::{Ended, Folder, Init, init, load, needs_drain_init, needs_namespaces, server};
 
 /// Options of other programs that are named in these texts.
 const FOREIGN: [&str; 13] = [
@@ -216,7 +216,8 @@ fn every_option_and_variable_that_is_named_is_known() {
     let help = init().arg("--help").ended().out.join("\n");
     let known: BTreeSet<&str> =
         names(&help, "--").chain(names(&help, "DRAIN_INIT_")).chain(FOREIGN).collect();
-    for text in texts() {
+    // A script names kubectl's and awk's; what it gives to drain-init is in arrays.
+    for text in texts().iter().filter(|text| !text.text.starts_with("#!")) {
         for name in names(&text.text, "--").chain(names(&text.text, "DRAIN_INIT_")) {
             assert!(known.contains(name), "{}: {name} is not in --help", text.path);
         }
@@ -256,4 +257,68 @@ fn what_explain_is_shown_to_print_is_what_it_prints() {
         }
     }
     assert!(shown > 0, "docs/choosing.md has one");
+}
+
+// ---- the clients of examples/kubernetes/try
+
+/// The server and the clients as `try` starts them, without an init between: it is they that are tested.
+#[test]
+fn the_clients_count_what_fails() {
+    if !needs_drain_init() {
+        return;
+    }
+    let begin = |seconds: &str| {
+        let mut server = init()
+            .bare()
+            .command([
+                server().as_os_str(),
+                "--listen".as_ref(),
+                "127.0.0.1:0".as_ref(),
+                "--quiet".as_ref(),
+            ])
+            .start();
+        let address = server.line_with("listening on ").text.replace("listening on ", "");
+        let mut clients =
+            init().bare().command([load().as_os_str(), address.as_ref(), seconds.as_ref()]).start();
+        clients.line_with(&format!("{address} answers; the clients begin"));
+        (server, clients)
+    };
+    let (_server, clients) = begin("1");
+    let ended = clients.ended();
+    let last = ended.out.last().expect("a line");
+    assert!(
+        last.ends_with(" requests, 0 failed: 0 refused, 0 reset, 0 cut, 0 unanswered"),
+        "{last}"
+    );
+    let requests: u32 = last.split(' ').next().expect("a word").parse().expect("a number");
+    // 200 + 10 + 20 clients x 10, of which a loaded machine may lose some at the end.
+    assert!((300..=420).contains(&requests), "{last}");
+
+    let (server, mut clients) = begin("2");
+    server.signal(15);
+    assert_eq!(server.ended().code, 1015);
+    clients.line_with(" refused");
+    let ended = clients.ended();
+    assert_eq!(ended.code, 0);
+    let last = ended.out.last().expect("a line");
+    let failed = last
+        .split_once(" requests, ")
+        .and_then(|(_, rest)| rest.split_once(" failed: "))
+        .expect("the line")
+        .0;
+    let listed = ended.out.iter().filter(|line| line.contains(" s GET /")).count();
+    assert!(failed.parse::<usize>().expect("a number") >= 200, "{last}");
+    assert_eq!(listed.to_string(), failed, "a line each, besides the last one");
+}
+
+#[test]
+fn the_clients_refuse_nonsense() {
+    if !needs_drain_init() {
+        return;
+    }
+    for words in [vec!["app:80"], vec!["app:80", "soon"], vec![]] {
+        let load = load().display().to_string();
+        let ended = init().bare().command([load.as_str()].into_iter().chain(words)).ended();
+        assert_eq!((ended.code, ended.out.len(), ended.err.len()), (2, 0, 1), "{:?}", ended.err);
+    }
 }

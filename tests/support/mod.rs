@@ -154,6 +154,12 @@ pub fn server() -> PathBuf {
         .clone()
 }
 
+/// The clients of examples/load.rs.
+pub fn load() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--example", "load"], None).join("debug/examples/load")).clone()
+}
+
 /// For roots without a libc.
 pub fn static_witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
