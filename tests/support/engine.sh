@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # work: a folder of whoever sources this
 # Sourced by tests/container and tests/manifests: a Docker engine of their own, in $work, which stop_engine ends.
 # Needs root.
 

@@ -2,6 +2,7 @@
 
     manifests.py [FILE...]    Kubernetes manifests; `-` is standard input
     manifests.py --elsewhere  the snippets of examples/elsewhere.md
+    manifests.py --words N    prints what the Nth Deployment on standard input runs, a word a line
 
 tests/manifests starts it in a virtual environment with what it imports.
 """
@@ -19,7 +20,7 @@ def refuse(where, why):
 
 
 def kubernetes(where, text):
-    """Against the newest schemas, and the one rule that they can't know: the grace period is the same on both sides."""
+    """Against the newest schemas, and what they can't know: grace period and port are the same on both sides."""
     import kubernetes_validate
 
     resources = [resource for resource in yaml.safe_load_all(text) if resource]
@@ -34,6 +35,7 @@ def kubernetes(where, text):
         pod = resource if resource["kind"] == "Pod" else resource.get("spec", {}).get("template")
         if pod and "spec" in pod:
             same_grace(name, pod["spec"])
+            same_port(name, pod["spec"])
         print(f"{name} ... ok")
 
 
@@ -54,6 +56,25 @@ def graces(container):
         if words and words[0].endswith("/drain-init") and words[1] != "install":
             said = re.search(r"--grace[= ](\S+)", " ".join(words))
             yield said[1] if said else variable or "30"
+
+
+def same_port(where, pod):
+    """Who asks /readyz asks drain-init, where it listens."""
+    for container in pod["containers"] + pod.get("initContainers", []):
+        asked = container.get("readinessProbe", {}).get("httpGet", {})
+        if asked.get("path") != "/readyz":
+            continue
+        variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+        words = container.get("command", [])
+        listen = words[words.index("--ready-listen") + 1] if "--ready-listen" in words else variables.get("DRAIN_INIT_READY_LISTEN", "")
+        if listen.rpartition(":")[2] != str(asked["port"]):
+            refuse(where, f"{container['name']}: the probe asks port {asked['port']}, drain-init listens on {listen or 'none'}")
+
+
+def words(number):
+    resources = [resource for resource in yaml.safe_load_all(sys.stdin) if resource["kind"] == "Deployment"]
+    app = resources[number - 1]["spec"]["template"]["spec"]["containers"][0]
+    print(*app["command"], *app.get("args", []), sep="\n")
 
 
 def elsewhere(path):
@@ -119,6 +140,8 @@ def cloud_run(where, service):
 def main(arguments):
     if arguments == ["--elsewhere"]:
         return elsewhere("examples/elsewhere.md")
+    if arguments[:1] == ["--words"]:
+        return words(int(arguments[1]))
     for path in arguments or refuse("manifests.py", "no file"):
         if path == "-":
             kubernetes("standard input", sys.stdin.read())
