@@ -10,7 +10,7 @@ use std::path::Path;
 use support::{Ended, Folder, Init, init, load, needs_drain_init, needs_namespaces, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 13] = [
+const FOREIGN: [&str; 14] = [
     "--bin",
     "--chmod",
     "--example",
@@ -19,6 +19,7 @@ const FOREIGN: [&str; 13] = [
     "--listen",
     "--locked",
     "--no-cache",
+    "--quick",
     "--release",
     "--rewrite",
     "--single-child",
