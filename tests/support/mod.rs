@@ -171,6 +171,12 @@ const MUSL: &str = if cfg!(target_arch = "aarch64") {
 const ARM64: &str = "aarch64-unknown-linux-musl";
 pub const ARM64_EMULATOR: &str = "qemu-aarch64-static";
 
+/// The clients of examples/load.rs.
+pub fn load() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--example", "load"], None).join("debug/examples/load")).clone()
+}
+
 /// Builds into the directory that these tests were built into; says where things are then.
 fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
     let target_dir =
