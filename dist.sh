@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds what is released: dist/amd64/drain-init and dist/arm64/drain-init, with std rebuilt for size.
+# The same bytes on every machine and in every folder.
+#
+#   ./dist.sh [amd64|arm64]...
+#
+# It needs rustup, and installs the toolchain that it names.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+# What is rebuilt, and how, is unstable; so it is this version and no other.
+toolchain=1.95.0
+# A panic aborts at once, with nothing said: the words of it are a fifth of the program. Its code cannot
+# be unwound. The linker is rustup's own, as every machine's is another one; it folds what is the same.
+flags=(
+    -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no
+    -Zlocation-detail=none -Zfmt-debug=none
+    -Clink-arg=--icf=all -Clink-arg=-O2
+    "--remap-path-prefix=$PWD=/drain-init" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+)
+
+rustup toolchain list | grep -q "^$toolchain" || rustup toolchain install --profile minimal "$toolchain"
+rustup component add --toolchain "$toolchain" rust-src 2>/dev/null
+export CARGO_ENCODED_RUSTFLAGS RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
+
+[ $# -gt 0 ] || set -- amd64 arm64
+for architecture; do
+    case $architecture in
+        amd64) target=x86_64-unknown-linux-musl ;;
+        arm64) target=aarch64-unknown-linux-musl ;;
+        *) echo "dist.sh: $architecture: amd64 or arm64" >&2; exit 2 ;;
+    esac
+    rustup target add --toolchain "$toolchain" "$target" 2>/dev/null
+    cargo "+$toolchain" build --locked --release --bin drain-init --target "$target" --target-dir target/dist \
+        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
+    mkdir -p "dist/$architecture"
+    cp "target/dist/$target/release/drain-init" "dist/$architecture/drain-init"
+done
+(cd dist && sha256sum ./*/drain-init && stat -c '%n: %s bytes' ./*/drain-init)
