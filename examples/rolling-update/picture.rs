@@ -16,7 +16,7 @@ use crate::run::Done;
 const ROWS: [Row; 3] = [Row::Bare, Row::PreStopSleep, Row::UntilQuietOnConnections];
 
 const WIDTH: f64 = 960.0;
-const LEFT: f64 = 168.0;
+const LEFT: f64 = 204.0;
 const RIGHT: f64 = 28.0;
 const HEADER: f64 = 76.0;
 const PANEL: f64 = 142.0;
@@ -57,12 +57,11 @@ pub fn draw(done: &[Done]) -> Option<String> {
         height - 1.0
     );
     let heading = format!(
-        "A pod is replaced under load. The balancer stops sending it requests only {lag} s after its \
-         stop began."
+        "A pod is replaced under load. Its stop begins at 0 s; the balancer knows of it after {lag} s."
     );
     svg += &text(20.0, 28.0, "font-size=\"16\" font-weight=\"600\"", &heading);
-    let legend = "Each mark is a request, at the time it was sent. The app finishes what is in \
-                  flight on SIGTERM, and accepts nothing after it.";
+    let legend = "Each mark is a request, at the time it was sent. On SIGTERM the app accepts nothing \
+                  more and finishes what is in flight. Yellow: the balancer does not know yet.";
     svg += &text(20.0, 50.0, &format!("fill=\"{FAINT}\""), legend);
     for (number, panel) in panels.iter().enumerate() {
         svg += &panel.draw(HEADER + PANEL * number as f64, &scale);
@@ -134,15 +133,16 @@ impl Panel<'_> {
             + &text(WIDTH - RIGHT, top + 16.0, &outcome_style, &outcome)
     }
 
-    /// A line for each event, with what it is above it, as low as there is room.
+    /// A line for each event, with what it is above it. Where the next one leaves no room for that it
+    /// is higher up than the next one's, so that no line crosses a text.
     fn lines(&self, lanes: f64, scale: &Scale) -> String {
         let mut svg = String::new();
-        let mut ends = [f64::MIN; 2];
-        for Event { at, what } in self.events() {
-            let x = scale.x(at);
-            let level = usize::from(ends[0] > x);
-            ends[level] = x + 7.0 * what.len() as f64;
-            let y = lanes - 5.0 - 13.0 * level as f64;
+        let (mut next, mut level) = (f64::MAX, 0);
+        for Event { at, what } in self.events().iter().rev() {
+            let x = scale.x(*at);
+            level = if x + 7.0 * what.len() as f64 > next { level + 1 } else { 0 };
+            next = x;
+            let y = lanes - 5.0 - 13.0 * f64::from(level);
             let bottom = lanes + 3.0 * LANE;
             _ = writeln!(svg, "<path d=\"M{x:.1} {:.1}V{bottom}\" stroke=\"{TEXT}\"/>", y - 9.0);
             svg += &text(x + 4.0, y, "", what);
@@ -196,7 +196,7 @@ impl Scale {
     }
 }
 
-/// Whole seconds, so many that they have room, and what the coloured span is.
+/// Whole seconds, so many that they have room.
 fn axis(top: f64, scale: &Scale) -> String {
     let step = if scale.to > 20.0 { 5 } else { 2 };
     let mut svg = String::new();
@@ -206,11 +206,11 @@ fn axis(top: f64, scale: &Scale) -> String {
             x,
             top + 12.0,
             &format!("text-anchor=\"middle\" fill=\"{FAINT}\""),
-            &format!("{second} s"),
+            &format!("{second}"),
         );
     }
     let faint = format!("fill=\"{FAINT}\"");
-    svg + &text(20.0, top + 12.0, &faint, "since the stop began")
+    svg + &text(20.0, top + 12.0, &faint, "seconds since the stop began")
 }
 
 fn text(x: f64, y: f64, style: &str, words: &str) -> String {

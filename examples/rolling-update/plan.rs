@@ -193,13 +193,15 @@ fn control() -> Cell {
 
 /// What shows in two minutes that the harness counts what is lost and that --until-quiet loses nothing.
 pub fn quick() -> Vec<Cell> {
-    let two = column(Balancer::KubeProxy, 2.0);
+    let (two, eight) = (column(Balancer::KubeProxy, 2.0), column(Balancer::KubeProxy, 8.0));
     let mut cells = vec![
         control(),
         Cell { row: Row::Bare, app: App::Polite, column: two },
         Cell { row: Row::Tini, app: App::Naive, column: two },
-        Cell { row: Row::PreStopSleep, app: App::Polite, column: two },
     ];
+    for row in [Row::Bare, Row::PreStopSleep, Row::UntilQuietOnConnections] {
+        cells.push(Cell { row, app: App::Polite, column: eight });
+    }
     for app in App::BOTH {
         let requests = Row::UntilQuietOnRequests;
         cells.push(Cell { row: requests, app, column: two });

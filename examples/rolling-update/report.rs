@@ -50,38 +50,41 @@ pub fn table(done: &[Done]) -> String {
     let columns = columns(done);
     let mut text = String::new();
     for app in App::BOTH {
-        let of_app = || done.iter().filter(move |done| done.cell.app == app);
-        if of_app().next().is_none() {
+        let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| has(done, app, *row)).collect();
+        if rows.is_empty() {
             continue;
         }
-        text += &match app {
-            App::Polite => "An app that stops politely on SIGTERM".to_owned(),
-            App::Naive => "An app that does nothing about SIGTERM *".to_owned(),
+        text += match app {
+            App::Polite => "An app that stops politely on SIGTERM",
+            App::Naive => "An app that does nothing about SIGTERM *",
         };
-        text += ": failed requests, and the seconds until the pod was gone\n";
+        text += ": requests that failed, and the seconds until the pod was gone\n";
         text += &heading(&columns);
-        for row in Row::ALL {
-            let cell = |column: &Column| {
-                let cell =
-                    of_app().find(|done| (done.cell.row, done.cell.column) == (row, *column));
-                figures(cell)
+        for row in rows {
+            let figures = |column: &Column| {
+                let cell = Cell { row, app, column: *column };
+                figures(done.iter().find(|done| done.cell == cell))
             };
-            if of_app().any(|done| done.cell.row == row) {
-                let cells: String = columns.iter().map(cell).collect();
-                text += format!("{:<26}{cells}", row.name()).trim_end();
-                text += "\n";
-            }
+            let figures: String = columns.iter().map(figures).collect();
+            text += &line_of(row.name(), &figures);
         }
         text += "\n";
     }
-    text + "--delay and --until-quiet are drain-init's. * Dies of SIGTERM; but as PID 1, bare and with a\n\
-            preStop hook, it never sees the signal, serves on, and is killed after the 30 s of grace.\n"
+    text + "--delay and --until-quiet are drain-init's, and 2.5 requests a second take up to 6 s.\n\
+            * It dies of it. But as PID 1, bare and with a preStop hook, it never sees the signal:\n  \
+            it serves on, and is killed after the grace period of 30 s.\n"
 }
 
+fn has(done: &[Done], app: App, row: Row) -> bool {
+    let mut cells = done.iter().map(|done| done.cell);
+    cells.any(|cell| (cell.app, cell.row) == (app, row) && !cell.column.lag.is_zero())
+}
+
+/// The control, which has no lag, is no column: it has a line of its own.
 fn columns(done: &[Done]) -> Vec<Column> {
     let mut columns: Vec<Column> = vec![];
     for Done { cell, .. } in done {
-        if !columns.contains(&cell.column) {
+        if !columns.contains(&cell.column) && !cell.column.lag.is_zero() {
             columns.push(cell.column);
         }
     }
@@ -90,22 +93,35 @@ fn columns(done: &[Done]) -> Vec<Column> {
 
 fn heading(columns: &[Column]) -> String {
     let line = |text: &dyn Fn(&Column) -> String| {
-        let texts: String = columns.iter().map(|column| format!("{:>16}", text(column))).collect();
-        format!("{:<26}{texts}\n", "")
+        let texts: String = columns.iter().map(|column| format!("{:>12}", text(column))).collect();
+        line_of("", &texts)
     };
-    line(&|column| column.balancer.name())
-        + &line(&|column| format!("L = {} s", column.lag.as_secs_f64()))
+    let words = |column: &Column| {
+        let name = column.balancer.name();
+        let (first, second) = name.split_once(' ').unwrap_or((&name, ""));
+        (first.to_owned(), second.to_owned())
+    };
+    let lines = [
+        line(&|column| words(column).0),
+        line(&|column| words(column).1),
+        line(&|column| format!("L = {} s", column.lag.as_secs_f64())),
+    ];
+    lines.into_iter().filter(|line| line != "\n").collect()
+}
+
+fn line_of(name: &str, rest: &str) -> String {
+    format!("{name:<24}{rest}").trim_end().to_owned() + "\n"
 }
 
 fn figures(done: Option<&Done>) -> String {
     let text = match done.map(|done| &done.measured) {
         None => String::new(),
-        Some(None) => "not installed".to_owned(),
+        Some(None) => "not there".to_owned(),
         Some(Some(measured)) => {
-            format!("{}  {:.1} s", measured.failed(), measured.seconds_to_stop())
+            format!("{}  {:4.1} s", measured.failed(), measured.seconds_to_stop())
         }
     };
-    format!("{text:>16}")
+    format!("{text:>12}")
 }
 
 pub fn csv(done: &[Done]) -> String {
