@@ -21,7 +21,7 @@ const KEEP_ALIVE_CLIENTS: u32 = 10;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(250);
 /// Requests whose answers take a while, in turn, each on a connection of its own.
 const SLOW: [&str; 4] = ["/slow/6", "/slow/2", "/slow/4", "/slow/0.5"];
-const SLOW_EVERY: Duration = Duration::from_millis(400);
+const SLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// A request that is over.
 pub struct Request {

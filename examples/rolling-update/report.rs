@@ -11,7 +11,7 @@ use crate::run::Done;
 pub fn introduction(cells: usize, jobs: usize) -> String {
     format!(
         "A pod is replaced under load: 40 new connections a second, 10 keep-alive clients with 4\n\
-         requests a second each, and 2.5 requests a second that take up to 6 s. The balancer removes\n\
+         requests a second each, and one request a second that takes up to 6 s. The balancer removes\n\
          its endpoint L after its stop has begun. {cells} cells, {jobs} at a time.\n"
     )
 }
@@ -70,7 +70,7 @@ pub fn table(done: &[Done]) -> String {
         }
         text += "\n";
     }
-    text + "--delay and --until-quiet are drain-init's, and 2.5 requests a second take up to 6 s.\n\
+    text + "--delay and --until-quiet are drain-init's, and one request a second takes up to 6 s.\n\
             * It dies of it. But as PID 1, bare and with a preStop hook, it never sees the signal:\n  \
             it serves on, and is killed after the grace period of 30 s.\n"
 }
