@@ -5,6 +5,7 @@
 //! first one of their PID namespace. That one ends when its standard input does: a pipe, whose other
 //! end only this process has. So whatever ends this process, SIGKILL included, ends it all.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -87,13 +88,16 @@ pub fn path() -> OsString {
 }
 
 pub fn check_tools() -> Result<()> {
-    let missing: Vec<&str> = (TOOLS.iter())
+    let missing: BTreeSet<&str> = (TOOLS.iter())
         .filter(|(tool, _)| find(tool, &path()).is_none())
         .map(|(_, package)| *package)
         .collect();
     match missing.is_empty() {
         true => Ok(()),
-        false => Err(format!("needs more tools: apt-get install {}", missing.join(" ")).into()),
+        false => {
+            let packages = Vec::from_iter(missing).join(" ");
+            Err(format!("needs more tools: apt-get install {packages}").into())
+        }
     }
 }
 

@@ -27,7 +27,7 @@ const MARK: f64 = 13.0;
 const AXIS: f64 = 34.0;
 /// Seconds before the stop and after the last event.
 const BEFORE: f64 = 1.9;
-const AFTER: f64 = 1.9;
+const AFTER: f64 = 2.2;
 
 const OLD: &str = "#0969da";
 const NEW: &str = "#6e7781";
@@ -57,11 +57,11 @@ pub fn draw(done: &[Done]) -> Option<String> {
         height - 1.0
     );
     let heading = format!(
-        "A pod is replaced under load. Its stop begins at 0 s; the balancer knows of it after {lag} s."
+        "A pod is replaced under load. Its stop begins at 0 s; the balancer knows of it {lag} s later (yellow)."
     );
     svg += &text(20.0, 28.0, "font-size=\"16\" font-weight=\"600\"", &heading);
-    let legend = "Each mark is a request, at the time it was sent. On SIGTERM the app accepts nothing \
-                  more and finishes what is in flight. Yellow: the balancer does not know yet.";
+    let legend = "A mark is a request, at the time it was sent. On SIGTERM the app accepts nothing more \
+                  and finishes what is in flight.";
     svg += &text(20.0, 50.0, &format!("fill=\"{FAINT}\""), legend);
     for (number, panel) in panels.iter().enumerate() {
         svg += &panel.draw(HEADER + PANEL * number as f64, &scale);

@@ -70,7 +70,7 @@ pub fn table(done: &[Done]) -> String {
         }
         text += "\n";
     }
-    text + "--delay and --until-quiet are drain-init's, and one request a second takes up to 6 s.\n\
+    text + "--delay 5s is drain-init's; so is --until-quiet 2s, with --delay 0 --max-delay 20s.\n\
             * It dies of it. But as PID 1, bare and with a preStop hook, it never sees the signal:\n  \
             it serves on, and is killed after the grace period of 30 s.\n"
 }
@@ -213,9 +213,14 @@ pub fn verdict(done: &[Done]) -> String {
         let failed: usize = measured.iter().map(|measured| measured.failed()).sum();
         format!("{failed} of {requests} requests in {} cells", measured.len())
     };
-    let until_quiet = total(&|row| row == Row::UntilQuietOnRequests);
+    let on = |row| total(&|other| other == row);
     let others = total(&|row| {
         matches!(row, Row::Bare | Row::Tini | Row::DumbInit | Row::Catatonit | Row::PreStopSleep)
     });
-    format!("Lost with --until-quiet 2s: {until_quiet}. Without drain-init: {others}.")
+    format!(
+        "Lost with --until-quiet 2s: {}; with --quiet-on connections too: {}.\n\
+         Lost without drain-init: {others}.",
+        on(Row::UntilQuietOnRequests),
+        on(Row::UntilQuietOnConnections)
+    )
 }
