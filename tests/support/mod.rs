@@ -154,6 +154,17 @@ pub fn server() -> PathBuf {
         .clone()
 }
 
+/// And the server that it runs, so that it has nothing more to build.
+pub fn rolling_update() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            build(&["--release", "--example", "server"], None);
+            build(&["--example", "rolling-update"], None).join("debug/examples/rolling-update")
+        })
+        .clone()
+}
+
 /// For roots without a libc.
 pub fn static_witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
