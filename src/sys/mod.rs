@@ -8,6 +8,7 @@
 mod child;
 mod entry;
 mod given;
+mod memory;
 mod netlink;
 mod spawn;
 
