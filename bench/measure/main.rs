@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             measured.extend(measure(&contenders, &rounds));
         }
     }
-    let text = table::text(&contenders, &measured);
+    let text = table::text(&contenders, &measured, &rounds);
     println!("{text}");
     if rows.is_empty()
         && let Err(error) = std::fs::write("bench/RESULTS.md", text)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
-use crate::Contender;
+use crate::{Contender, Rounds};
 
 /// One thing measured: a figure for each contender, where it could be had. Less is better.
 pub struct Row {
@@ -24,11 +24,15 @@ pub enum Bar {
     AtMost(f64),
 }
 
-pub fn text(contenders: &[Contender], rows: &[Row]) -> String {
+pub fn text(contenders: &[Contender], rows: &[Row], rounds: &Rounds) -> String {
     let mut text =
         String::from("# What drain-init costs\n\nLess is better. Made by `bench/run` on ");
     text += &machine();
-    text += ", in one run in which the contenders take turns.\n\n";
+    text += ", in one run in which the contenders take turns.\n";
+    if rounds.of(100) != 100 {
+        let _ = writeln!(text, "Sums and times are of {} % of a whole run.", rounds.of(100));
+    }
+    text.push('\n');
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
     let _ = writeln!(text, "| what | {} | to the best peer | bar |", names.join(" | "));
     let _ = writeln!(text, "| --- |{} --- | --- |", " ---: |".repeat(names.len()));
