@@ -58,8 +58,9 @@ pub fn netlink(input: &[u8]) {
     let events = messages.iter().filter_map(|it| it.event(&datagrams));
     let events: Datagrams = events.take(MOST_DATAGRAMS).collect();
     let intact = verdict(&datagrams, &datagrams, &events, &ports);
-    if let Some(damaged) = damaged(&datagrams, &messages, kind, place, value) {
+    if let Some((damaged, noticed)) = damaged(&datagrams, &messages, kind, place, value) {
         let verdict = verdict(&datagrams, &damaged, &events, &ports);
+        assert!(!noticed || !verdict.complete, "damaged, and taken for whole: {verdict:?}");
         if verdict.complete {
             assert_eq!(verdict, intact, "a damaged dump is taken for a whole one");
         } else {
@@ -192,14 +193,15 @@ fn messages(datagrams: &[Vec<u8>]) -> Vec<Message> {
     messages
 }
 
-/// The same answer, damaged in a way that can be noticed whatever it says. None where it cannot.
+/// The same answer, damaged in a way that can be noticed whatever it says, and whether it has to be:
+/// a length that lies may do no harm. None where it cannot.
 fn damaged(
     datagrams: &Datagrams,
     messages: &[Message],
     kind: u8,
     place: usize,
     value: u32,
-) -> Option<Datagrams> {
+) -> Option<(Datagrams, bool)> {
     let mut damaged = datagrams.clone();
     let message = &messages[place % messages.len()];
     let bytes = &mut damaged[message.datagram];
@@ -239,7 +241,7 @@ fn damaged(
         7 => bytes.resize(MOST + 1 + value as usize % 1024, 0),
         _ => return None,
     }
-    Some(damaged)
+    Some((damaged, !matches!(kind % 8, 3 | 5)))
 }
 
 /// Where the attribute of that number begins, if all that is read of tcp_info is in its place.
