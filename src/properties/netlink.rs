@@ -3,6 +3,7 @@
 //! drain ends by it.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -133,7 +134,7 @@ fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u
     verdicts.by_ref().last().expect("two")
 }
 
-/// Its ports and numbers stand together somewhere in what came.
+/// Its addresses and numbers stand together somewhere in what came.
 fn is_told(connection: &Connection, datagrams: &[Vec<u8>]) {
     let told = datagrams.iter().flat_map(|datagram| {
         datagram
@@ -145,6 +146,11 @@ fn is_told(connection: &Connection, datagrams: &[Vec<u8>]) {
         body[1] == connection.state
             && body[4..6] == connection.port.to_be_bytes()
             && body[6..8] == connection.peer_port.to_be_bytes()
+            && match connection.peer {
+                IpAddr::V4(peer) if body[0] == libc::AF_INET as u8 => body[24..28] == peer.octets(),
+                IpAddr::V4(peer) => body[24..40] == peer.to_ipv6_mapped().octets(),
+                IpAddr::V6(peer) => body[24..40] == peer.octets(),
+            }
             && body[44..52] == connection.cookie.to_ne_bytes()
             && u64::from(u32::from_ne_bytes([body[68], body[69], body[70], body[71]]))
                 == connection.inode

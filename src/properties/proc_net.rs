@@ -1,6 +1,7 @@
 //! /proc/net/tcp, tcp6 and snmp: nothing is made up, and a table that is damaged is not taken for a
 //! whole one with fewer connections.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::traffic::QuietOn;
@@ -65,7 +66,7 @@ fn verdict(text: &[u8]) -> Verdict {
     judge.end(read.is_ok())
 }
 
-/// Its ports, its state and its inode stand in the line where they belong.
+/// Its peer, its ports, its state and its inode stand in the line where they belong.
 fn is_told(connection: &Connection, line: &[u8]) {
     let line = str::from_utf8(line).expect("text");
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -74,6 +75,15 @@ fn is_told(connection: &Connection, line: &[u8]) {
         field.bytes().all(|byte| byte.is_ascii_alphanumeric())
             && u64::from_str_radix(field, base) == Ok(number)
     };
+    let hex = |bytes: &[u8]| -> String {
+        let words = bytes.chunks_exact(4).map(|word| word.try_into().map(u32::from_ne_bytes));
+        words.map(|word| format!("{:08X}", word.expect("four bytes"))).collect()
+    };
+    let peer = fields[2].split_once(':').expect("an address").0.to_ascii_uppercase();
+    assert!(match connection.peer {
+        IpAddr::V4(it) => peer == hex(&it.octets()) || peer == hex(&it.to_ipv6_mapped().octets()),
+        IpAddr::V6(it) => peer == hex(&it.octets()),
+    });
     assert!(is(port(1), connection.port.into(), 16), "{line}");
     assert!(is(port(2), connection.peer_port.into(), 16), "{line}");
     assert!(is(fields[3], connection.state.into(), 16), "{line}");
