@@ -18,9 +18,9 @@ const TABLE: &str = "/proc/self/net/tcp";
 const TABLE_6: &str = "/proc/self/net/tcp6";
 const COUNTERS: &str = "/proc/self/net/snmp";
 
-/// The lines of the kernel keep below, and two of them do not: where the end of one is lost, the
-/// next is not taken for its rest. They have 149 bytes over IPv4 and 160 to 284 over IPv6
-/// (get_tcp4_sock(), get_tcp6_sock(), get_timewait6_sock()).
+/// A line of the kernel's keeps below, and two do not: where the end of one is lost, the next is not
+/// taken for its rest. They have 150 bytes over IPv4, which are filled up, and 160 to 284 over IPv6
+/// (tcp4_seq_show(), get_timewait6_sock(), get_tcp6_sock()).
 const LONGEST_LINE: u64 = 288;
 
 /// Hands out every socket of the network namespace, listening ones too. The kernel takes its time:
