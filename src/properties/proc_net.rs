@@ -41,7 +41,7 @@ pub fn proc_net(input: &[u8]) {
         damaged[place] = *byte;
         match sockets(&damaged) {
             None => assert!(!verdict(&damaged).nothing_in_flight()),
-            Some(found) => assert_eq!(found.len(), whole.len(), "a connection is missing"),
+            Some(found) => assert!(found.len() >= whole.len(), "a connection is missing"),
         }
     }
 }
