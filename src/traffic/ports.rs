@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -41,23 +41,48 @@ pub struct Owners {
 
 /// What the app listens on, out of `listeners`.
 pub fn of_app(listeners: &[Listener], owners: &Owners) -> Ports {
-    let owned = |listener: &&Listener| owners.apps.contains(&listener.inode);
-    let not_anothers =
-        |listener: &&Listener| !owners.others.contains(&listener.inode) || owned(listener);
-    let certain = in_order(listeners.iter().filter(owned).map(|listener| listener.port));
-    let possible = in_order(listeners.iter().filter(not_anothers).map(|listener| listener.port));
+    let (mut certain, mut possible) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        let owned = owners.apps.contains(&listener.inode);
+        if owned {
+            insert(&mut certain, listener.port);
+        }
+        if owned || !owners.others.contains(&listener.inode) {
+            insert(&mut possible, listener.port);
+        }
+    }
     // Where nothing at all was found, /proc may hide the app altogether (hidepid).
     let guess = owners.unreadable || certain.is_empty();
     let guessed = guess && possible != certain;
-    let ports = if guess { possible } else { certain };
-    Ports { ports: ports.into_iter().collect(), guessed }
+    Ports { ports: if guess { possible } else { certain }, guessed }
 }
 
-/// Each once. Inserted one by one: there are few, and collecting them would bring a sort along.
-pub fn in_order(ports: impl IntoIterator<Item = u16>) -> BTreeSet<u16> {
-    let mut set = BTreeSet::new();
-    set.extend(ports);
-    set
+/// Each once.
+pub fn in_order(ports: &[u16]) -> Vec<u16> {
+    let mut list = Vec::new();
+    for port in ports {
+        insert(&mut list, *port);
+    }
+    list
+}
+
+/// Into its place in the order, unless it is there.
+pub fn insert(ports: &mut Vec<u16>, port: u16) {
+    if let Err(place) = ports.binary_search(&port) {
+        ports.insert(place, port);
+    }
+}
+
+/// `:8080, :9090`.
+pub struct List<'a>(pub &'a [u16]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (index, port) in self.0.iter().enumerate() {
+            write!(f, "{}:{port}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 impl Owners {
