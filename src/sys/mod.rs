@@ -7,6 +7,7 @@
 
 mod child;
 mod entry;
+mod folder;
 mod given;
 mod netlink;
 mod spawn;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use child::Child;
 pub use entry::inherited_mask;
+pub use folder::Folder;
 pub use given::descriptor;
 pub use netlink::receive_only;
 pub use spawn::{
