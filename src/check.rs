@@ -21,6 +21,7 @@ use crate::clock::{Clock, Time};
 use crate::duration::Short;
 use crate::lookup::LookUp;
 use crate::poll;
+use crate::sys;
 use crate::target::{Target, Url};
 
 /// The most that is read of an answer's head; what it says comes first.
@@ -235,7 +236,7 @@ impl Check {
             }
             // An address of a family that this machine does not have, among the rest.
             Some(errno) => {
-                let why = Errno::from_raw(errno).desc();
+                let why = sys::Errno(errno);
                 self.reason(format_args!("cannot be asked: {why}"))
             }
             None => self.reason(format_args!("cannot be asked")),
@@ -248,7 +249,7 @@ impl Check {
             Err(error) => Err(match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR) => self.reason(format_args!("is not there")),
                 errno => {
-                    let why = Errno::from_raw(errno.unwrap_or(0)).desc();
+                    let why = sys::Errno(errno.unwrap_or(0));
                     self.reason(format_args!("cannot be seen: {why}"))
                 }
             }),

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
@@ -198,6 +198,5 @@ fn start(handler: &Handler, output: BorrowedFd) -> std::io::Result<Pid> {
 
 /// Standard error, for whatever a drain starts.
 pub fn standard_error() -> BorrowedFd<'static> {
-    static ERROR: std::sync::OnceLock<std::io::Stderr> = std::sync::OnceLock::new();
-    ERROR.get_or_init(std::io::stderr).as_fd()
+    sys::STANDARD_ERROR
 }

@@ -12,7 +12,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{read, refuse};
@@ -156,5 +155,5 @@ fn cannot_write(error: &io::Error) -> String {
 }
 
 fn described(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |e| Errno::from_raw(e).desc().to_owned())
+    error.raw_os_error().map_or_else(|| error.to_string(), |e| sys::Errno(e).to_string())
 }
