@@ -9,19 +9,17 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use crate::clock::{Clock, Time};
 use crate::duration::Short;
 use crate::lookup::LookUp;
 use crate::poll;
-use crate::sys;
+use crate::sys::{self, Polled};
 use crate::target::{Target, Url};
 
 /// The most that is read of an answer's head; what it says comes first.
@@ -81,8 +79,8 @@ fn finish(mut check: Check, clock: Clock) -> Result<(), Reason> {
         if let Some(result) = check.advance(now) {
             return result;
         }
-        let (mut descriptor, deadline) = check.wants();
-        poll::wait(descriptor.as_mut_slice(), Some(deadline), now);
+        let (descriptor, deadline) = check.wants();
+        poll::wait(&mut [descriptor], Some(deadline), now);
     }
 }
 
@@ -144,19 +142,18 @@ impl Check {
         self
     }
 
-    /// The descriptor that it waits for, if it waits for one, and the time at which it is to be
+    /// The descriptor that it waits for, and the time at which it is to be
     /// advanced at the latest.
-    pub fn wants(&self) -> (Option<PollFd<'_>>, Time) {
-        let (descriptor, events): (BorrowedFd, _) = match &self.state {
-            State::LookingUp(look_up) => (look_up.as_fd(), PollFlags::POLLIN),
-            State::Connecting(stream) => (stream.as_fd(), PollFlags::POLLOUT),
-            State::Sending { stream, .. } => (stream.as_fd(), PollFlags::POLLOUT),
-            State::Reading { stream, .. } => (stream.as_fd(), PollFlags::POLLIN),
-            State::Over(_) => return (None, Time::ZERO),
+    pub fn wants(&self) -> (Polled<'_>, Time) {
+        let descriptor = match &self.state {
+            State::LookingUp(look_up) => Polled::readable(look_up),
+            State::Connecting(stream) | State::Sending { stream, .. } => Polled::writable(stream),
+            State::Reading { stream, .. } => Polled::readable(stream),
+            State::Over(_) => return (Polled::NOTHING, Time::ZERO),
         };
         let has_next = matches!(self.state, State::Connecting(_)) && self.addresses.len() > 0;
         let until = if has_next { self.next_at } else { self.deadline };
-        (Some(PollFd::new(descriptor, events)), until)
+        (descriptor, until)
     }
 
     /// Goes on as far as that is possible without waiting. The answer, when there is one.

@@ -10,6 +10,7 @@ mod entry;
 mod folder;
 mod given;
 mod netlink;
+mod poll;
 mod spawn;
 
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -25,6 +26,7 @@ pub use entry::inherited_mask;
 pub use folder::Folder;
 pub use given::descriptor;
 pub use netlink::receive_only;
+pub use poll::{Polled, poll};
 pub use spawn::{
     AppStart, CompanionStart, Program, SECOND_INPUT, executed_as, start_app, start_companion,
 };
