@@ -20,7 +20,7 @@ use crate::duration::Short;
 use crate::lookup::LookUp;
 use crate::poll;
 use crate::sys::{self, Polled};
-use crate::target::{Target, Url};
+use crate::target::{Endpoint, Target, Url};
 
 /// The most that is read of an answer's head; what it says comes first.
 const HEAD: usize = 8 * 1024;
@@ -88,7 +88,9 @@ impl Check {
     /// Begins to ask. A name is looked up as part of it, and within `limit` like the rest.
     pub fn begin(target: &Target, now: Time, limit: Duration) -> Self {
         match target {
-            Target::Tcp(_) => Self::new(target.to_string(), Vec::new(), now, limit).start(target),
+            Target::Tcp(endpoint) => {
+                Self::new(target.to_string(), Vec::new(), now, limit).start(endpoint)
+            }
             Target::Http(url) => Self::begin_call("GET", url, now, limit),
             Target::File(path) => {
                 let mut check = Self::new(target.to_string(), Vec::new(), now, limit);
@@ -106,8 +108,7 @@ impl Check {
              close\r\n\r\n",
             url.path, url.authority
         );
-        let target = Target::Http(url.clone());
-        Self::new(target.to_string(), request.into_bytes(), now, limit).start(&target)
+        Self::new(url.to_string(), request.into_bytes(), now, limit).start(&url.endpoint)
     }
 
     fn new(target: String, request: Vec<u8>, now: Time, limit: Duration) -> Self {
@@ -125,10 +126,7 @@ impl Check {
         }
     }
 
-    fn start(mut self, target: &Target) -> Self {
-        let Some(endpoint) = target.endpoint() else {
-            return self;
-        };
+    fn start(mut self, endpoint: &Endpoint) -> Self {
         let now = self.next_at;
         let addresses = endpoint.addresses();
         if addresses.is_empty() {
