@@ -12,10 +12,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{SockFlag, SockType};
 
 use crate::clock::{Clock, Time};
+use crate::connect;
 use crate::duration::Short;
 use crate::lookup::LookUp;
 use crate::poll;
@@ -268,8 +268,8 @@ impl Check {
             // rest.
             let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
             self.next_at = now.saturating_add(self.deadline.saturating_sub(now) / shares);
-            match begin_to_connect(address) {
-                Ok(stream) => return self.state = State::Connecting(stream),
+            match connect::to(address, SockType::Stream, SockFlag::SOCK_NONBLOCK) {
+                Ok(socket) => return self.state = State::Connecting(socket.into()),
                 Err(error) => {
                     let reason = self.cannot_connect(&error);
                     self.failure.get_or_insert(reason);
@@ -305,17 +305,6 @@ impl Check {
                 Err(self.reason(format_args!("closed the connection without an answer")))
             }
         }
-    }
-}
-
-fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let stream = TcpStream::from(socket(family, SockType::Stream, flags, None)?);
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&stream);
-    match connect(raw, &SockaddrStorage::from(address)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream),
-        Err(errno) => Err(errno.into()),
     }
 }
 

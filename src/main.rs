@@ -30,6 +30,7 @@ mod entrypoint;
 
 // Readiness: what PID 1 keeps of it, who answers, and how the app is asked.
 mod check;
+mod connect;
 mod lookup;
 mod readiness;
 mod ready_server;
