@@ -40,7 +40,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Takes over an app that was just started.
     pub fn new(config: Config, words: Arguments, app: App, readiness: Readiness) -> Self {
-        let termination_log = TerminationLog::new(config.termination_log.clone(), config.log);
+        let termination_log = TerminationLog::new(config.termination_log, config.log);
         let mut supervisor = Self {
             config,
             words,
@@ -196,13 +196,13 @@ impl Supervisor {
         match action {
             Action::Unready => self.readiness.end(&self.config, &self.companions),
             Action::Ready => {
-                if let Some(path) = &self.config.drain_file {
+                if let Some(path) = self.config.drain_file {
                     marker::remove(path, log);
                 }
                 self.readiness.begin(&self.config, &self.companions, now);
             }
             Action::BeginDrain => {
-                if let Some(path) = &self.config.drain_file {
+                if let Some(path) = self.config.drain_file {
                     marker::create(path, log);
                 }
             }

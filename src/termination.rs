@@ -10,7 +10,6 @@ use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use crate::lifecycle::Note;
 use crate::log::Log;
@@ -22,14 +21,14 @@ const LONGEST: u64 = 4096;
 const BEGINNING: &[u8] = b"drain-init: ";
 
 pub struct TerminationLog {
-    path: Option<PathBuf>,
+    path: Option<&'static str>,
     log: Log,
     /// A stop has begun it.
     begun: bool,
 }
 
 impl TerminationLog {
-    pub fn new(path: Option<PathBuf>, log: Log) -> Self {
+    pub fn new(path: Option<&'static str>, log: Log) -> Self {
         Self { path, log, begun: false }
     }
 
@@ -55,16 +54,16 @@ impl TerminationLog {
         self.write(|path| add(path, text));
     }
 
-    fn write(&self, write: impl FnOnce(&Path) -> io::Result<()>) {
-        if let Some(path) = &self.path
+    fn write(&self, write: impl FnOnce(&str) -> io::Result<()>) {
+        if let Some(path) = self.path
             && let Err(error) = write(path)
         {
-            self.log.error("termination-log", format_args!("{}: {error}", path.display()));
+            self.log.error("termination-log", format_args!("{path}: {error}"));
         }
     }
 }
 
-fn add(path: &Path, text: impl Display) -> io::Result<()> {
+fn add(path: &str, text: impl Display) -> io::Result<()> {
     let mut file = open(path)?;
     let length = file.metadata()?.len();
     let mut line = match length {
@@ -77,12 +76,12 @@ fn add(path: &Path, text: impl Display) -> io::Result<()> {
     file.write_all(line.as_bytes())
 }
 
-fn clear(path: &Path) -> io::Result<()> {
+fn clear(path: &str) -> io::Result<()> {
     let mut file = open(path)?;
     if is_ours(&mut file)? { file.set_len(0) } else { Ok(()) }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &str) -> io::Result<File> {
     // A pipe or a device of that name must not hold PID 1 up.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     OpenOptions::new().read(true).append(true).create(true).custom_flags(flags).open(path)

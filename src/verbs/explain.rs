@@ -38,8 +38,8 @@ fn timeline(config: &Config) -> String {
     let told = if config.group { "the app's process group" } else { "the app" };
     let mut lines = Timeline::default();
     lines.push((Duration::ZERO, format!("{} comes", stops.join(" or "))));
-    if let Some(path) = &config.drain_file {
-        lines.push((Duration::ZERO, format!("the drain begins: {} is made", path.display())));
+    if let Some(path) = config.drain_file {
+        lines.push((Duration::ZERO, format!("the drain begins: {} is made", path)));
     }
     for handler in &config.handlers {
         lines.push((Duration::ZERO, format!("{handler}: the drain goes on until it is done")));
@@ -90,8 +90,8 @@ fn timeline(config: &Config) -> String {
         let stays = Short(plan.unready_delay);
         let _ = writeln!(text, "Readiness stays for {stays} of the drain.");
     }
-    if let Some(path) = &config.termination_log {
-        let _ = writeln!(text, "{} gets a line on how the stop goes.", path.display());
+    if let Some(path) = config.termination_log {
+        let _ = writeln!(text, "{} gets a line on how the stop goes.", path);
     }
     if let Some(listen) = config.ready_listen
         && listen.address().ip().is_loopback()
@@ -113,8 +113,8 @@ fn timeline(config: &Config) -> String {
 
 /// What goes when readiness goes.
 fn unready(config: &Config) -> impl Iterator<Item = String> {
-    let file = config.ready_file.as_ref();
-    let file = file.map(|path| format!("not ready: {} is removed", path.display()));
+    let file = config.ready_file;
+    let file = file.map(|path| format!("not ready: {} is removed", path));
     let listen = config.ready_listen.map(|listen| match listen {
         ListenOn::Http(_) => format!("not ready: {listen}/readyz answers 503"),
         ListenOn::Tcp(_) => format!("not ready: {listen} refuses connections"),

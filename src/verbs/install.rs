@@ -39,15 +39,7 @@ pub fn install(arguments: Arguments) -> u8 {
     };
     match copy_to(&dest) {
         Ok(()) => 0,
-        Err(why) => {
-            // Escaped where it would not stay on its line.
-            let shown = dest.to_string_lossy();
-            let shown = match shown.chars().any(char::is_control) {
-                true => format!("{shown:?}"),
-                false => shown.into_owned(),
-            };
-            refuse(&[format!("{shown}: {why}")])
-        }
+        Err(why) => refuse(format_args!("{}: {why}", dest.display())),
     }
 }
 
