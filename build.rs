@@ -13,7 +13,9 @@ fn main() {
         // from 1.2.4 on. And an index for unwinding, which ends at the first panic here.
         let arguments = ["-z", "pack-relative-relocs", "--no-eh-frame-hdr"];
         if env::var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("lld")) {
-            arguments.map(|argument| println!("cargo::rustc-link-arg-bins={argument}"));
+            for argument in arguments {
+                println!("cargo::rustc-link-arg-bins={argument}");
+            }
         } else {
             println!("cargo::rustc-link-arg-bins=-Wl,{}", arguments.join(","));
         }
