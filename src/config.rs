@@ -164,8 +164,11 @@ impl Reader<'_> {
         option: &str,
         parse: impl Fn(&'static str) -> Result<T, W>,
     ) -> Vec<T> {
-        let given = self.typed.all(option);
-        given.filter_map(|given| self.parsed(given, &parse)).collect()
+        let mut values = Vec::new();
+        for given in self.typed.all(option) {
+            values.extend(self.parsed(given, &parse));
+        }
+        values
     }
 
     fn watched(&mut self) -> Option<Watched> {
