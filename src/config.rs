@@ -166,7 +166,9 @@ impl Reader<'_> {
     ) -> Vec<T> {
         let mut values = Vec::new();
         for given in self.typed.all(option) {
-            values.extend(self.parsed(given, &parse));
+            if let Some(value) = self.parsed(given, &parse) {
+                values.push(value);
+            }
         }
         values
     }

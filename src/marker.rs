@@ -38,7 +38,7 @@ impl fmt::Display for Unusable<'_> {
 }
 
 /// The folder of a path, and the name in it.
-fn split(path: &str) -> (&str, &str) {
+pub fn split(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
         Some(("", name)) => ("/", name),
         Some((folder, name)) => (folder, name),

@@ -46,7 +46,7 @@ fn typed(words: &[&str]) -> Typed {
 }
 
 fn complaint(words: &[&str]) -> String {
-    read_words(words).err().expect("a complaint")
+    read_words(words).expect_err("a complaint")
 }
 
 /// What is complained of, and what is warned of.

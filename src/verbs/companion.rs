@@ -81,7 +81,7 @@ fn drain(config: &Config, before: Duration) -> u8 {
     if let End::Seen(why) = drain.wait(before, SignalSet::default()) {
         let after = Rounded(before.saturating_add(clock.now()));
         config.log.line(Level::Info, "drained", format_args!("drain over after {after}: {why}"));
-        TerminationLog::new(config.termination_log, config.log).add(why);
+        TerminationLog::new(config.termination_log, config.log).write(Some(format_args!("{why}")));
     }
     0
 }
