@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 
 use crate::log::Log;
+use crate::sys::Described;
 
 /// Beside a marker, for a moment before the app starts.
 const TRIAL: &str = ".drain-init-trial";
@@ -30,8 +31,9 @@ impl fmt::Display for Unusable<'_> {
             Self::Kept(error) => write!(f, "is there and cannot be removed: {error}"),
             Self::In(folder, error) => write!(
                 f,
-                "no file can be made in {folder}: {error}; name a folder that is there and can be \
-                 written, such as an emptyDir or tmpfs"
+                "no file can be made in {folder}: {}; name a folder that is there and can be \
+                 written, such as an emptyDir or tmpfs",
+                Described(error)
             ),
         }
     }

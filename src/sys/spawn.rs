@@ -84,16 +84,19 @@ pub fn start_app(app: &AppStart) -> io::Result<Pid> {
 
 /// Starts a companion and returns when it has executed its program, or could not.
 pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
-    let (name, programs) = match companion.program {
-        Program::Named => (None, programs(companion.words.first().copied().unwrap_or_default())),
-        // Where there is no /proc, by the path that it was executed by.
+    let mut arguments = Vec::with_capacity(companion.words.len() + 2);
+    let programs = match companion.program {
+        Program::Named => programs(companion.words.first().copied().unwrap_or_default()),
         Program::Own => {
-            let paths = [Some(c"/proc/self/exe"), executed_as()];
-            (Some(c"drain-init"), paths.into_iter().flatten().map(CStr::to_owned).collect())
+            arguments.push(c"drain-init".as_ptr());
+            // Where there is no /proc, by the path that it was executed by.
+            vec![c"/proc/self/exe".into(), executed_as().unwrap_or_default().into()]
         }
     };
-    let words = name.iter().chain(companion.words).map(|word| word.as_ptr());
-    let arguments: Vec<_> = words.chain([ptr::null()]).collect();
+    for word in companion.words {
+        arguments.push(word.as_ptr());
+    }
+    arguments.push(ptr::null());
     start(&programs, arguments.as_ptr(), Becomes::Companion(companion))
 }
 
@@ -132,13 +135,15 @@ fn programs(name: &CStr) -> Vec<CString> {
     }
     let path = environment(b"PATH").find(|(rest, _)| rest.is_empty());
     let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
-    let folders = path.split(|&byte| byte == b':');
-    let joined = folders.map(|folder| match folder {
-        // The current folder.
-        [] => name.to_vec(),
-        _ => [folder, b"/", name].concat(),
-    });
-    joined.filter_map(|program| CString::new(program).ok()).collect()
+    let mut programs = Vec::new();
+    for folder in path.split(|&byte| byte == b':') {
+        // Nothing is the current folder.
+        let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+        if let Ok(program) = CString::new([folder, slash, name].concat()) {
+            programs.push(program);
+        }
+    }
+    programs
 }
 
 /// The path that this program was executed by, relative to the folder it was started in.

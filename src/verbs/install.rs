@@ -12,13 +12,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
-use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{read, refuse};
 use crate::cli::{Options, Verb};
 use crate::marker;
-use crate::sys::{self, Arguments};
+use crate::sys::{self, Arguments, Described};
 
 /// What the copy is called in a folder.
 const NAME: &str = "drain-init";
@@ -149,16 +148,4 @@ fn write_copy(mut source: File, output: &mut File) -> io::Result<()> {
         output.write_all(piece.get(..count).unwrap_or_default())?;
     }
     output.set_permissions(Permissions::from_mode(MODE))
-}
-
-/// An error without its number.
-struct Described<'a>(&'a io::Error);
-
-impl fmt::Display for Described<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.0.raw_os_error() {
-            Some(number) => f.write_str(Errno::from_raw(number).desc()),
-            None => write!(f, "{}", self.0),
-        }
-    }
 }
