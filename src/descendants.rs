@@ -3,24 +3,29 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
+use std::ffi::CString;
+use std::ops::ControlFlow;
 
-use crate::sys::Pid;
+use crate::sys::{Folder, Pid};
 
-/// A file of a process in /proc; nothing where it cannot be read.
-pub fn about(pid: Pid, file: &str) -> Vec<u8> {
-    fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
+/// The folder of a process in /proc.
+pub fn folder(pid: Pid) -> Option<Folder> {
+    Folder::open(&CString::new(format!("/proc/{pid}")).ok()?).ok()
 }
 
 /// Every process with its parent, or nobody where there is no /proc.
 pub fn parents() -> Vec<(Pid, Pid)> {
     let mut parents = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok())
-            && let Some(parent) = parent(&about(pid, "stat"))
-        {
-            parents.push((pid, parent));
-        }
+    if let Ok(processes) = Folder::open(c"/proc") {
+        processes.each(&mut |name| {
+            if let Ok(pid) = name.to_str().unwrap_or_default().parse()
+                && let Ok(process) = processes.folder(name)
+                && let Some(parent) = parent(&process.read(c"stat"))
+            {
+                parents.push((pid, parent));
+            }
+            ControlFlow::Continue(())
+        });
     }
     parents
 }

@@ -4,17 +4,17 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 
 use crate::descendants;
 use crate::signal::Signal;
-use crate::sys::{self, Pid};
+use crate::sys::{self, Folder, Pid};
 
 /// Verbs that are no entrypoint.
 const OTHER_VERBS: [&[u8]; 5] = [b"prestop", b"probe", b"install", b"explain", b"companion"];
+
+/// The longest path that the kernel tells.
+const PATH: usize = 4096;
 
 /// A process that was found, and is the same one as long as this is there.
 pub struct Entrypoint {
@@ -65,18 +65,20 @@ impl Entrypoint {
 
     /// Whether it has taken what it was asked.
     pub fn has_taken(&self) -> bool {
-        !drain_is_in(self.pid, [b"ShdPnd:", b"SigPnd:"])
+        let process = descendants::folder(self.pid);
+        !process.is_some_and(|process| drain_is_in(&process, [b"ShdPnd:", b"SigPnd:"]))
     }
 
     /// Its drain companion.
     pub fn companion(&self) -> Option<OwnedFd> {
         let parents = descendants::parents();
         let (companion, _) = parents.iter().find(|(pid, parent)| {
-            let words = descendants::about(*pid, "cmdline");
-            let mut words = words.split(is_end).skip(1);
-            *parent == self.pid
-                && words.next() == Some(b"companion")
-                && words.next() == Some(b"drain")
+            let process = descendants::folder(*pid).filter(|_| *parent == self.pid);
+            process.is_some_and(|process| {
+                let words = process.read(c"cmdline");
+                let mut words = words.split(is_end).skip(1);
+                words.next() == Some(b"companion") && words.next() == Some(b"drain")
+            })
         })?;
         sys::open_process(*companion).ok()
     }
@@ -84,23 +86,25 @@ impl Entrypoint {
 
 impl Own {
     fn new() -> Option<Self> {
+        let own = Folder::open(c"/proc/self").ok()?;
         Some(Self {
-            mounts: file("self", "ns/mnt")?,
-            program: file("self", "exe")?,
-            name: program_name("self")?,
+            mounts: own.identity(c"ns/mnt").ok()?,
+            program: own.identity(c"exe").ok()?,
+            name: program_name(&own),
         })
     }
 
     /// Whether it runs an app, and in this container. What may not be read is somebody else's.
     fn is_entrypoint(&self, pid: Pid) -> bool {
-        let process = pid.to_string();
+        let Some(process) = descendants::folder(pid) else {
+            return false;
+        };
+        let leads_to = |link, file| process.identity(link).is_ok_and(|found| found == file);
+        let words = || process.read(c"cmdline");
         // The same program, or one of that name that was replaced while it ran.
-        let is_drain_init = file(&process, "exe") == Some(self.program)
-            || program_name(&process).as_ref() == Some(&self.name);
-        let words = || descendants::about(pid, "cmdline");
-        is_drain_init
-            && file(&process, "ns/mnt") == Some(self.mounts)
-            && drain_is_in(pid, [b"SigBlk:", b"SigCgt:"])
+        (leads_to(c"exe", self.program) || program_name(&process) == self.name)
+            && leads_to(c"ns/mnt", self.mounts)
+            && drain_is_in(&process, [b"SigBlk:", b"SigCgt:"])
             && !words().split(is_end).nth(1).is_some_and(|verb| OTHER_VERBS.contains(&verb))
     }
 }
@@ -109,32 +113,27 @@ fn is_end(byte: &u8) -> bool {
     *byte == 0
 }
 
-/// What a link in /proc/PID leads to.
-fn file(process: &str, link: &str) -> Option<File> {
-    let about = fs::metadata(format!("/proc/{process}/{link}")).ok()?;
-    Some((about.dev(), about.ino()))
-}
-
 /// The name of its program.
-fn program_name(process: &str) -> Option<Vec<u8>> {
-    let path = fs::read_link(format!("/proc/{process}/exe")).ok()?.into_os_string().into_vec();
-    let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
-    path.rsplit(|byte| *byte == b'/').next().map(<[u8]>::to_vec)
+fn program_name(process: &Folder) -> Vec<u8> {
+    let mut place = [0; PATH];
+    let path = process.link(c"exe", &mut place);
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec()
 }
 
 /// Whether the signal that asks for a drain is in one of these masks of /proc/PID/status.
-fn drain_is_in(pid: Pid, masks: [&[u8]; 2]) -> bool {
+fn drain_is_in(process: &Folder, masks: [&[u8]; 2]) -> bool {
     // The mask's first digit is the one of the highest signals, of which this is the highest.
     let has = |line: &[u8]| {
         let mask = masks.iter().find_map(|name| line.strip_prefix(*name));
         let digit = mask.and_then(|mask| mask.trim_ascii().first());
         digit.is_some_and(|digit| matches!(digit, b'8'..=b'9' | b'a'..=b'f'))
     };
-    descendants::about(pid, "status").split(|byte| *byte == b'\n').any(has)
+    process.read(c"status").split(|byte| *byte == b'\n').any(has)
 }
 
 /// When it was started, in the clock ticks of /proc/PID/stat.
 fn started(pid: Pid) -> Option<u64> {
     // The 22nd field, counted from the state, which is the third.
-    descendants::fields(&descendants::about(pid, "stat"))?.nth(19)?.parse().ok()
+    descendants::fields(&descendants::folder(pid)?.read(c"stat"))?.nth(19)?.parse().ok()
 }
