@@ -301,12 +301,12 @@ impl Typed {
     }
 
     /// Each time that an option is given.
-    pub fn all(&self, option: &str) -> impl Iterator<Item = Given> {
-        self.0.iter().filter(move |given| given.option == option).copied()
+    pub fn all<'a>(&'a self, option: &'static str) -> impl Iterator<Item = &'a Given> {
+        self.0.iter().filter(move |given| given.option == option)
     }
 
     /// An option that is given once.
-    pub fn one(&self, option: &str) -> Option<Given> {
+    pub fn one(&self, option: &'static str) -> Option<&Given> {
         self.all(option).next()
     }
 }

@@ -136,14 +136,14 @@ impl Reader<'_> {
 
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, given: Given, why: fmt::Arguments) {
+    fn refuse(&mut self, given: &Given, why: fmt::Arguments) {
         (self.complain)(format_args!("{given}: {why}"));
         self.refused = true;
     }
 
     fn parsed<T, W: fmt::Display>(
         &mut self,
-        given: Given,
+        given: &Given,
         parse: impl Fn(&'static str) -> Result<T, W>,
     ) -> Option<T> {
         parse(given.text).map_err(|why| self.refuse(given, format_args!("{why}"))).ok()
@@ -152,7 +152,7 @@ impl Reader<'_> {
     /// Of an option that is given once.
     fn value<T, W: fmt::Display>(
         &mut self,
-        option: &str,
+        option: &'static str,
         parse: impl Fn(&'static str) -> Result<T, W>,
     ) -> Option<T> {
         self.parsed(self.typed.one(option)?, parse)
@@ -161,7 +161,7 @@ impl Reader<'_> {
     /// Of an option that is given as often as one likes.
     fn values<T, W: fmt::Display>(
         &mut self,
-        option: &str,
+        option: &'static str,
         parse: impl Fn(&'static str) -> Result<T, W>,
     ) -> Vec<T> {
         let mut values = Vec::new();
@@ -196,7 +196,7 @@ impl Reader<'_> {
         Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
     }
 
-    fn duration(&mut self, option: &str) -> Option<Duration> {
+    fn duration(&mut self, option: &'static str) -> Option<Duration> {
         let given = self.typed.one(option)?;
         let parsed = duration::parse(given.text);
         parsed
@@ -204,13 +204,13 @@ impl Reader<'_> {
             .ok()
     }
 
-    fn signal(&mut self, option: &str, role: Role) -> Option<Signal> {
+    fn signal(&mut self, option: &'static str, role: Role) -> Option<Signal> {
         let given = self.typed.one(option)?;
         self.named(given, given.text, role)
     }
 
     /// A signal that an option may name for this.
-    fn named(&mut self, given: Given, name: &str, role: Role) -> Option<Signal> {
+    fn named(&mut self, given: &Given, name: &str, role: Role) -> Option<Signal> {
         let Some(signal) = Signal::parse(name) else {
             let remedy = "write TERM, SIGTERM, 15 or SIGRTMIN+3";
             self.refuse(given, format_args!("there is no signal \"{name}\"; {remedy}"));
@@ -329,7 +329,7 @@ impl Reader<'_> {
         }
     }
 
-    fn file(&mut self, option: &str) -> Option<&'static str> {
+    fn file(&mut self, option: &'static str) -> Option<&'static str> {
         let given = self.typed.one(option)?;
         if self.surroundings == Surroundings::Checked
             && let Err(why) = marker::check(given.text)
