@@ -160,7 +160,9 @@ impl Readiness {
 }
 
 fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
-    [c"companion", verb].into_iter().chain(target).collect()
+    let mut words = vec![c"companion", verb];
+    words.extend(target);
+    words
 }
 
 fn start(log: Log, companions: &mut Companions, companion: &CompanionStart) -> Option<Pid> {

@@ -45,7 +45,7 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     match App::start(command, &config) {
         Ok(app) => {
             let readiness = Readiness::new(&config, listener);
-            Supervisor::new(config, words, app, readiness).run()
+            Supervisor::new(&config, words, app, readiness).run()
         }
         Err(error) => {
             config.log.error("refused", format_args!("{error}"));
