@@ -3,7 +3,8 @@
 
 use core::ffi::{CStr, c_char, c_int};
 use core::ops::ControlFlow;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -17,20 +18,25 @@ pub struct Folder(OwnedFd);
 
 impl Folder {
     pub fn open(path: &CStr) -> io::Result<Self> {
-        Self::open_at(libc::AT_FDCWD, path)
+        open_at(libc::AT_FDCWD, path, libc::O_DIRECTORY).map(Self)
     }
 
     /// One that is in this one.
     pub fn folder(&self, path: &CStr) -> io::Result<Self> {
-        Self::open_at(self.0.as_raw_fd(), path)
+        open_at(self.0.as_raw_fd(), path, libc::O_DIRECTORY).map(Self)
     }
 
-    fn open_at(folder: c_int, path: &CStr) -> io::Result<Self> {
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-        // SAFETY: the path is a C string; the descriptor has just been opened for us alone.
-        unsafe {
-            Ok(Self(OwnedFd::from_raw_fd(checked(libc::openat(folder, path.as_ptr(), flags))?)))
+    /// What a file in it says; nothing where it cannot be read.
+    pub fn read(&self, path: &CStr) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut piece = [0; 1024];
+        if let Ok(file) = open_at(self.0.as_raw_fd(), path, 0) {
+            let mut file = File::from(file);
+            while let Ok(length @ 1..) = file.read(&mut piece) {
+                text.extend_from_slice(piece.get(..length).unwrap_or_default());
+            }
         }
+        text
     }
 
     /// Hands out the names in it, until it is told to stop.
@@ -82,4 +88,10 @@ impl Folder {
         };
         place.get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default()
     }
+}
+
+fn open_at(folder: c_int, path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
+    // SAFETY: the path is a C string; the descriptor has just been opened for us alone.
+    unsafe { Ok(OwnedFd::from_raw_fd(checked(libc::openat(folder, path.as_ptr(), flags))?)) }
 }

@@ -59,6 +59,18 @@ impl fmt::Display for Errno {
     }
 }
 
+/// What an error says, without its number.
+pub struct Described<'a>(pub &'a io::Error);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0.raw_os_error() {
+            Some(number) => write!(f, "{}", Errno(number)),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 /// Standard input; std's own handle of it allocates a buffer when it is first asked for.
 // SAFETY: it is the process's own for as long as it lives, as nothing here closes it. Where it was
 // closed from the start, a call on it is an error and no more.
@@ -79,7 +91,6 @@ impl Arguments {
     /// # Safety
     /// `first` points to `count` pointers to C strings and a null pointer after them, all of which
     /// live and stay unchanged until the process ends.
-    #[cfg_attr(test, expect(dead_code))]
     unsafe fn new(first: *const *const c_char, count: usize) -> Self {
         Self { first, count }
     }
@@ -119,6 +130,15 @@ impl Arguments {
     fn as_ptr(self) -> *const *mut c_char {
         self.first.cast()
     }
+}
+
+/// Words as the arguments of the process, while `with` runs; nothing of them may be kept.
+#[cfg(any(test, fuzzing))]
+pub fn with_arguments(words: &[std::ffi::CString], with: impl FnOnce(Arguments)) {
+    let ended = words.iter().map(|word| word.as_ptr()).chain([ptr::null()]);
+    let pointers: Vec<*const c_char> = ended.collect();
+    // SAFETY: as the contract wants it but for their end, and `with` returns nothing.
+    with(unsafe { Arguments::new(pointers.as_ptr(), words.len()) });
 }
 
 unsafe extern "C" {

@@ -30,21 +30,19 @@ use crate::sys::{self, Arguments};
 const VERB: Verb = Verb {
     name: "prestop",
     options: Options::Only(&[
-        "--delay",
-        "--until-quiet",
-        "--quiet-on",
-        "--watch-port",
-        "--ignore-peer",
-        "--max-delay",
-        "--on-drain",
-        "--drain-file",
-        "--grace",
-        "--kill-margin",
-        "--log-format",
-        "--quiet",
-        "-q",
-        "--verbose",
-        "-v",
+        "delay",
+        "until-quiet",
+        "quiet-on",
+        "watch-port",
+        "ignore-peer",
+        "max-delay",
+        "on-drain",
+        "drain-file",
+        "grace",
+        "kill-margin",
+        "log-format",
+        "quiet",
+        "verbose",
     ]),
     operand: None,
     command: false,
@@ -133,7 +131,7 @@ fn drain(config: &Config) {
     let log = config.log;
     let delay = Short(config.plan.delay);
     log.line(Level::Info, "draining", format_args!("prestop: draining for {delay}"));
-    if let Some(path) = &config.drain_file {
+    if let Some(path) = config.drain_file {
         marker::create(path, log);
     }
     let clock = Clock::start();
