@@ -9,6 +9,7 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -18,7 +19,7 @@ use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inh
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
 /// Of the child, in units of 16 bytes: it makes a handful of system calls.
-const STACK_UNITS: usize = 2048;
+const STACK_UNITS: usize = 512;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
@@ -100,20 +101,21 @@ pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
     start(&programs, arguments.as_ptr(), Becomes::Companion(companion))
 }
 
-/// `arguments` is ended by a null pointer.
+/// `arguments` is ended by a null pointer. Not part of its callers, for the stack in it.
+#[inline(never)]
 fn start(
     programs: &[CString],
     arguments: *const *const c_char,
     becomes: Becomes,
 ) -> io::Result<Pid> {
     let mut child = Child { programs, arguments, becomes, errno: 0 };
-    let mut stack = Vec::<u128>::with_capacity(STACK_UNITS);
+    let mut stack = [MaybeUninit::<u128>::uninit(); STACK_UNITS];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack grows down from its end, which is aligned to 16 bytes, and it and `child`
     // outlive the child's use of them: CLONE_VFORK keeps this process waiting until it has executed
     // a program or ended. Nobody else touches them meanwhile, as there is one thread.
     let pid = checked(unsafe {
-        let top = stack.as_mut_ptr().add(STACK_UNITS).cast::<c_void>();
+        let top = stack.as_mut_ptr_range().end.cast::<c_void>();
         libc::clone(execute, top, flags, (&raw mut child).cast::<c_void>())
     })?;
     // SAFETY: `child` is alive; it was written behind the compiler's back.
