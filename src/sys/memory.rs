@@ -1,89 +1,142 @@
-//! Where memory comes from: the first of it lies in the program itself.
+//! Where memory comes from: the first of it lies in the program itself, more is mapped.
 //!
-//! What starting takes fits into that, which spares the system calls and the pages of a heap. Beyond
-//! it, and where it has been used up, it is the C library's.
+//! What starting takes fits into the first, which spares the system calls and the pages of a heap.
+//! The C library's allocator would be a fifteenth of the program: it knows threads, and here are none.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::UnsafeCell;
+use core::ffi::c_int;
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Only the pages that are used count.
-const SIZE: usize = 32 * 1024;
+/// How much the first is. Only the pages of it that are used count.
+const FIRST: usize = 32 * 1024;
+
+/// How much is mapped at once.
+const MORE: usize = 64 * 1024;
+
+/// Pieces are of powers of two, from the one to the other; what is larger is mapped by itself.
+const SMALLEST: usize = 16;
+const LARGEST: usize = 4096;
+const SIZES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
 
 #[repr(align(16))]
+struct First(UnsafeCell<[u8; FIRST]>);
+
+// SAFETY: MEMORY alone uses it, which is safe to share.
+unsafe impl Sync for First {}
+
 struct Memory {
-    bytes: UnsafeCell<[u8; SIZE]>,
-    /// From the beginning. Only what was taken last can be given back.
-    used: AtomicUsize,
+    /// What was given back, by its size: each piece begins with a pointer to another one, or null.
+    free: [Cell<*mut u8>; SIZES],
+    /// What nobody has had yet, aligned to SMALLEST.
+    rest: Cell<*mut u8>,
+    left: Cell<usize>,
 }
 
-// SAFETY: whoever moves `used` on owns the bytes in between, and nobody else does.
+// SAFETY: this program has no threads. The tests have, and use the standard library's memory.
 unsafe impl Sync for Memory {}
 
+#[cfg(not(any(test, fuzzing)))]
 #[global_allocator]
-static MEMORY: Memory = Memory { bytes: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) };
+static MEMORY: Memory = {
+    static FIRST_BYTES: First = First(UnsafeCell::new([0; FIRST]));
+    Memory::new(&FIRST_BYTES)
+};
 
 impl Memory {
-    fn base(&self) -> *mut u8 {
-        self.bytes.get().cast()
+    const fn new(first: &First) -> Self {
+        let free = [const { Cell::new(ptr::null_mut()) }; SIZES];
+        Self { free, rest: Cell::new(first.0.get().cast()), left: Cell::new(FIRST) }
     }
 
-    /// Where in it this lies.
-    fn offset(&self, memory: *mut u8) -> Option<usize> {
-        Some(memory.addr().wrapping_sub(self.base().addr())).filter(|offset| *offset < SIZE)
+    /// The list of free pieces of the size that is wanted; none where it is mapped by itself.
+    fn list(&self, layout: Layout) -> Option<(&Cell<*mut u8>, usize)> {
+        if layout.align() > SMALLEST {
+            return None;
+        }
+        let size = layout.size().max(SMALLEST).checked_next_power_of_two()?;
+        Some((self.free.get((size / SMALLEST).ilog2() as usize)?, size))
     }
 
-    fn moved(&self, from: usize, to: usize) -> bool {
-        to <= SIZE
-            && self.used.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// A piece that nobody has had yet.
+    fn take(&self, size: usize) -> *mut u8 {
+        if self.left.get() < size {
+            // What is left stays unused: less than a sixteenth.
+            let more = map(MORE);
+            if more.is_null() {
+                return more;
+            }
+            self.rest.set(more);
+            self.left.set(MORE);
+        }
+        let piece = self.rest.get();
+        self.rest.set(piece.wrapping_add(size));
+        self.left.set(self.left.get().saturating_sub(size));
+        piece
     }
 }
 
-// SAFETY: what is handed out is aligned, as large as asked for, and nobody else's until it is given
-// back; the rest is the system's, which gets back what it gave.
+/// Whole pages, or null.
+fn map(size: usize) -> *mut u8 {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let nothing: c_int = -1;
+    // SAFETY: new memory, where the kernel likes.
+    let mapped = unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        libc::mmap(ptr::null_mut(), size, access, flags, nothing, 0)
+    };
+    if mapped == libc::MAP_FAILED { ptr::null_mut() } else { mapped.cast() }
+}
+
+// SAFETY: a piece is aligned to SMALLEST and a mapping to pages, more than which nobody asks for. It
+// is as large as asked for, and in no list while it is somebody's.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let used = self.used.load(Ordering::Relaxed);
-        if layout.align() <= align_of::<Self>() {
-            let start = used.next_multiple_of(layout.align());
-            if let Some(end) = start.checked_add(layout.size())
-                && self.moved(used, end)
-            {
-                return self.base().wrapping_add(start);
-            }
+        let Some((list, size)) = self.list(layout) else {
+            return map(layout.size());
+        };
+        let piece = list.get();
+        if piece.is_null() {
+            return self.take(size);
         }
-        // SAFETY: the caller's layout.
-        unsafe { System.alloc(layout) }
+        // SAFETY: it is in the list, so it begins with a pointer.
+        list.set(unsafe { piece.cast::<*mut u8>().read() });
+        piece
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        match self.offset(memory) {
-            Some(start) => _ = self.moved(start + layout.size(), start),
-            // SAFETY: the system gave it, by this layout.
-            None => unsafe { System.dealloc(memory, layout) },
+        match self.list(layout) {
+            Some((list, _)) => {
+                // SAFETY: it is nobody's any more, and has room for a pointer.
+                unsafe { memory.cast::<*mut u8>().write(list.get()) };
+                list.set(memory);
+            }
+            // SAFETY: it was mapped by itself, with this size.
+            None => _ = unsafe { libc::munmap(memory.cast(), layout.size()) },
         }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let Some(start) = self.offset(memory) else {
-            // SAFETY: the system gave it, by this layout.
-            return unsafe { System.realloc(memory, layout, size) };
-        };
-        if let Some(end) = start.checked_add(size)
-            && self.moved(start + layout.size(), end)
-        {
-            return memory;
-        }
         // SAFETY: the new size is not zero, and fits with this alignment: the caller has seen to it.
-        // Both are large enough for what is copied, and the new memory is another.
-        unsafe {
-            let moved = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
-            if !moved.is_null() {
-                ptr::copy_nonoverlapping(memory, moved, size.min(layout.size()));
-                self.dealloc(memory, layout);
+        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        match (self.list(layout), self.list(new)) {
+            (Some((_, old)), Some((_, new))) if old == new => memory,
+            (None, None) => {
+                // SAFETY: it was mapped by itself, with the old size.
+                let moved = unsafe {
+                    libc::mremap(memory.cast(), layout.size(), size, libc::MREMAP_MAYMOVE)
+                };
+                if moved == libc::MAP_FAILED { ptr::null_mut() } else { moved.cast() }
             }
-            moved
+            // SAFETY: both are large enough for what is copied, and the new memory is another.
+            _ => unsafe {
+                let moved = self.alloc(new);
+                if !moved.is_null() {
+                    ptr::copy_nonoverlapping(memory, moved, size.min(layout.size()));
+                    self.dealloc(memory, layout);
+                }
+                moved
+            },
         }
     }
 }
@@ -93,7 +146,7 @@ mod tests {
     use super::*;
 
     fn memory() -> Memory {
-        Memory { bytes: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) }
+        Memory::new(Box::leak(Box::new(First(UnsafeCell::new([0; FIRST])))))
     }
 
     fn layout(size: usize, align: usize) -> Layout {
@@ -101,41 +154,66 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_last_grows_and_is_given_back_in_place() {
+    fn what_is_given_back_is_handed_out_again() {
         let memory = memory();
         // SAFETY: each is given back once, by its layout.
         unsafe {
             let first = memory.alloc(layout(3, 1));
-            let second = memory.alloc(layout(8, 8));
-            assert_eq!((memory.offset(first), memory.offset(second)), (Some(0), Some(8)));
-            assert_eq!(memory.realloc(second, layout(8, 8), 100), second);
-            memory.dealloc(second, layout(100, 8));
-            assert_eq!(memory.alloc(layout(1, 1)), second);
-            // What is not the last moves, and takes along what is in it.
-            first.copy_from_nonoverlapping(b"abc".as_ptr(), 3);
-            let moved = memory.realloc(first, layout(3, 1), 5);
-            assert_eq!(memory.offset(moved), Some(9));
-            assert_eq!(std::slice::from_raw_parts(moved, 3), b"abc");
+            let second = memory.alloc(layout(16, 16));
+            assert_eq!(second, first.wrapping_add(SMALLEST));
+            memory.dealloc(first, layout(3, 1));
+            memory.dealloc(second, layout(16, 16));
+            let third = memory.alloc(layout(17, 1));
+            assert_eq!(third, second.wrapping_add(SMALLEST), "another size");
+            assert_eq!(memory.alloc(layout(9, 8)), second);
+            assert_eq!(memory.alloc(layout(1, 1)), first);
         }
     }
 
     #[test]
-    fn what_does_not_fit_is_the_systems() {
+    fn what_grows_keeps_what_is_in_it() {
         let memory = memory();
-        // SAFETY: each is given back once, by its layout.
-        unsafe {
-            let most = memory.alloc(layout(SIZE - 1, 1));
-            assert_eq!(memory.offset(most), Some(0));
-            for layout in [layout(2, 1), layout(1, 2), layout(SIZE, 1), layout(8, 4096)] {
-                let other = memory.alloc(layout);
-                assert_eq!(memory.offset(other), None);
-                memory.dealloc(other, layout);
+        for sizes in [[20, 30, 40], [4000, 4097, 70_000], [70_000, 100_000, 3_000_000]] {
+            let mut size = 5;
+            // SAFETY: each is given back once, by its layout.
+            unsafe {
+                let mut piece = memory.alloc(layout(size, 1));
+                piece.copy_from_nonoverlapping(b"abcde".as_ptr(), size);
+                for new in sizes.into_iter().chain(sizes.into_iter().rev()) {
+                    piece = memory.realloc(piece, layout(size, 1), new);
+                    size = new;
+                    assert_eq!(std::slice::from_raw_parts(piece, 5), b"abcde");
+                    piece.add(size - 1).write(1);
+                }
+                memory.dealloc(piece, layout(size, 1));
             }
-            let moved = memory.realloc(most, layout(SIZE - 1, 1), SIZE + 1);
-            assert_eq!(memory.offset(moved), None);
-            memory.dealloc(moved, layout(SIZE + 1, 1));
-            let again = memory.alloc(layout(SIZE, 16));
-            assert_eq!(memory.offset(again), Some(0));
+        }
+    }
+
+    #[test]
+    fn nobody_has_what_is_somebodys() {
+        let memory = memory();
+        let mut held: Vec<(*mut u8, Layout, u8)> = Vec::new();
+        let mut random = 1_u32;
+        for step in 0..20_000_usize {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let number = (random >> 8) as usize;
+            // SAFETY: each is given back once, by its layout, and written to within it.
+            unsafe {
+                if held.len() > 200 {
+                    let (piece, layout, mark) = held.swap_remove(number % held.len());
+                    let bytes = std::slice::from_raw_parts(piece, layout.size());
+                    assert!(bytes.iter().all(|byte| *byte == mark), "{layout:?}");
+                    memory.dealloc(piece, layout);
+                }
+                let size = 1 + number % [20, 200, 3000, 20_000][step % 4];
+                let layout = layout(size, [1, 8, 16, 64][number % 4]);
+                let piece = memory.alloc(layout);
+                assert!(piece.addr().is_multiple_of(layout.align()));
+                let mark = step.to_le_bytes()[0];
+                piece.write_bytes(mark, size);
+                held.push((piece, layout, mark));
+            }
         }
     }
 }
