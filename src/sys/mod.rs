@@ -9,6 +9,7 @@ mod child;
 mod entry;
 mod folder;
 mod given;
+mod memory;
 mod netlink;
 mod poll;
 mod spawn;

@@ -7,6 +7,7 @@
 //! end us.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
+use core::mem::MaybeUninit;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -18,7 +19,7 @@ use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inh
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
 /// Of the child, in units of 16 bytes: it makes a handful of system calls.
-const STACK_UNITS: usize = 2048;
+const STACK_UNITS: usize = 512;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
@@ -107,7 +108,7 @@ fn start(
     becomes: Becomes,
 ) -> io::Result<Pid> {
     let mut child = Child { programs, arguments, becomes, errno: 0 };
-    let mut stack = Vec::<u128>::with_capacity(STACK_UNITS);
+    let mut stack = [MaybeUninit::<u128>::uninit(); STACK_UNITS];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack grows down from its end, which is aligned to 16 bytes, and it and `child`
     // outlive the child's use of them: CLONE_VFORK keeps this process waiting until it has executed
