@@ -10,14 +10,13 @@ mod files;
 mod message;
 mod servers;
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use self::files::Resolver;
 use crate::clock::Clock;
-use crate::sys::Child;
+use crate::sys::{self, Child};
 use crate::target::Endpoint;
 
 /// More addresses of a name are not tried.
@@ -100,5 +99,5 @@ fn addresses(name: &str) -> Vec<IpAddr> {
 }
 
 fn text(path: &str) -> String {
-    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(&sys::read(path).unwrap_or_default()).into_owned()
 }

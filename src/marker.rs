@@ -3,15 +3,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
 use crate::log::Log;
-use crate::sys::Described;
+use crate::sys::{self, Described};
 
 /// Beside a marker, for a moment before the app starts.
 const TRIAL: &str = ".drain-init-trial";
@@ -66,7 +65,7 @@ pub fn prepare(path: &str) -> Result<(), Unusable<'_>> {
     removed(path).map_err(Unusable::Kept)?;
     let (folder, _) = split(path);
     let trial = format!("{folder}/{TRIAL}");
-    let made = match OpenOptions::new().write(true).create_new(true).open(&trial) {
+    let made = match sys::open(&trial, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL) {
         // So it can be done: by a container on the same volume, or by one that was killed just then.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => removed(&trial),
@@ -86,8 +85,7 @@ fn removed(path: &str) -> io::Result<()> {
 pub fn create(path: &str, log: Log) {
     // A pipe or a device of that name must not hold PID 1 up.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let options = OpenOptions::new().write(true).create(true).custom_flags(flags).open(path);
-    if let Err(error) = options {
+    if let Err(error) = sys::open(path, libc::O_WRONLY | libc::O_CREAT | flags) {
         log.error("marker", format_args!("cannot make {path}: {error}"));
     }
 }

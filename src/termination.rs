@@ -7,12 +7,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
 use crate::lifecycle::Note;
 use crate::log::Log;
+use crate::sys;
 
 /// What the kubelet reads of it.
 const LONGEST: usize = 4096;
@@ -79,7 +79,7 @@ fn write(path: &str, text: Option<fmt::Arguments>) -> io::Result<()> {
 fn open(path: &str) -> io::Result<File> {
     // A pipe or a device of that name must not hold PID 1 up.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    OpenOptions::new().read(true).append(true).create(true).custom_flags(flags).open(path)
+    sys::open(path, libc::O_RDWR | libc::O_APPEND | libc::O_CREAT | flags)
 }
 
 /// Whether the app has left it to us: then it is one line, which has not ended.

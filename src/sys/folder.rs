@@ -1,8 +1,9 @@
-//! A folder of /proc: what is in it, and where its links lead. std's way takes a path and memory for
-//! each name, and there are thousands of them.
+//! Files, and a folder of /proc: what is in it, and where its links lead. std's way takes a path and
+//! memory for each name, and there are thousands of them.
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{CStr, c_char, c_int, c_uint};
 use core::ops::ControlFlow;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
@@ -28,15 +29,7 @@ impl Folder {
 
     /// What a file in it says; nothing where it cannot be read.
     pub fn read(&self, path: &CStr) -> Vec<u8> {
-        let mut text = Vec::new();
-        let mut piece = [0; 1024];
-        if let Ok(file) = open_at(self.0.as_raw_fd(), path, 0) {
-            let mut file = File::from(file);
-            while let Ok(length @ 1..) = file.read(&mut piece) {
-                text.extend_from_slice(piece.get(..length).unwrap_or_default());
-            }
-        }
-        text
+        open_at(self.0.as_raw_fd(), path, libc::O_RDONLY).and_then(read_all).unwrap_or_default()
     }
 
     /// Hands out the names in it, until it is told to stop.
@@ -91,7 +84,32 @@ impl Folder {
 }
 
 fn open_at(folder: c_int, path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | flags;
     // SAFETY: the path is a C string; the descriptor has just been opened for us alone.
-    unsafe { Ok(OwnedFd::from_raw_fd(checked(libc::openat(folder, path.as_ptr(), flags))?)) }
+    unsafe {
+        let mode: c_uint = 0o666;
+        let descriptor = libc::openat(folder, path.as_ptr(), flags | libc::O_CLOEXEC, mode);
+        Ok(OwnedFd::from_raw_fd(checked(descriptor)?))
+    }
+}
+
+fn read_all(file: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(file);
+    let mut text = Vec::new();
+    let mut piece = [0; 1024];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(text),
+            length => text.extend_from_slice(piece.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+/// Opens a file, with flags of open(2). std's way brings along all that may be wrong with them.
+pub fn open(path: &str, flags: c_int) -> io::Result<File> {
+    open_at(libc::AT_FDCWD, &CString::new(path)?, flags).map(File::from)
+}
+
+/// What a file says.
+pub fn read(path: &str) -> io::Result<Vec<u8>> {
+    open_at(libc::AT_FDCWD, &CString::new(path)?, libc::O_RDONLY).and_then(read_all)
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use child::Child;
 pub use entry::inherited_mask;
-pub use folder::Folder;
+pub use folder::{Folder, open, read};
 pub use given::descriptor;
 pub use netlink::receive_only;
 pub use poll::{Polled, poll};

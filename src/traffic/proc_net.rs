@@ -7,9 +7,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::sys;
 
 use super::connection::{Connection, Families, Family};
 
@@ -50,10 +51,10 @@ type Line<'a> = &'a mut dyn FnMut(&[u8], Family) -> Option<()>;
 
 fn tables(families: Families, each: Line) -> io::Result<()> {
     if families.v4 {
-        read(&mut File::open(TABLE)?, Family::V4, each)?;
+        read(&mut sys::open(TABLE, libc::O_RDONLY)?, Family::V4, each)?;
     }
     if families.v6 {
-        match File::open(TABLE_6) {
+        match sys::open(TABLE_6, libc::O_RDONLY) {
             Ok(mut file) => read(&mut file, Family::V6, each)?,
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && families.v4 => {}
@@ -65,9 +66,7 @@ fn tables(families: Families, each: Line) -> io::Result<()> {
 
 /// How many connections the network namespace has ever accepted.
 pub fn accepted() -> io::Result<u64> {
-    let mut text = Vec::new();
-    File::open(COUNTERS)?.take(64 * 1024).read_to_end(&mut text)?;
-    passive_opens(&text).ok_or_else(broken)
+    passive_opens(&sys::read(COUNTERS)?).ok_or_else(broken)
 }
 
 fn broken() -> io::Error {

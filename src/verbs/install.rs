@@ -5,12 +5,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
@@ -113,9 +111,11 @@ fn copy_to(dest: &str) -> Result<(), Problem<'_>> {
 
 /// This program, opened. Where there is no /proc, by the path that it was executed by.
 fn own_program() -> io::Result<File> {
-    File::open("/proc/self/exe").or_else(|error| match sys::executed_as() {
-        Some(path) => File::open(OsStr::from_bytes(path.to_bytes())),
-        None => Err(error),
+    sys::open("/proc/self/exe", libc::O_RDONLY).or_else(|error| {
+        match sys::executed_as().and_then(|path| path.to_str().ok()) {
+            Some(path) => sys::open(path, libc::O_RDONLY),
+            None => Err(error),
+        }
     })
 }
 
@@ -126,8 +126,7 @@ fn create_beside(folder: &str) -> io::Result<(String, File)> {
     let mut attempt = 0;
     loop {
         let path = format!("{folder}/.{NAME}.{pid}.{attempt}");
-        let options = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
-        match options {
+        match sys::open(&path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < ATTEMPTS => {
                 attempt += 1;

@@ -6,9 +6,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -78,7 +78,7 @@ pub fn prestop(arguments: Arguments) -> u8 {
 /// The container's log, as far as it may be written: what a hook prints is thrown away.
 fn container_log() -> Option<BorrowedFd<'static>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_APPEND;
-    let log = OpenOptions::new().write(true).custom_flags(flags).open("/proc/1/fd/2").ok()?;
+    let log = sys::open("/proc/1/fd/2", libc::O_WRONLY | flags).ok()?;
     let own = File::from(standard_error().try_clone_to_owned().ok()?);
     let [log_file, own_file] = [log.metadata().ok()?, own.metadata().ok()?];
     let same = (log_file.dev(), log_file.ino()) == (own_file.dev(), own_file.ino());
