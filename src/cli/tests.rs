@@ -18,7 +18,7 @@ impl Typed {
         Self(options.iter().map(given).collect())
     }
 
-    fn texts(&self, option: &str) -> Vec<&str> {
+    fn texts(&self, option: &'static str) -> Vec<&str> {
         self.all(option).map(|given| given.text).collect()
     }
 }

@@ -18,8 +18,9 @@ use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inh
 /// What execvp takes where there is no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Of the child, in units of 16 bytes: it makes a handful of system calls.
-const STACK_UNITS: usize = 512;
+/// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
+/// debug build.
+const STACK_UNITS: usize = 256;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
