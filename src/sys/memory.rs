@@ -1,219 +1,250 @@
-//! Where memory comes from: the first of it lies in the program itself, more is mapped.
+//! Memory for whatever is allocated, in place of the C library's allocator, which would be a
+//! twentieth of this program and asks the kernel for memory before there is any need.
 //!
-//! What starting takes fits into the first, which spares the system calls and the pages of a heap.
-//! The C library's allocator would be a fifteenth of the program: it knows threads, and here are none.
+//! What is small is cut into blocks whose sizes are powers of two, and is used again by what is of
+//! the same size; the first blocks are part of the program's own memory. What is large comes from
+//! the kernel and goes back to it.
 
-use core::ffi::c_int;
-use std::alloc::{GlobalAlloc, Layout};
-use std::cell::{Cell, UnsafeCell};
-use std::ptr;
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ptr;
 
-/// How much the first is. Only the pages of it that are used count.
-const FIRST: usize = 32 * 1024;
-
-/// How much is mapped at once.
-const MORE: usize = 64 * 1024;
-
-/// Pieces are of powers of two, from the one to the other; what is larger is mapped by itself.
+/// Of a block, and how it is aligned.
 const SMALLEST: usize = 16;
-const LARGEST: usize = 4096;
-const SIZES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
+const LARGEST: usize = 8192;
+const CLASSES: usize = (LARGEST / SMALLEST).ilog2() as usize + 1;
+
+/// What blocks are cut from, at first and later on.
+const FIRST: usize = 16 * 1024;
+const PIECE: usize = 64 * 1024;
+
+/// What an address may have to be a multiple of.
+const PAGE: usize = 4096;
+
+pub struct Memory(UnsafeCell<Blocks>);
+
+struct Blocks {
+    /// For each size a block that is free, which begins with the address of the next one.
+    free: [*mut u8; CLASSES],
+    /// What no block has been cut from yet.
+    rest: *mut u8,
+    left: usize,
+}
 
 #[repr(align(16))]
 struct First(UnsafeCell<[u8; FIRST]>);
 
-// SAFETY: MEMORY alone uses it, which is safe to share.
-unsafe impl Sync for First {}
-
-struct Memory {
-    /// What was given back, by its size: each piece begins with a pointer to another one, or null.
-    free: [Cell<*mut u8>; SIZES],
-    /// What nobody has had yet, aligned to SMALLEST.
-    rest: Cell<*mut u8>,
-    left: Cell<usize>,
-}
-
-// SAFETY: this program has no threads. The tests have, and use the standard library's memory.
+// SAFETY: there is one thread in this program (sys::Child depends on it as well), and it is here once
+// at a time: nothing here calls anything that allocates, and no signal has a handler that runs.
 unsafe impl Sync for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for First {}
 
 #[cfg(not(any(test, fuzzing)))]
 #[global_allocator]
 static MEMORY: Memory = {
-    static FIRST_BYTES: First = First(UnsafeCell::new([0; FIRST]));
-    Memory::new(&FIRST_BYTES)
+    static FIRST_BLOCKS: First = First(UnsafeCell::new([0; FIRST]));
+    Memory::new(FIRST_BLOCKS.0.get().cast(), FIRST)
 };
 
 impl Memory {
-    const fn new(first: &First) -> Self {
-        let free = [const { Cell::new(ptr::null_mut()) }; SIZES];
-        Self { free, rest: Cell::new(first.0.get().cast()), left: Cell::new(FIRST) }
-    }
-
-    /// The list of free pieces of the size that is wanted; none where it is mapped by itself.
-    fn list(&self, layout: Layout) -> Option<(&Cell<*mut u8>, usize)> {
-        if layout.align() > SMALLEST {
-            return None;
-        }
-        let size = layout.size().max(SMALLEST).checked_next_power_of_two()?;
-        Some((self.free.get((size / SMALLEST).ilog2() as usize)?, size))
-    }
-
-    /// A piece that nobody has had yet.
-    fn take(&self, size: usize) -> *mut u8 {
-        if self.left.get() < size {
-            // What is left stays unused: less than a sixteenth.
-            let more = map(MORE);
-            if more.is_null() {
-                return more;
-            }
-            self.rest.set(more);
-            self.left.set(MORE);
-        }
-        let piece = self.rest.get();
-        self.rest.set(piece.wrapping_add(size));
-        self.left.set(self.left.get().saturating_sub(size));
-        piece
+    /// `first` is so long, aligned as a block is, and nobody else's.
+    const fn new(first: *mut u8, length: usize) -> Self {
+        Self(UnsafeCell::new(Blocks {
+            free: [ptr::null_mut(); CLASSES],
+            rest: first,
+            left: length,
+        }))
     }
 }
 
-/// Whole pages, or null.
-fn map(size: usize) -> *mut u8 {
-    let access = libc::PROT_READ | libc::PROT_WRITE;
-    let nothing: c_int = -1;
-    // SAFETY: new memory, where the kernel likes.
-    let mapped = unsafe {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        libc::mmap(ptr::null_mut(), size, access, flags, nothing, 0)
-    };
-    if mapped == libc::MAP_FAILED { ptr::null_mut() } else { mapped.cast() }
+/// Which size of blocks is the one for it; none if it is large.
+fn class(layout: Layout) -> Option<usize> {
+    let is_small = layout.size() <= LARGEST && layout.align() <= SMALLEST;
+    let size = layout.size().max(SMALLEST).next_power_of_two();
+    is_small.then(|| (size / SMALLEST).ilog2() as usize)
 }
 
-// SAFETY: a piece is aligned to SMALLEST and a mapping to pages, more than which nobody asks for. It
-// is as large as asked for, and in no list while it is somebody's.
+// SAFETY: a block is as large as its layout wants it at least, aligned, and in one place: free, or
+// with whoever allocated it. Large ones are pages of their own.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some((list, size)) = self.list(layout) else {
-            return map(layout.size());
-        };
-        let piece = list.get();
-        if piece.is_null() {
-            return self.take(size);
+        match class(layout) {
+            // SAFETY: see Sync: nobody else has a reference to the blocks.
+            Some(class) => unsafe { (*self.0.get()).take(class) },
+            None if layout.align() > PAGE => ptr::null_mut(),
+            None => map(layout.size()),
         }
-        // SAFETY: it is in the list, so it begins with a pointer.
-        list.set(unsafe { piece.cast::<*mut u8>().read() });
-        piece
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: by our own contract; the block is as long as that, and pages come as zeros.
+        unsafe {
+            let memory = self.alloc(layout);
+            if !memory.is_null() && class(layout).is_some() {
+                ptr::write_bytes(memory, 0, layout.size());
+            }
+            memory
+        }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        match self.list(layout) {
-            Some((list, _)) => {
-                // SAFETY: it is nobody's any more, and has room for a pointer.
-                unsafe { memory.cast::<*mut u8>().write(list.get()) };
-                list.set(memory);
+        // SAFETY: the caller has it from `alloc` with that layout, and gives it up.
+        unsafe {
+            match class(layout) {
+                Some(class) => (*self.0.get()).give_back(memory, class),
+                None => drop(libc::munmap(memory.cast(), layout.size())),
             }
-            // SAFETY: it was mapped by itself, with this size.
-            None => _ = unsafe { libc::munmap(memory.cast(), layout.size()) },
         }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the new size is not zero, and fits with this alignment: the caller has seen to it.
-        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        match (self.list(layout), self.list(new)) {
-            (Some((_, old)), Some((_, new))) if old == new => memory,
-            (None, None) => {
-                // SAFETY: it was mapped by itself, with the old size.
-                let moved = unsafe {
-                    libc::mremap(memory.cast(), layout.size(), size, libc::MREMAP_MAYMOVE)
-                };
-                if moved == libc::MAP_FAILED { ptr::null_mut() } else { moved.cast() }
-            }
-            // SAFETY: both are large enough for what is copied, and the new memory is another.
-            _ => unsafe {
-                let moved = self.alloc(new);
-                if !moved.is_null() {
-                    ptr::copy_nonoverlapping(memory, moved, size.min(layout.size()));
-                    self.dealloc(memory, layout);
+        // SAFETY: by our own contract it is a layout; `memory` has the old one, and what is copied
+        // is in both.
+        unsafe {
+            let wanted = Layout::from_size_align_unchecked(size, layout.align());
+            match (class(layout), class(wanted)) {
+                (Some(old), Some(new)) if old == new => memory,
+                (None, None) => {
+                    let moved =
+                        libc::mremap(memory.cast(), layout.size(), size, libc::MREMAP_MAYMOVE);
+                    if moved == libc::MAP_FAILED { ptr::null_mut() } else { moved.cast() }
                 }
-                moved
-            },
+                _ => {
+                    let moved = self.alloc(wanted);
+                    if !moved.is_null() {
+                        ptr::copy_nonoverlapping(memory, moved, size.min(layout.size()));
+                        self.dealloc(memory, layout);
+                    }
+                    moved
+                }
+            }
         }
     }
+}
+
+impl Blocks {
+    /// A block of a size, or null.
+    fn take(&mut self, class: usize) -> *mut u8 {
+        let Some(free) = self.free.get_mut(class) else {
+            return ptr::null_mut();
+        };
+        let block = *free;
+        if !block.is_null() {
+            // SAFETY: a free block begins with the address of the next one, or null.
+            *free = unsafe { block.cast::<*mut u8>().read() };
+            return block;
+        }
+        let size = SMALLEST << class;
+        if self.left < size {
+            // What is left is lost: that happens once for each piece.
+            self.rest = map(PIECE);
+            self.left = if self.rest.is_null() { 0 } else { PIECE };
+        }
+        let block = self.rest;
+        if !block.is_null() {
+            // SAFETY: there is as much left.
+            self.rest = unsafe { block.add(size) };
+            self.left -= size;
+        }
+        block
+    }
+
+    /// # Safety
+    /// It is a block of that size, which nobody uses any more.
+    unsafe fn give_back(&mut self, block: *mut u8, class: usize) {
+        if let Some(free) = self.free.get_mut(class) {
+            // SAFETY: a block has room for an address, and is aligned for it.
+            unsafe { block.cast::<*mut u8>().write(*free) };
+            *free = block;
+        }
+    }
+}
+
+/// So many bytes in pages of their own, all of them zero; or null.
+fn map(length: usize) -> *mut u8 {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: it is new memory, which is nobody's yet.
+    let pages = unsafe {
+        libc::mmap(ptr::null_mut(), length, access, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    };
+    if pages == libc::MAP_FAILED { ptr::null_mut() } else { pages.cast() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn memory() -> Memory {
-        Memory::new(Box::leak(Box::new(First(UnsafeCell::new([0; FIRST])))))
-    }
-
-    fn layout(size: usize, align: usize) -> Layout {
-        Layout::from_size_align(size, align).expect("a layout")
-    }
-
+    /// Random sizes, each filled with a byte of its own: what one holds, no other writes to.
     #[test]
-    fn what_is_given_back_is_handed_out_again() {
-        let memory = memory();
-        // SAFETY: each is given back once, by its layout.
-        unsafe {
-            let first = memory.alloc(layout(3, 1));
-            let second = memory.alloc(layout(16, 16));
-            assert_eq!(second, first.wrapping_add(SMALLEST));
-            memory.dealloc(first, layout(3, 1));
-            memory.dealloc(second, layout(16, 16));
-            let third = memory.alloc(layout(17, 1));
-            assert_eq!(third, second.wrapping_add(SMALLEST), "another size");
-            assert_eq!(memory.alloc(layout(9, 8)), second);
-            assert_eq!(memory.alloc(layout(1, 1)), first);
-        }
-    }
-
-    #[test]
-    fn what_grows_keeps_what_is_in_it() {
-        let memory = memory();
-        for sizes in [[20, 30, 40], [4000, 4097, 70_000], [70_000, 100_000, 3_000_000]] {
-            let mut size = 5;
-            // SAFETY: each is given back once, by its layout.
-            unsafe {
-                let mut piece = memory.alloc(layout(size, 1));
-                piece.copy_from_nonoverlapping(b"abcde".as_ptr(), size);
-                for new in sizes.into_iter().chain(sizes.into_iter().rev()) {
-                    piece = memory.realloc(piece, layout(size, 1), new);
-                    size = new;
-                    assert_eq!(std::slice::from_raw_parts(piece, 5), b"abcde");
-                    piece.add(size - 1).write(1);
-                }
-                memory.dealloc(piece, layout(size, 1));
-            }
-        }
-    }
-
-    #[test]
-    fn nobody_has_what_is_somebodys() {
-        let memory = memory();
+    fn what_is_allocated_is_nobody_elses() {
+        let mut first = First(UnsafeCell::new([0; FIRST]));
+        let memory = Memory::new(first.0.get_mut().as_mut_ptr(), FIRST);
+        let mut seed = 7_u64;
+        let mut random = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as usize % below
+        };
         let mut held: Vec<(*mut u8, Layout, u8)> = Vec::new();
-        let mut random = 1_u32;
-        for step in 0..20_000_usize {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let number = (random >> 8) as usize;
-            // SAFETY: each is given back once, by its layout, and written to within it.
+        for turn in 0..20_000 {
+            let most = 2 << random(15);
+            let size = 1 + random(most);
+            let layout = Layout::from_size_align(size, 1 << random(7)).expect("a layout");
+            let byte = turn as u8;
+            // SAFETY: each is used as long as it is, and with the layout that it has.
             unsafe {
-                if held.len() > 200 {
-                    let (piece, layout, mark) = held.swap_remove(number % held.len());
-                    let bytes = std::slice::from_raw_parts(piece, layout.size());
-                    assert!(bytes.iter().all(|byte| *byte == mark), "{layout:?}");
-                    memory.dealloc(piece, layout);
+                match random(3) {
+                    0 => {
+                        let zeroed = memory.alloc_zeroed(layout);
+                        let bytes = core::slice::from_raw_parts_mut(zeroed, size);
+                        assert!(bytes.iter().all(|byte| *byte == 0), "{layout:?}");
+                        bytes.fill(byte);
+                        held.push((zeroed, layout, byte));
+                    }
+                    1 if !held.is_empty() => {
+                        let (old, old_layout, byte) = held.swap_remove(random(held.len()));
+                        let layout = Layout::from_size_align(size, old_layout.align());
+                        let layout = layout.expect("a layout");
+                        let moved = memory.realloc(old, old_layout, size);
+                        let bytes = core::slice::from_raw_parts_mut(moved, size);
+                        let kept = size.min(old_layout.size());
+                        assert!(bytes[..kept].iter().all(|kept| *kept == byte), "{layout:?}");
+                        bytes.fill(byte);
+                        held.push((moved, layout, byte));
+                    }
+                    _ => {
+                        let block = memory.alloc(layout);
+                        block.write_bytes(byte, size);
+                        held.push((block, layout, byte));
+                    }
                 }
-                let size = 1 + number % [20, 200, 3000, 20_000][step % 4];
-                let layout = layout(size, [1, 8, 16, 64][number % 4]);
-                let piece = memory.alloc(layout);
-                assert!(piece.addr().is_multiple_of(layout.align()));
-                let mark = step.to_le_bytes()[0];
-                piece.write_bytes(mark, size);
-                held.push((piece, layout, mark));
+                let (last, layout, _) = held[held.len() - 1];
+                assert!(last.addr().is_multiple_of(layout.align()), "{layout:?}");
+                if held.len() > 50 {
+                    let (block, layout, byte) = held.swap_remove(random(held.len()));
+                    let bytes = core::slice::from_raw_parts(block, layout.size());
+                    assert!(bytes.iter().all(|found| *found == byte), "{layout:?}");
+                    memory.dealloc(block, layout);
+                }
             }
         }
+    }
+
+    #[test]
+    fn what_is_given_back_is_used_again() {
+        let mut first = First(UnsafeCell::new([0; FIRST]));
+        let memory = Memory::new(first.0.get_mut().as_mut_ptr(), FIRST);
+        for size in [1, 16, 17, 100, 4096, LARGEST] {
+            let layout = Layout::from_size_align(size, 8).expect("a layout");
+            // SAFETY: as above.
+            unsafe {
+                let block = memory.alloc(layout);
+                memory.dealloc(block, layout);
+                assert_eq!(memory.alloc(layout), block, "{size}");
+            }
+        }
+        let too_far = Layout::from_size_align(16, 2 * PAGE).expect("a layout");
+        // SAFETY: nothing is done with it.
+        assert!(unsafe { memory.alloc(too_far) }.is_null());
     }
 }

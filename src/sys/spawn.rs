@@ -7,9 +7,9 @@
 //! end us.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
+use core::mem::MaybeUninit;
 use std::ffi::CString;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -18,8 +18,9 @@ use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inh
 /// What execvp takes where there is no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Of the child, in units of 16 bytes: it makes a handful of system calls.
-const STACK_UNITS: usize = 512;
+/// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
+/// debug build.
+const STACK_UNITS: usize = 256;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
@@ -101,8 +102,7 @@ pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
     start(&programs, arguments.as_ptr(), Becomes::Companion(companion))
 }
 
-/// `arguments` is ended by a null pointer. Not part of its callers, for the stack in it.
-#[inline(never)]
+/// `arguments` is ended by a null pointer.
 fn start(
     programs: &[CString],
     arguments: *const *const c_char,
@@ -115,7 +115,7 @@ fn start(
     // outlive the child's use of them: CLONE_VFORK keeps this process waiting until it has executed
     // a program or ended. Nobody else touches them meanwhile, as there is one thread.
     let pid = checked(unsafe {
-        let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+        let top = stack.as_mut_ptr().add(STACK_UNITS).cast::<c_void>();
         libc::clone(execute, top, flags, (&raw mut child).cast::<c_void>())
     })?;
     // SAFETY: `child` is alive; it was written behind the compiler's back.
