@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -24,8 +23,9 @@ use crate::duration::{Rounded, Short};
 use crate::entrypoint::Entrypoint;
 use crate::log::{Level, Log};
 use crate::marker;
+use crate::poll;
 use crate::signal::{Signal, SignalSet};
-use crate::sys::{self, Arguments};
+use crate::sys::{self, Arguments, Polled};
 
 const VERB: Verb = Verb {
     name: "prestop",
@@ -113,10 +113,9 @@ fn wait_for(entrypoint: &Entrypoint, log: Log) -> Option<()> {
 fn wait_for_end(companion: &OwnedFd) -> Option<()> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).ok()?;
     loop {
-        let [companion, signal] = [companion.as_fd(), signals.as_fd()];
-        let mut both = [companion, signal].map(|it| PollFd::new(it, PollFlags::POLLIN));
-        poll(&mut both, PollTimeout::NONE).ok()?;
-        let [ended, signalled] = both.map(|it| it.any().unwrap_or(true));
+        let mut both = [Polled::readable(companion), Polled::readable(&signals)];
+        poll::wait(&mut both, None, Duration::ZERO);
+        let [ended, signalled] = both.map(|it| it.is_ready());
         let told = signalled
             && sys::wait_for_signal(Some(Duration::ZERO))
                 .is_some_and(|it| told_by().contains(it.signal));
