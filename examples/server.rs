@@ -22,6 +22,7 @@ use std::time::Duration;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, channel};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderValue, SERVER};
 use hyper::{Request, Response, StatusCode, server::conn::http1, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +37,7 @@ usage: server [OPTIONS]
                          finishes what is in flight, exits 0
                          ignore: nothing happens
   --start-after SECONDS  listens only after that long
+  --name NAME            is sent as the Server header
   --quiet                no line a request
 paths: / answers at once, /slow/N after N seconds, /stream/N sends a chunk each
 100 ms for N seconds, /bytes/N answers N MiB, /upload reads it all and answers its
@@ -45,6 +47,7 @@ struct Options {
     listen: SocketAddr,
     on_term: OnTerm,
     start_after: Duration,
+    name: Option<HeaderValue>,
     quiet: bool,
 }
 
@@ -62,6 +65,7 @@ impl Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             on_term: OnTerm::Default,
             start_after: Duration::ZERO,
+            name: None,
             quiet: false,
         };
         while let Some(name) = arguments.next() {
@@ -76,6 +80,7 @@ impl Options {
                     }
                 }
                 "--start-after" => options.start_after = seconds(&arguments.next()?)?,
+                "--name" => options.name = Some(arguments.next()?.parse().ok()?),
                 "--quiet" => options.quiet = true,
                 _ => return None,
             }
@@ -136,7 +141,7 @@ async fn serve(options: &Options, connections: &GracefulShutdown) -> io::Result<
         match listener.accept().await {
             Ok((stream, _peer)) => {
                 number += 1;
-                serve_connection(stream, number, options.quiet, connections);
+                serve_connection(stream, number, options, connections);
             }
             // Out of descriptors, or the client has gone already: neither ends a server.
             Err(_) => sleep(Duration::from_millis(10)).await,
@@ -144,10 +149,25 @@ async fn serve(options: &Options, connections: &GracefulShutdown) -> io::Result<
     }
 }
 
-fn serve_connection(stream: TcpStream, number: u64, quiet: bool, connections: &GracefulShutdown) {
+fn serve_connection(
+    stream: TcpStream,
+    number: u64,
+    options: &Options,
+    connections: &GracefulShutdown,
+) {
     // Without it the second small write of a kept connection waits for an acknowledgement.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(request, number, quiet));
+    let (quiet, name) = (options.quiet, options.name.clone());
+    let service = service_fn(move |request| {
+        let name = name.clone();
+        async move {
+            let mut response = answer(request, number, quiet).await?;
+            if let Some(name) = name {
+                response.headers_mut().insert(SERVER, name);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // A connection that breaks is the client's affair.
     tokio::spawn(connections.watch(connection));

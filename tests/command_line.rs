@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use support::{
-    Ended, Folder, Init, Kind, init, needs_drain_init, needs_namespaces, needs_program, needs_root,
-    static_init, static_witness,
+    Ended, Folder, Init, Kind, copy_program, init, needs_drain_init, needs_namespaces,
+    needs_program, needs_root, static_init, static_witness,
 };
 
 /// Each option that takes a value: a value that isn't its default, and one that makes no sense.
@@ -371,8 +371,8 @@ fn a_marker_file_in_a_folder_that_cannot_be_written_is_refused() {
     let folder = Folder::new();
     // Where they are built need not be open to other users.
     let (program, app) = (folder.path("drain-init"), folder.path("witness"));
-    fs::copy(static_init(), &program).expect("a copy");
-    fs::copy(static_witness(), &app).expect("a copy");
+    copy_program(&static_init(), &program);
+    copy_program(&static_witness(), &app);
     let (open, closed, read_only) =
         (folder.path("open"), folder.path("closed"), folder.path("read-only"));
     for (folder, mode) in [(&open, 0o777), (&closed, 0o755), (&read_only, 0o777)] {

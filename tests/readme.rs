@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 
@@ -9,10 +10,14 @@ use support::{
     Folder, LIMIT, becomes_true, init, ms, needs_drain_init, needs_namespaces, needs_root,
 };
 
+fn read(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
 /// The words after `/drain-init` of each command that README has in the form of an image or a manifest.
 fn commands() -> Vec<Vec<String>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let readme = read("README.md");
     let command = |rest: &str| {
         let (words, _) = rest.split_once(']').expect("the array's end");
         words.split(", ").skip(1).map(|word| word.trim_matches('"').to_owned()).collect()
@@ -95,4 +100,49 @@ fn it_installs_itself() {
     let install = command("install").iter().fold(install, |init, word| init.arg(word));
     assert_eq!(install.ended().code, 0);
     assert!(root.path("drain/drain-init").is_file());
+}
+
+/// README's table and the picture are of the run that made docs/rolling-update.csv.
+#[test]
+fn the_figures_of_the_rolling_update_are_of_one_run() {
+    let csv = read("docs/rolling-update.csv");
+    let cells: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    let index = |name| cells[0].iter().position(|column| *column == name).expect(name);
+    let [requests, failed, stop] = ["requests", "failed", "stop_s"].map(index);
+    let cell = |place: [&str; 3], row: &str| {
+        let cell = cells.iter().find(|cell| cell[..3] == place && cell[3] == row);
+        cell.unwrap_or_else(|| panic!("{row} {place:?} is not in the CSV"))
+    };
+    let both = |balancer, lag, row| ["polite", "naive"].map(|app| cell([balancer, lag, app], row));
+
+    let readme = read("README.md");
+    let rows: BTreeSet<&str> = cells[1..].iter().map(|cell| cell[3]).collect();
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        let mut line = format!("| {row} |");
+        for (balancer, lag) in [
+            ("kube-proxy", "0.5"),
+            ("kube-proxy", "2"),
+            ("kube-proxy", "8"),
+            ("HAProxy safe", "8"),
+            ("HAProxy always", "8"),
+        ] {
+            let [polite, naive] = both(balancer, lag, row).map(|cell| cell[failed]);
+            line += &format!(" {polite} / {naive} |");
+        }
+        for (balancer, lag) in [("kube-proxy", "8"), ("HAProxy safe", "8")] {
+            let seconds = |cell: &Vec<&str>| cell[stop].parse::<f64>().expect("seconds");
+            let [polite, naive] = both(balancer, lag, row).map(seconds);
+            line += &format!(" {polite:.0} / {naive:.0} s |");
+        }
+        assert!(readme.contains(&line), "README has no\n{line}");
+    }
+
+    let svg = read("docs/rolling-update.svg");
+    for row in ["bare", "preStop sleep 5", "drain-init --until-quiet 2s --quiet-on connections"] {
+        let cell = cell(["kube-proxy", "8", "polite"], row);
+        let count = if cell[failed] == "0" { "none" } else { cell[failed] };
+        let words = format!("{count} of {} requests failed", cell[requests]);
+        assert!(svg.contains(&words), "the picture does not say {words:?}");
+    }
 }

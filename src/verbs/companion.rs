@@ -28,13 +28,13 @@ const LISTENER: i32 = 0;
 pub fn companion(words: Arguments) -> u8 {
     // Signals are blocked, so nothing else would end it when its parent is gone.
     let _ = sys::set_parent_death_signal(Signal::KILL);
-    let text = |index: usize| words.get(index).map(|word| word.to_string_lossy());
-    match (text(0).as_deref(), text(1)) {
+    let text = |index: usize| words.get(index)?.to_str().ok();
+    match (text(0), text(1)) {
         (Some("drain"), Some(before)) => with_options(words.tail(2), |config| {
             drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
         }),
-        (Some("call"), Some(handler)) => call(&handler),
-        (Some(what), target) => readiness(what, target.as_deref()),
+        (Some("call"), Some(handler)) => call(handler),
+        (Some(what), target) => readiness(what, target),
         (None, _) => refuse(format_args!("companion: which one? drain-init starts them itself")),
     }
 }

@@ -99,6 +99,13 @@ pub fn static_init() -> PathBuf {
         .clone()
 }
 
+/// By another process: while one of ours has it open for writing, as any child of another test would between its fork and its
+/// exec, it can't be executed (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--remove-destination").args([from, to]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp {} {}", from.display(), to.display());
+}
+
 /// The release build for arm64, or none, said aloud, where it can't be built or run here.
 pub fn arm64_init() -> Option<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -151,6 +158,17 @@ pub fn server() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| build(&["--example", "server"], None).join("debug/examples/server"))
+        .clone()
+}
+
+/// And the server that it runs, so that it has nothing more to build.
+pub fn rolling_update() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            build(&["--release", "--example", "server"], None);
+            build(&["--example", "rolling-update"], None).join("debug/examples/rolling-update")
+        })
         .clone()
 }
 
@@ -395,7 +413,7 @@ impl Init {
     /// A root with nothing in it but the static drain-init and the static witness, given before `app`.
     pub fn in_empty_root(mut self, root: &Folder) -> Self {
         for (from, name) in [(static_init(), "drain-init"), (static_witness(), "witness")] {
-            fs::copy(&from, root.path(name)).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+            copy_program(&from, &root.path(name));
         }
         self.program = PathBuf::from("/drain-init");
         self.beginning.root = CString::new(root.0.as_os_str().as_bytes()).ok();

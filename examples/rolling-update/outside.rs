@@ -1,0 +1,124 @@
+//! What happens outside of the namespaces: builds what is measured, looks for the tools, and starts
+//! this program once more in namespaces of its own, in which all the rest happens.
+//!
+//! Nothing that it makes there has a name or outlives its processes, and all of them end with the
+//! first one of their PID namespace. That one ends when its standard input does: a pipe, whose other
+//! end only this process has. So whatever ends this process, SIGKILL included, ends it all.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::thread;
+
+use nix::unistd::geteuid;
+
+use crate::Result;
+use crate::plan::find;
+
+/// The first argument of the one inside.
+pub const INSIDE: &str = "inside";
+
+/// Debian's packages of them.
+const TOOLS: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("haproxy", "haproxy"),
+    ("sleep", "coreutils"),
+];
+
+/// Names another program that takes drain-init's options: the tests' own, which loses requests.
+const OTHER_INIT: &str = "ROLLING_UPDATE_INIT";
+
+/// What is measured.
+pub struct Programs {
+    pub drain_init: PathBuf,
+    pub server: PathBuf,
+}
+
+impl Programs {
+    pub fn in_target() -> Result<Programs> {
+        let release = target()?.join("release");
+        let drain_init = match env::var_os(OTHER_INIT) {
+            Some(other) => other.into(),
+            None => release.join("drain-init"),
+        };
+        Ok(Programs { drain_init, server: release.join("examples/server") })
+    }
+}
+
+/// This file is TARGET/PROFILE/examples/rolling-update.
+pub fn target() -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    Ok(exe.ancestors().nth(3).ok_or("not started from a target folder")?.to_owned())
+}
+
+pub fn build() -> Result<()> {
+    let target = target()?;
+    if env::var_os(OTHER_INIT).is_none() {
+        cargo_build(&target, &["--bin", "drain-init"])?;
+    }
+    cargo_build(&target, &["--example", "server"])
+}
+
+fn cargo_build(target: &Path, what: &[&str]) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target)
+        .args(what)
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo build {}: {status}", what.join(" ")).into()),
+    }
+}
+
+/// With the folders that an ordinary user's lacks, where `ip` and `nft` are.
+pub fn path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+pub fn check_tools() -> Result<()> {
+    let missing: BTreeSet<&str> = (TOOLS.iter())
+        .filter(|(tool, _)| find(tool, &path()).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => {
+            let packages = Vec::from_iter(missing).join(" ");
+            Err(format!("needs more tools: apt-get install {packages}").into())
+        }
+    }
+}
+
+/// Runs this program with these arguments in namespaces of its own.
+pub fn enter(arguments: &[String]) -> Result<ExitStatus> {
+    let mut unshare = Command::new("unshare");
+    unshare.env("PATH", path()).stdin(Stdio::piped());
+    if !geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let mut child = unshare.arg(env::current_exe()?).arg(INSIDE).args(arguments).spawn()?;
+    // wait() would close it.
+    let _lifeline = child.stdin.take();
+    Ok(child.wait()?)
+}
+
+/// Ends this process, PID 1 of its namespace, when the one outside has ended.
+pub fn end_with_the_one_outside() {
+    thread::spawn(|| {
+        let _ = io::stdin().read(&mut [0]);
+        process::exit(1);
+    });
+}
