@@ -1,6 +1,7 @@
 //! A child that does what may hang, with memory of its own: its parent goes on by the clock and
 //! ends it when the time is over.
 
+use core::ffi::c_long;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,7 +26,7 @@ impl Child {
         let (output, input) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // Not by fork(3): musl's has locks for threads, of which there are none, and gives back a mask
         // without 32 to 34, which would end us from then on.
-        let (flags, same) = (libc::SIGCHLD, 0);
+        let (flags, same): (c_long, c_long) = (libc::SIGCHLD.into(), 0);
         // SAFETY: no memory is passed, and none is shared. This process has one thread, so its copy
         // can do whatever it could.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, same, same, same, same) };
