@@ -9,7 +9,6 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{SockFlag, SockType};
@@ -238,8 +237,8 @@ impl Check {
         }
     }
 
-    fn look_at(&self, path: &Path) -> Result<(), Reason> {
-        match path.metadata() {
+    fn look_at(&self, path: &str) -> Result<(), Reason> {
+        match std::fs::metadata(path) {
             Ok(_) => Ok(()),
             Err(error) => Err(match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR) => self.reason(format_args!("is not there")),

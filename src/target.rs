@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 /// What is wrong with a text, and what would do: it follows the text, and a colon.
 type Why = String;
@@ -26,7 +25,7 @@ pub enum Target {
     /// Ready when it answers with 200 to 399, as the kubelet has it.
     Http(Url),
     /// Ready when it is there.
-    File(PathBuf),
+    File(String),
 }
 
 /// Who listens: an address (IPv6 without its brackets) or a name, and a port.
@@ -148,7 +147,7 @@ impl Endpoint {
                 Some(port) => (host, Some(port)),
                 None => return Err(format!("has \"{rest}\" behind the address; write [::1]:8080")),
             },
-            None => match text.rsplit_once(':') {
+            None => match split_port(text) {
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
@@ -193,6 +192,12 @@ impl Endpoint {
     }
 }
 
+/// At the last colon.
+fn split_port(text: &str) -> Option<(&str, &str)> {
+    let colon = text.bytes().rposition(|byte| byte == b':')?;
+    Some((text.get(..colon)?, text.get(colon + 1..)?))
+}
+
 fn parse_port(text: &str) -> Result<u16, Why> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
@@ -226,7 +231,7 @@ impl ListenOn {
             None => (text.strip_prefix("http://").unwrap_or(text), false),
         };
         let scheme = if is_tcp { "tcp://" } else { "" };
-        let Some((host, port)) = text.rsplit_once(':') else {
+        let Some((host, port)) = split_port(text) else {
             return Err(format!("is no address and port; write {scheme}[::]:9000"));
         };
         let port = parse_port(port)?;
@@ -286,7 +291,7 @@ impl Handler {
             None | Some("") => Err(why("has no command; write exec:/command argument")),
             Some(program) if program.contains('/') && !program.starts_with('/') => Err(format!(
                 "\"{program}\" depends on the folder it is run in; write exec:/{}",
-                program.trim_start_matches("./")
+                program.strip_prefix("./").unwrap_or(program)
             )),
             Some(_) => Ok(Self::Exec(Command { text: command.to_owned(), words })),
         }
@@ -298,7 +303,7 @@ impl fmt::Display for Target {
         match self {
             Self::Tcp(endpoint) => write!(f, "tcp://{endpoint}"),
             Self::Http(url) => write!(f, "{url}"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::File(path) => write!(f, "file:{path}"),
         }
     }
 }
