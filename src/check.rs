@@ -9,19 +9,17 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{SockFlag, SockType};
 
 use crate::clock::{Clock, Time};
+use crate::connect;
 use crate::duration::Short;
 use crate::lookup::LookUp;
 use crate::poll;
-use crate::target::{Target, Url};
+use crate::sys::{self, Polled};
+use crate::target::{Endpoint, Target, Url};
 
 /// The most that is read of an answer's head; what it says comes first.
 pub const HEAD: usize = 8 * 1024;
@@ -80,8 +78,8 @@ fn finish(mut check: Check, clock: Clock) -> Result<(), Reason> {
         if let Some(result) = check.advance(now) {
             return result;
         }
-        let (mut descriptor, deadline) = check.wants();
-        poll::wait(descriptor.as_mut_slice(), Some(deadline), now);
+        let (descriptor, deadline) = check.wants();
+        poll::wait(&mut [descriptor], Some(deadline), now);
     }
 }
 
@@ -89,7 +87,9 @@ impl Check {
     /// Begins to ask. A name is looked up as part of it, and within `limit` like the rest.
     pub fn begin(target: &Target, now: Time, limit: Duration) -> Self {
         match target {
-            Target::Tcp(_) => Self::new(target.to_string(), Vec::new(), now, limit).start(target),
+            Target::Tcp(endpoint) => {
+                Self::new(target.to_string(), Vec::new(), now, limit).start(endpoint)
+            }
             Target::Http(url) => Self::begin_call("GET", url, now, limit),
             Target::File(path) => {
                 let mut check = Self::new(target.to_string(), Vec::new(), now, limit);
@@ -107,8 +107,7 @@ impl Check {
              close\r\n\r\n",
             url.path, url.authority
         );
-        let target = Target::Http(url.clone());
-        Self::new(target.to_string(), request.into_bytes(), now, limit).start(&target)
+        Self::new(url.to_string(), request.into_bytes(), now, limit).start(&url.endpoint)
     }
 
     fn new(target: String, request: Vec<u8>, now: Time, limit: Duration) -> Self {
@@ -126,10 +125,7 @@ impl Check {
         }
     }
 
-    fn start(mut self, target: &Target) -> Self {
-        let Some(endpoint) = target.endpoint() else {
-            return self;
-        };
+    fn start(mut self, endpoint: &Endpoint) -> Self {
         let now = self.next_at;
         let addresses = endpoint.addresses();
         if addresses.is_empty() {
@@ -143,19 +139,18 @@ impl Check {
         self
     }
 
-    /// The descriptor that it waits for, if it waits for one, and the time at which it is to be
+    /// The descriptor that it waits for, and the time at which it is to be
     /// advanced at the latest.
-    pub fn wants(&self) -> (Option<PollFd<'_>>, Time) {
-        let (descriptor, events): (BorrowedFd, _) = match &self.state {
-            State::LookingUp(look_up) => (look_up.as_fd(), PollFlags::POLLIN),
-            State::Connecting(stream) => (stream.as_fd(), PollFlags::POLLOUT),
-            State::Sending { stream, .. } => (stream.as_fd(), PollFlags::POLLOUT),
-            State::Reading { stream, .. } => (stream.as_fd(), PollFlags::POLLIN),
-            State::Over(_) => return (None, Time::ZERO),
+    pub fn wants(&self) -> (Polled<'_>, Time) {
+        let descriptor = match &self.state {
+            State::LookingUp(look_up) => Polled::readable(look_up),
+            State::Connecting(stream) | State::Sending { stream, .. } => Polled::writable(stream),
+            State::Reading { stream, .. } => Polled::readable(stream),
+            State::Over(_) => return (Polled::NOTHING, Time::ZERO),
         };
         let has_next = matches!(self.state, State::Connecting(_)) && self.addresses.len() > 0;
         let until = if has_next { self.next_at } else { self.deadline };
-        (Some(PollFd::new(descriptor, events)), until)
+        (descriptor, until)
     }
 
     /// Goes on as far as that is possible without waiting. The answer, when there is one.
@@ -235,20 +230,20 @@ impl Check {
             }
             // An address of a family that this machine does not have, among the rest.
             Some(errno) => {
-                let why = Errno::from_raw(errno).desc();
+                let why = sys::Errno(errno);
                 self.reason(format_args!("cannot be asked: {why}"))
             }
             None => self.reason(format_args!("cannot be asked")),
         }
     }
 
-    fn look_at(&self, path: &Path) -> Result<(), Reason> {
-        match path.metadata() {
+    fn look_at(&self, path: &str) -> Result<(), Reason> {
+        match std::fs::metadata(path) {
             Ok(_) => Ok(()),
             Err(error) => Err(match error.raw_os_error() {
                 Some(libc::ENOENT | libc::ENOTDIR) => self.reason(format_args!("is not there")),
                 errno => {
-                    let why = Errno::from_raw(errno.unwrap_or(0)).desc();
+                    let why = sys::Errno(errno.unwrap_or(0));
                     self.reason(format_args!("cannot be seen: {why}"))
                 }
             }),
@@ -272,8 +267,8 @@ impl Check {
             // rest.
             let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
             self.next_at = now.saturating_add(self.deadline.saturating_sub(now) / shares);
-            match begin_to_connect(address) {
-                Ok(stream) => return self.state = State::Connecting(stream),
+            match connect::to(address, SockType::Stream, SockFlag::SOCK_NONBLOCK) {
+                Ok(socket) => return self.state = State::Connecting(socket.into()),
                 Err(error) => {
                     let reason = self.cannot_connect(&error);
                     self.failure.get_or_insert(reason);
@@ -309,17 +304,6 @@ impl Check {
                 Err(self.reason(format_args!("closed the connection without an answer")))
             }
         }
-    }
-}
-
-fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let stream = TcpStream::from(socket(family, SockType::Stream, flags, None)?);
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&stream);
-    match connect(raw, &SockaddrStorage::from(address)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(stream),
-        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -5,10 +5,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::{Complaint, Given, Typed, as_written};
+use crate::cli::{Complain, Given, Refused, Typed};
 use crate::duration::{self, Short};
 use crate::lifecycle::{Escalation, ExitCodes, HeldBy, Plan};
 use crate::log::{Format, Level, Log};
@@ -30,11 +31,11 @@ pub struct Config {
     pub watched: Option<Watched>,
     /// Run when the drain begins.
     pub handlers: Vec<Handler>,
-    pub drain_file: Option<PathBuf>,
-    pub ready_file: Option<PathBuf>,
+    pub drain_file: Option<&'static str>,
+    pub ready_file: Option<&'static str>,
     pub ready_listen: Option<ListenOn>,
     pub ready_check: Option<Target>,
-    pub termination_log: Option<PathBuf>,
+    pub termination_log: Option<&'static str>,
     /// Signals go to the app's process group.
     pub group: bool,
     pub parent_death_signal: Option<Signal>,
@@ -52,233 +53,235 @@ pub enum Surroundings {
 }
 
 impl Config {
-    /// What the options mean, or all that is wrong with them.
-    pub fn new(typed: &Typed, surroundings: Surroundings) -> Result<Self, Vec<Complaint>> {
-        let mut reader = Reader { surroundings, ..Reader::default() };
-        let config = reader.config(typed);
-        if reader.complaints.is_empty() { Ok(config) } else { Err(reader.complaints) }
+    /// What the options mean; `complain` hears all that is wrong with them.
+    pub fn new(
+        typed: &Typed,
+        surroundings: Surroundings,
+        complain: Complain,
+    ) -> Result<Self, Refused> {
+        let mut reader = Reader { typed, surroundings, complain, refused: false };
+        let config = reader.config();
+        if reader.refused { Err(Refused) } else { Ok(config) }
     }
 }
 
-/// Reads values and keeps what is wrong with them; a value that is wrong is its default from then
+/// Reads values and says what is wrong with them; a value that is wrong is its default from then
 /// on, so that the others can be looked at too.
-#[derive(Default)]
-struct Reader {
-    complaints: Vec<Complaint>,
+struct Reader<'a> {
+    typed: &'a Typed,
     surroundings: Surroundings,
+    complain: Complain<'a>,
+    refused: bool,
 }
 
-impl Reader {
-    fn config(&mut self, typed: &Typed) -> Config {
-        let map_signal = self.signal_map(&typed.map_signal);
-        let stop_on = self.stop_on(&typed.stop_on);
-        self.check_stops_survive(&typed.map_signal, &map_signal, stop_on);
-        let escalate = self.escalate(&typed.escalate);
-        let handlers = typed.on_drain.iter();
-        let handlers: Vec<Handler> =
-            handlers.filter_map(|given| self.parsed("on-drain", given, Handler::parse)).collect();
-        let watched = self.watched(typed);
+impl Reader<'_> {
+    fn config(&mut self) -> Config {
+        let map_signal = self.signal_map();
+        let stop_on = self.stop_on();
+        self.check_stops_survive(&map_signal, stop_on);
+        let escalate = self.escalate();
+        let handlers = self.values("on-drain", Handler::parse);
+        let watched = self.watched();
         let mut plan = Plan {
-            delay: self.duration("delay", &typed.delay, DELAY),
+            delay: self.duration("delay").unwrap_or(DELAY),
             max_delay: Duration::ZERO,
             held_by: match (&watched, handlers.is_empty()) {
                 (Some(_), _) => HeldBy::Traffic,
                 (None, false) => HeldBy::Handlers,
                 (None, true) => HeldBy::Nothing,
             },
-            unready_delay: self.duration("unready-delay", &typed.unready_delay, Duration::ZERO),
-            grace: self.duration("grace", &typed.grace, GRACE),
-            kill_margin: self.duration("kill-margin", &typed.kill_margin, KILL_MARGIN),
-            orphan_grace: self.duration("orphan-grace", &typed.orphan_grace, ORPHAN_GRACE),
+            unready_delay: self.duration("unready-delay").unwrap_or(Duration::ZERO),
+            grace: self.duration("grace").unwrap_or(GRACE),
+            kill_margin: self.duration("kill-margin").unwrap_or(KILL_MARGIN),
+            orphan_grace: self.duration("orphan-grace").unwrap_or(ORPHAN_GRACE),
             stop_on,
-            stop_signal: self.signal_for_app("stop-signal", &typed.stop_signal),
+            stop_signal: self.signal("stop-signal", Role::Sent),
             escalate,
             map_signal,
             exit_codes: ExitCodes {
-                always: self.exit_codes("map-exit", &typed.map_exit),
-                after_stop: self.exit_codes("map-stop-exit", &typed.map_stop_exit),
+                always: self.values("map-exit", exit_codes),
+                after_stop: self.values("map-stop-exit", exit_codes),
             },
         };
-        let max_delay = typed.max_delay.as_ref();
-        let max_delay = max_delay.and_then(|given| self.duration_of("max-delay", given));
+        let max_delay = self.duration("max-delay");
         plan.max_delay = max_delay.unwrap_or_else(|| default_max_delay(&plan));
         // What follows from a value that could not be read would only mislead.
-        if self.complaints.is_empty() {
-            self.check_times(typed, &plan);
+        if !self.refused {
+            self.check_times(&plan);
         }
         let config = Config {
             watched,
             handlers,
-            drain_file: self.file("drain-file", &typed.drain_file),
-            ready_file: self.file("ready-file", &typed.ready_file),
-            ready_listen: self.maybe_parsed("ready-listen", &typed.ready_listen, ListenOn::parse),
-            ready_check: self.maybe_parsed("ready-check", &typed.ready_check, Target::parse_local),
-            termination_log: self.termination_log(&typed.termination_log),
-            group: typed.group,
-            parent_death_signal: self.parent_death_signal(&typed.parent_death_signal),
+            drain_file: self.file("drain-file"),
+            ready_file: self.file("ready-file"),
+            ready_listen: self.value("ready-listen", ListenOn::parse),
+            ready_check: self.value("ready-check", Target::parse_local),
+            termination_log: self.value("termination-log", termination_log),
+            group: self.typed.one("group").is_some(),
+            parent_death_signal: self.signal("parent-death-signal", Role::OfParent),
             log: Log {
-                format: self.log_format(&typed.log_format),
-                level: self.level(typed),
+                format: self.value("log-format", log_format).unwrap_or_default(),
+                level: self.level(),
                 ..Log::default()
             },
             plan,
         };
-        if let Some(given) = &typed.drain_file
+        if let Some(given) = self.typed.one("drain-file")
             && config.drain_file == config.ready_file
         {
-            self.refuse("drain-file", given, "is the ready-file too; give it another path");
+            self.refuse(given, format_args!("is the ready-file too; give it another path"));
         }
         config
     }
 
-    fn refuse(&mut self, option: &str, given: &Given, why: impl AsRef<str>) {
-        self.complaints.push(format!("{}: {}", as_written(option, given), why.as_ref()));
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, given: &Given, why: fmt::Arguments) {
+        (self.complain)(format_args!("{given}: {why}"));
+        self.refused = true;
     }
 
-    fn parsed<T>(
+    fn parsed<T, W: fmt::Display>(
         &mut self,
-        option: &str,
         given: &Given,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: impl Fn(&'static str) -> Result<T, W>,
     ) -> Option<T> {
-        parse(&given.text).map_err(|why| self.refuse(option, given, why)).ok()
+        parse(given.text).map_err(|why| self.refuse(given, format_args!("{why}"))).ok()
     }
 
-    fn maybe_parsed<T>(
+    /// Of an option that is given once.
+    fn value<T, W: fmt::Display>(
         &mut self,
-        option: &str,
-        given: &Option<Given>,
-        parse: impl Fn(&str) -> Result<T, String>,
+        option: &'static str,
+        parse: impl Fn(&'static str) -> Result<T, W>,
     ) -> Option<T> {
-        self.parsed(option, given.as_ref()?, parse)
+        self.parsed(self.typed.one(option)?, parse)
     }
 
-    fn watched(&mut self, typed: &Typed) -> Option<Watched> {
-        let quiet_on = self.maybe_parsed("quiet-on", &typed.quiet_on, |text| match text {
+    /// Of an option that is given as often as one likes.
+    fn values<T, W: fmt::Display>(
+        &mut self,
+        option: &'static str,
+        parse: impl Fn(&'static str) -> Result<T, W>,
+    ) -> Vec<T> {
+        let mut values = Vec::new();
+        for given in self.typed.all(option) {
+            if let Some(value) = self.parsed(given, &parse) {
+                values.push(value);
+            }
+        }
+        values
+    }
+
+    fn watched(&mut self) -> Option<Watched> {
+        let quiet_on = self.value("quiet-on", |text| match text {
             "requests" => Ok(QuietOn::Requests),
             "connections" => Ok(QuietOn::Connections),
-            _ => Err("is neither requests nor connections".to_owned()),
+            _ => Err("is neither requests nor connections"),
         });
-        let port = |text: &str| match text.parse() {
+        let ports = self.values("watch-port", |text| match text.parse() {
             Ok(port) if port != 0 => Ok(port),
-            _ => Err("is no port; write 1 to 65535".to_owned()),
-        };
-        let ports = typed.watch_port.iter();
-        let ports = ports.filter_map(|given| self.parsed("watch-port", given, port)).collect();
-        let network = |text: &str| {
+            _ => Err("is no port; write 1 to 65535"),
+        });
+        let ignored_peers = self.values("ignore-peer", |text| {
             Network::parse(text).map_err(|why| format!("{why}; write 10.0.0.7 or 10.0.0.0/24"))
-        };
-        let peers = typed.ignore_peer.iter();
-        let ignored_peers =
-            peers.filter_map(|given| self.parsed("ignore-peer", given, network)).collect();
-        let given = typed.until_quiet.as_ref()?;
-        let until_quiet = self.duration_of("until-quiet", given)?;
-        if until_quiet.is_zero() {
-            self.refuse("until-quiet", given, "is no time to be quiet in; write 2s");
+        });
+        let until_quiet = self.duration("until-quiet")?;
+        if until_quiet.is_zero()
+            && let Some(given) = self.typed.one("until-quiet")
+        {
+            self.refuse(given, format_args!("is no time to be quiet in; write 2s"));
         }
+        let ports = ports.into_iter().collect();
         Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
     }
 
-    fn duration(&mut self, option: &str, given: &Option<Given>, default: Duration) -> Duration {
-        let value = given.as_ref().and_then(|given| self.duration_of(option, given));
-        value.unwrap_or(default)
-    }
-
-    fn duration_of(&mut self, option: &str, given: &Given) -> Option<Duration> {
-        duration::parse(&given.text)
-            .map_err(|why| self.refuse(option, given, format!("{why}; write 500ms, 5s or 1m30s")))
+    fn duration(&mut self, option: &'static str) -> Option<Duration> {
+        let given = self.typed.one(option)?;
+        let parsed = duration::parse(given.text);
+        parsed
+            .map_err(|why| self.refuse(given, format_args!("{why}; write 500ms, 5s or 1m30s")))
             .ok()
     }
 
-    /// A signal that an option may name.
-    fn signal(&mut self, option: &str, given: &Given, name: &str) -> Option<Signal> {
+    fn signal(&mut self, option: &'static str, role: Role) -> Option<Signal> {
+        let given = self.typed.one(option)?;
+        self.named(given, given.text, role)
+    }
+
+    /// A signal that an option may name for this.
+    fn named(&mut self, given: &Given, name: &str, role: Role) -> Option<Signal> {
         let Some(signal) = Signal::parse(name) else {
-            let why = format!("there is no signal {name:?}; write TERM, SIGTERM, 15 or SIGRTMIN+3");
-            self.refuse(option, given, why);
+            let remedy = "write TERM, SIGTERM, 15 or SIGRTMIN+3";
+            self.refuse(given, format_args!("there is no signal \"{name}\"; {remedy}"));
             return None;
         };
-        if let Some(reason) = signal.excepted() {
-            let why = format!("{signal} cannot be named: {reason}");
-            self.refuse(option, given, why);
-            return None;
+        match (signal.excepted(), role) {
+            (Some(reason), _) => {
+                self.refuse(given, format_args!("{signal} cannot be named: {reason}"));
+            }
+            (None, Role::Received) if signal.uncatchable() => {
+                let why = "never reaches drain-init: no process can catch it";
+                self.refuse(given, format_args!("{signal} {why}"));
+            }
+            (None, Role::Sent) if signal.uncatchable() => {
+                let why = "leaves the app no choice; --grace says when SIGKILL falls";
+                self.refuse(given, format_args!("{signal} {why}"));
+            }
+            (None, Role::OfParent) if signal == Signal::STOP => {
+                self.refuse(given, format_args!("would stop drain-init for ever"));
+            }
+            (None, Role::Received | Role::Sent | Role::OfParent) => return Some(signal),
         }
-        Some(signal)
+        None
     }
 
-    /// A signal that drain-init is to receive.
-    fn received(&mut self, option: &str, given: &Given, name: &str) -> Option<Signal> {
-        let signal = self.signal(option, given, name)?;
-        if signal.uncatchable() {
-            let why = format!("{signal} never reaches drain-init: no process can catch it");
-            self.refuse(option, given, why);
-            return None;
-        }
-        Some(signal)
-    }
-
-    /// A signal that the app is to be sent.
-    fn sent(&mut self, option: &str, given: &Given, name: &str) -> Option<Signal> {
-        let signal = self.signal(option, given, name)?;
-        if signal.uncatchable() {
-            let why = format!("{signal} leaves the app no choice; --grace says when SIGKILL falls");
-            self.refuse(option, given, why);
-            return None;
-        }
-        Some(signal)
-    }
-
-    fn signal_for_app(&mut self, option: &str, given: &Option<Given>) -> Option<Signal> {
-        given.as_ref().and_then(|given| self.sent(option, given, &given.text))
-    }
-
-    fn stop_on(&mut self, list: &[Given]) -> SignalSet {
-        if list.is_empty() {
+    fn stop_on(&mut self) -> SignalSet {
+        if self.typed.one("stop-on").is_none() {
             return SignalSet::from_iter([Signal::TERM, Signal::INT]);
         }
         let mut set = SignalSet::default();
-        for given in list {
-            if let Some(signal) = self.received("stop-on", given, &given.text) {
+        for given in self.typed.all("stop-on") {
+            if let Some(signal) = self.named(given, given.text, Role::Received) {
                 set.insert(signal);
             }
         }
         set
     }
 
-    fn escalate(&mut self, list: &[Given]) -> Vec<Escalation> {
+    fn escalate(&mut self) -> Vec<Escalation> {
         let mut escalations = Vec::<Escalation>::new();
-        for given in list {
+        for given in self.typed.all("escalate") {
             let Some((name, before)) = given.text.split_once(':') else {
-                self.refuse("escalate", given, "has no `:`; write SIGNAL:TIME, as in QUIT:2s");
+                self.refuse(given, format_args!("has no `:`; write SIGNAL:TIME, as in QUIT:2s"));
                 continue;
             };
-            let signal = self.sent("escalate", given, name);
+            let signal = self.named(given, name, Role::Sent);
             match (signal, duration::parse(before)) {
                 (Some(signal), Ok(before_kill)) => {
                     // Longest before the SIGKILL is due first; equals keep their order.
                     let place = escalations.partition_point(|it| it.before_kill >= before_kill);
                     escalations.insert(place, Escalation { signal, before_kill });
                 }
-                (_, Err(why)) => {
-                    self.refuse("escalate", given, format!("its time {why}; write QUIT:2s"));
-                }
+                (_, Err(why)) => self.refuse(given, format_args!("its time {why}; write QUIT:2s")),
                 (None, Ok(_)) => {}
             }
         }
         escalations
     }
 
-    fn signal_map(&mut self, list: &[Given]) -> SignalMap {
+    fn signal_map(&mut self) -> SignalMap {
         let mut map = SignalMap::default();
-        for given in list {
+        for given in self.typed.all("map-signal") {
             let Some((from, to)) = given.text.split_once('=') else {
-                self.refuse("map-signal", given, "has no `=`; write FROM=TO, as in HUP=USR1");
+                self.refuse(given, format_args!("has no `=`; write FROM=TO, as in HUP=USR1"));
                 continue;
             };
-            let from = self.received("map-signal", given, from);
+            let from = self.named(given, from, Role::Received);
             let to = if to.eq_ignore_ascii_case("none") {
                 Some(None)
             } else {
-                self.sent("map-signal", given, to).map(Some)
+                self.named(given, to, Role::Sent).map(Some)
             };
             if let (Some(from), Some(to)) = (from, to) {
                 map.set(from, to);
@@ -289,70 +292,35 @@ impl Reader {
 
     /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
     /// container with no drain and no deadline.
-    fn check_stops_survive(&mut self, list: &[Given], map: &SignalMap, stop_on: SignalSet) {
-        for given in list {
+    fn check_stops_survive(&mut self, map: &SignalMap, stop_on: SignalSet) {
+        for given in self.typed.all("map-signal") {
             let from = given.text.split_once('=').and_then(|(from, _)| Signal::parse(from));
             let Some(from) = from.filter(|from| stop_on.contains(*from)) else {
                 continue;
             };
             match map.get(from) {
                 None => {
-                    let why =
-                        format!("{from} asks for a stop and cannot be dropped; see --stop-on");
-                    self.refuse("map-signal", given, why);
+                    let why = "asks for a stop and cannot be dropped; see --stop-on";
+                    self.refuse(given, format_args!("{from} {why}"));
                 }
-                Some(to) if !stop_on.contains(to) => {
-                    let why = format!(
+                Some(to) if !stop_on.contains(to) => self.refuse(
+                    given,
+                    format_args!(
                         "{from} would ask for no stop any more; \
                          --stop-signal {to} is what sends the app another signal"
-                    );
-                    self.refuse("map-signal", given, why);
-                }
+                    ),
+                ),
                 Some(_) => {}
             }
         }
     }
 
-    fn exit_codes(&mut self, option: &str, list: &[Given]) -> Vec<(u8, u8)> {
-        let mut pairs = Vec::new();
-        for given in list {
-            let Some((from, to)) = given.text.split_once('=') else {
-                self.refuse(option, given, "has no `=`; write FROM=TO, as in 143=0");
-                continue;
-            };
-            match (from.parse(), to.parse()) {
-                (Ok(from), Ok(to)) => pairs.push((from, to)),
-                _ => self.refuse(option, given, "an exit code is a number from 0 to 255"),
-            }
-        }
-        pairs
-    }
-
-    fn parent_death_signal(&mut self, given: &Option<Given>) -> Option<Signal> {
-        let given = given.as_ref()?;
-        let signal = self.signal("parent-death-signal", given, &given.text)?;
-        if signal == Signal::STOP {
-            self.refuse("parent-death-signal", given, "would stop drain-init for ever");
-            return None;
-        }
-        Some(signal)
-    }
-
-    fn log_format(&mut self, given: &Option<Given>) -> Format {
-        match given.as_ref().map(|given| (given, given.text.as_str())) {
-            None | Some((_, "text")) => Format::Text,
-            Some((_, "json")) => Format::Json,
-            Some((given, _)) => {
-                self.refuse("log-format", given, "is neither text nor json");
-                Format::Text
-            }
-        }
-    }
-
-    fn level(&mut self, typed: &Typed) -> Level {
-        match (typed.quiet, typed.verbose) {
+    fn level(&mut self) -> Level {
+        let [quiet, verbose] = ["quiet", "verbose"].map(|option| self.typed.one(option).is_some());
+        match (quiet, verbose) {
             (true, true) => {
-                self.complaints.push("--quiet and --verbose: choose one".to_owned());
+                (self.complain)(format_args!("--quiet and --verbose: choose one"));
+                self.refused = true;
                 Level::Info
             }
             (true, false) => Level::Error,
@@ -361,101 +329,140 @@ impl Reader {
         }
     }
 
-    fn termination_log(&mut self, given: &Option<Given>) -> Option<PathBuf> {
-        let given = given.as_ref()?;
-        let path = PathBuf::from(&given.text);
-        if path.as_os_str().is_empty() || path.is_dir() {
-            self.refuse("termination-log", given, "is no file; write /dev/termination-log");
-        }
-        Some(path)
-    }
-
-    fn file(&mut self, option: &str, given: &Option<Given>) -> Option<PathBuf> {
-        let given = given.as_ref()?;
-        let path = Path::new(&given.text);
+    fn file(&mut self, option: &'static str) -> Option<&'static str> {
+        let given = self.typed.one(option)?;
         if self.surroundings == Surroundings::Checked
-            && let Err(why) = marker::check(path)
+            && let Err(why) = marker::check(given.text)
         {
-            self.refuse(option, given, why);
+            self.refuse(given, format_args!("{why}"));
         }
-        Some(path.to_owned())
+        Some(given.text)
     }
 
     /// The times against each other: each must leave room for the next.
-    fn check_times(&mut self, typed: &Typed, plan: &Plan) {
+    fn check_times(&mut self, plan: &Plan) {
+        let typed = self.typed;
+        let [delay, grace, kill_margin] =
+            ["delay", "grace", "kill-margin"].map(|option| typed.one(option));
         let kill_after = plan.kill_after();
-        let kill_at = format!("SIGKILL falls {} after the stop signal", Short(kill_after));
         if kill_after.is_zero() {
-            let why = format!(
-                "SIGKILL would fall at once: --grace {} less --kill-margin {} leaves nothing; \
-                 make the grace period longer or the margin shorter",
-                Short(plan.grace),
-                Short(plan.kill_margin)
-            );
-            match (&typed.kill_margin, &typed.grace) {
-                (Some(given), _) => self.refuse("kill-margin", given, why),
-                (None, Some(given)) => self.refuse("grace", given, why),
-                (None, None) => {}
+            if let Some(given) = kill_margin.or(grace) {
+                self.refuse(
+                    given,
+                    format_args!(
+                        "SIGKILL would fall at once: --grace {} less --kill-margin {} leaves \
+                         nothing; make the grace period longer or the margin shorter",
+                        Short(plan.grace),
+                        Short(plan.kill_margin)
+                    ),
+                );
             }
             return;
         }
+        let no_time = NoTime(kill_after);
         if plan.delay >= kill_after {
-            let problem = format!("leaves the app no time to stop: {kill_at}");
-            match (&typed.delay, &typed.grace) {
-                (Some(given), _) => {
+            match (delay, grace, kill_margin) {
+                (Some(given), _, _) => {
                     let remedy = "make --delay shorter or --grace longer";
-                    self.refuse("delay", given, format!("{problem}; {remedy}"));
+                    self.refuse(given, format_args!("{no_time}; {remedy}"));
                 }
-                (None, Some(given)) => {
-                    let remedy = format!("give --delay, which is {} without", Short(plan.delay));
-                    self.refuse("grace", given, format!("{problem}; {remedy}"));
+                (None, Some(given), _) => {
+                    let delay = Short(plan.delay);
+                    self.refuse(
+                        given,
+                        format_args!("{no_time}; give --delay, which is {delay} without"),
+                    );
                 }
                 // Then it is the margin that leaves none.
-                (None, None) => {
-                    if let Some(given) = &typed.kill_margin {
-                        self.refuse("kill-margin", given, format!("{problem}; make it shorter"));
-                    }
+                (None, None, Some(given)) => {
+                    self.refuse(given, format_args!("{no_time}; make it shorter"));
                 }
+                (None, None, None) => {}
             }
         }
-        if let Some(given) = &typed.max_delay {
+        if let Some(given) = typed.one("max-delay") {
             if plan.max_delay < plan.delay {
                 let delay = Short(plan.delay);
-                let why = format!("is shorter than --delay, {delay}; make it at least that");
-                self.refuse("max-delay", given, why);
+                let why = format_args!("is shorter than --delay, {delay}; make it at least that");
+                self.refuse(given, why);
             } else if plan.max_delay >= kill_after && plan.delay < kill_after {
-                let why = format!("leaves the app no time to stop: {kill_at}; make it shorter");
-                self.refuse("max-delay", given, why);
+                self.refuse(given, format_args!("{no_time}; make it shorter"));
             }
         }
-        if let Some(given) = &typed.until_quiet
-            && duration::parse(&given.text).is_ok_and(|quiet| quiet > plan.max_delay)
-        {
-            let longest = Short(plan.max_delay);
-            let why = format!("is longer than the longest drain, {longest}; make it shorter");
-            self.refuse("until-quiet", given, why);
+        for option in ["until-quiet", "unready-delay"] {
+            if let Some(given) = typed.one(option)
+                && duration::parse(given.text).is_ok_and(|time| time > plan.max_delay)
+            {
+                let longest = Short(plan.max_delay);
+                self.refuse(
+                    given,
+                    format_args!("is longer than the longest drain, {longest}; make it shorter"),
+                );
+            }
         }
-        if let Some(given) = &typed.unready_delay
-            && plan.unready_delay > plan.max_delay
-        {
-            let longest = Short(plan.max_delay);
-            let why = format!("is longer than the longest drain, {longest}; make it shorter");
-            self.refuse("unready-delay", given, why);
-        }
-        for given in &typed.escalate {
+        let room = kill_after.saturating_sub(plan.delay);
+        for given in typed.all("escalate") {
             let before =
                 given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
-            let room = kill_after.saturating_sub(plan.delay);
             if before.is_some_and(|before| before > room) && plan.delay < kill_after {
-                let why = format!(
-                    "comes before the app is told to stop: from the end of --delay to SIGKILL \
-                     there are {}; make its time shorter",
-                    Short(room)
+                self.refuse(
+                    given,
+                    format_args!(
+                        "comes before the app is told to stop: from the end of --delay to SIGKILL \
+                         there are {}; make its time shorter",
+                        Short(room)
+                    ),
                 );
-                self.refuse("escalate", given, why);
             }
         }
     }
+}
+
+/// What a signal is named for.
+#[derive(Clone, Copy)]
+enum Role {
+    /// drain-init is to receive it.
+    Received,
+    /// The app is to be sent it.
+    Sent,
+    /// The parent's end is to send it.
+    OfParent,
+}
+
+/// What is wrong with a drain that lasts until SIGKILL falls, so long after the stop signal.
+struct NoTime(Duration);
+
+impl fmt::Display for NoTime {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kill_after = Short(self.0);
+        write!(
+            f,
+            "leaves the app no time to stop: SIGKILL falls {kill_after} after the stop signal"
+        )
+    }
+}
+
+fn exit_codes(text: &str) -> Result<(u8, u8), &'static str> {
+    let (from, to) = text.split_once('=').ok_or("has no `=`; write FROM=TO, as in 143=0")?;
+    match (from.parse(), to.parse()) {
+        (Ok(from), Ok(to)) => Ok((from, to)),
+        _ => Err("an exit code is a number from 0 to 255"),
+    }
+}
+
+fn log_format(text: &str) -> Result<Format, &'static str> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("is neither text nor json"),
+    }
+}
+
+fn termination_log(path: &'static str) -> Result<&'static str, &'static str> {
+    if path.is_empty() || Path::new(path).is_dir() {
+        return Err("is no file; write /dev/termination-log");
+    }
+    Ok(path)
 }
 
 /// Half of the grace period, if that leaves the app time to stop.

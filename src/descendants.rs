@@ -3,20 +3,31 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
+use std::ffi::CString;
+use std::ops::ControlFlow;
 
-use crate::sys::Pid;
+use crate::sys::{Folder, Pid};
+
+/// The folder of a process in /proc.
+pub fn folder(pid: Pid) -> Option<Folder> {
+    Folder::open(&CString::new(format!("/proc/{pid}")).ok()?).ok()
+}
 
 /// Every process with its parent, or nobody where there is no /proc.
 pub fn parents() -> Vec<(Pid, Pid)> {
-    let processes = fs::read_dir("/proc").into_iter().flatten();
-    let parents = processes.filter_map(|entry| {
-        let entry = entry.ok()?;
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let stat = fs::read(entry.path().join("stat")).ok()?;
-        Some((pid, parent(&stat)?))
-    });
-    parents.collect()
+    let mut parents = Vec::new();
+    if let Ok(processes) = Folder::open(c"/proc") {
+        processes.each(&mut |name| {
+            if let Ok(pid) = name.to_str().unwrap_or_default().parse()
+                && let Ok(process) = processes.folder(name)
+                && let Some(parent) = parent(&process.read(c"stat"))
+            {
+                parents.push((pid, parent));
+            }
+            ControlFlow::Continue(())
+        });
+    }
+    parents
 }
 
 /// Every descendant of `ancestor`, or none where there is no /proc.
@@ -25,10 +36,12 @@ pub fn of(ancestor: Pid) -> Vec<Pid> {
     let mut found = vec![ancestor];
     let mut index = 0;
     while let Some(&parent) = found.get(index) {
-        let children = parents.iter().filter(|(_, its_parent)| *its_parent == parent);
-        let children: Vec<Pid> = children.map(|(child, _)| *child).collect();
         // Process ids are used again while the table is read: nobody is taken twice.
-        found.extend(children.into_iter().filter(|child| *child != ancestor));
+        for (child, its_parent) in &parents {
+            if *its_parent == parent && *child != ancestor {
+                found.push(*child);
+            }
+        }
         index += 1;
         if index > parents.len() {
             break;
@@ -37,17 +50,20 @@ pub fn of(ancestor: Pid) -> Vec<Pid> {
     found.split_off(1)
 }
 
-/// The ancestors of a process among these, its parent first.
-pub fn ancestors(pid: Pid, parents: &[(Pid, Pid)]) -> Vec<Pid> {
-    let mut above = Vec::new();
+/// Whether one of the ancestors of a process is among these.
+pub fn is_within(pid: Pid, ancestors: &[Pid], parents: &[(Pid, Pid)]) -> bool {
     let mut child = pid;
-    while let Some((_, parent)) = parents.iter().find(|(process, _)| *process == child)
-        && above.len() < parents.len()
-    {
-        above.push(*parent);
+    // Process ids are used again while the table is read: it may have a circle.
+    for _ in parents {
+        let Some((_, parent)) = parents.iter().find(|(process, _)| *process == child) else {
+            return false;
+        };
+        if ancestors.contains(parent) {
+            return true;
+        }
         child = *parent;
     }
-    above
+    false
 }
 
 /// The parent in a line of /proc/PID/stat.

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
@@ -176,16 +176,19 @@ impl<'a> Drain<'a> {
 }
 
 fn start(handler: &Handler, output: BorrowedFd) -> std::io::Result<Pid> {
-    let (program, words): (_, Vec<&str>) = match handler {
-        Handler::Exec(words) => (Program::Named, words.iter().map(String::as_str).collect()),
-        Handler::Call { .. } => (Program::Own, vec!["companion", "call"]),
+    let mut words = Vec::new();
+    let program = match handler {
+        Handler::Exec(command) => {
+            for word in &command.words {
+                words.push(CString::new(word.as_str())?);
+            }
+            Program::Named
+        }
+        Handler::Call { .. } => {
+            words.extend([c"companion".into(), c"call".into(), CString::new(handler.to_string())?]);
+            Program::Own
+        }
     };
-    let url = match handler {
-        Handler::Call { .. } => Some(handler.to_string()),
-        Handler::Exec(_) => None,
-    };
-    let words = words.into_iter().chain(url.as_deref()).map(CString::new);
-    let words = words.collect::<Result<Vec<CString>, _>>()?;
     let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
     sys::start_companion(&CompanionStart {
         program,
@@ -198,6 +201,5 @@ fn start(handler: &Handler, output: BorrowedFd) -> std::io::Result<Pid> {
 
 /// Standard error, for whatever a drain starts.
 pub fn standard_error() -> BorrowedFd<'static> {
-    static ERROR: std::sync::OnceLock<std::io::Stderr> = std::sync::OnceLock::new();
-    ERROR.get_or_init(std::io::stderr).as_fd()
+    sys::STANDARD_ERROR
 }

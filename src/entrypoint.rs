@@ -4,18 +4,17 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::{self, Metadata};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use crate::descendants;
 use crate::signal::Signal;
-use crate::sys::{self, Pid};
+use crate::sys::{self, Folder, Pid};
 
 /// Verbs that are no entrypoint.
 const OTHER_VERBS: [&[u8]; 5] = [b"prestop", b"probe", b"install", b"explain", b"companion"];
+
+/// The longest path that the kernel tells.
+const PATH: usize = 4096;
 
 /// A process that was found, and is the same one as long as this is there.
 pub struct Entrypoint {
@@ -25,10 +24,13 @@ pub struct Entrypoint {
 
 /// What makes a process one of this container's drain-inits.
 struct Own {
-    mounts: std::path::PathBuf,
-    program: Metadata,
+    mounts: File,
+    program: File,
     name: Vec<u8>,
 }
+
+/// A file by its device and number on it.
+type File = (u64, u64);
 
 impl Entrypoint {
     /// The outermost drain-init of this container: the first one, where there are several.
@@ -36,16 +38,21 @@ impl Entrypoint {
         let own = Own::new()?;
         let parents = descendants::parents();
         let own_pid = nix::unistd::getpid().as_raw();
-        let is_candidate = |pid: &Pid| *pid != own_pid && own.is_entrypoint(*pid);
-        let candidates: Vec<Pid> =
-            parents.iter().map(|(pid, _)| *pid).filter(is_candidate).collect();
-        let within_another = |pid: Pid| {
-            let above = descendants::ancestors(pid, &parents);
-            above.iter().any(|ancestor| candidates.contains(ancestor))
-        };
-        let outermost = candidates.iter().copied().filter(|pid| !within_another(*pid));
-        // One that `docker exec` has started is younger.
-        let pid = outermost.min_by_key(|pid| (started(*pid).unwrap_or(u64::MAX), *pid))?;
+        let mut candidates = Vec::new();
+        for (pid, _) in &parents {
+            if *pid != own_pid && own.is_entrypoint(*pid) {
+                candidates.push(*pid);
+            }
+        }
+        let mut oldest = None;
+        for pid in &candidates {
+            if !descendants::is_within(*pid, &candidates, &parents) {
+                // One that `docker exec` has started is younger.
+                let age = (started(*pid).unwrap_or(u64::MAX), *pid);
+                oldest = Some(oldest.map_or(age, |oldest| age.min(oldest)));
+            }
+        }
+        let (_, pid) = oldest?;
         let handle = sys::open_process(pid).ok()?;
         // It may have ended meanwhile, and its pid be somebody else's.
         own.is_entrypoint(pid).then_some(Self { pid, handle })
@@ -58,79 +65,75 @@ impl Entrypoint {
 
     /// Whether it has taken what it was asked.
     pub fn has_taken(&self) -> bool {
-        let pending = mask(self.pid, "ShdPnd").unwrap_or(0) | mask(self.pid, "SigPnd").unwrap_or(0);
-        pending & Signal::DRAIN.bit() == 0
+        let process = descendants::folder(self.pid);
+        !process.is_some_and(|process| drain_is_in(&process, [b"ShdPnd:", b"SigPnd:"]))
     }
 
     /// Its drain companion.
     pub fn companion(&self) -> Option<OwnedFd> {
-        let is_companion = |pid: Pid| {
-            let words = words(pid);
-            let is = |index: usize, word: &[u8]| words.get(index).is_some_and(|w| w == word);
-            is(1, b"companion") && is(2, b"drain")
-        };
-        let children = descendants::parents();
-        let mut children = children.iter().filter(|(_, parent)| *parent == self.pid);
-        let (companion, _) = children.find(|(pid, _)| is_companion(*pid))?;
+        let parents = descendants::parents();
+        let (companion, _) = parents.iter().find(|(pid, parent)| {
+            let process = descendants::folder(*pid).filter(|_| *parent == self.pid);
+            process.is_some_and(|process| {
+                let words = process.read(c"cmdline");
+                let mut words = words.split(is_end).skip(1);
+                words.next() == Some(b"companion") && words.next() == Some(b"drain")
+            })
+        })?;
         sys::open_process(*companion).ok()
     }
 }
 
 impl Own {
     fn new() -> Option<Self> {
-        let program = fs::read_link("/proc/self/exe").ok()?;
+        let own = Folder::open(c"/proc/self").ok()?;
         Some(Self {
-            mounts: fs::read_link("/proc/self/ns/mnt").ok()?,
-            program: fs::metadata("/proc/self/exe").ok()?,
-            name: program_name(&program).to_owned(),
+            mounts: own.identity(c"ns/mnt").ok()?,
+            program: own.identity(c"exe").ok()?,
+            name: program_name(&own),
         })
     }
 
     /// Whether it runs an app, and in this container. What may not be read is somebody else's.
     fn is_entrypoint(&self, pid: Pid) -> bool {
-        let same_mounts = || fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let keeps_drain = || {
-            let masks = ["SigBlk", "SigCgt"].map(|name| mask(pid, name).unwrap_or(0));
-            masks.iter().any(|mask| mask & Signal::DRAIN.bit() != 0)
-        };
-        self.is_drain_init(pid)
-            && same_mounts().is_some_and(|mounts| mounts == self.mounts)
-            && keeps_drain()
-            && !words(pid).get(1).is_some_and(|verb| OTHER_VERBS.contains(&verb.as_slice()))
-    }
-
-    /// The same file, or one of that name that was replaced while it ran.
-    fn is_drain_init(&self, pid: Pid) -> bool {
-        let link = format!("/proc/{pid}/exe");
-        let (Ok(program), Ok(path)) = (fs::metadata(&link), fs::read_link(&link)) else {
+        let Some(process) = descendants::folder(pid) else {
             return false;
         };
-        (program.dev(), program.ino()) == (self.program.dev(), self.program.ino())
-            || program_name(&path) == self.name
+        let leads_to = |link, file| process.identity(link).is_ok_and(|found| found == file);
+        let words = || process.read(c"cmdline");
+        // The same program, or one of that name that was replaced while it ran.
+        (leads_to(c"exe", self.program) || program_name(&process) == self.name)
+            && leads_to(c"ns/mnt", self.mounts)
+            && drain_is_in(&process, [b"SigBlk:", b"SigCgt:"])
+            && !words().split(is_end).nth(1).is_some_and(|verb| OTHER_VERBS.contains(&verb))
     }
 }
 
-fn program_name(path: &Path) -> &[u8] {
-    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
-    name.strip_suffix(b" (deleted)").unwrap_or(name)
+fn is_end(byte: &u8) -> bool {
+    *byte == 0
 }
 
-/// Its command line.
-fn words(pid: Pid) -> Vec<Vec<u8>> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
+/// The name of its program.
+fn program_name(process: &Folder) -> Vec<u8> {
+    let mut place = [0; PATH];
+    let path = process.link(c"exe", &mut place);
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec()
 }
 
-/// A signal mask in /proc/PID/status.
-fn mask(pid: Pid, name: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    u64::from_str_radix(line.trim(), 16).ok()
+/// Whether the signal that asks for a drain is in one of these masks of /proc/PID/status.
+fn drain_is_in(process: &Folder, masks: [&[u8]; 2]) -> bool {
+    // The mask's first digit is the one of the highest signals, of which this is the highest.
+    let has = |line: &[u8]| {
+        let mask = masks.iter().find_map(|name| line.strip_prefix(*name));
+        let digit = mask.and_then(|mask| mask.trim_ascii().first());
+        digit.is_some_and(|digit| matches!(digit, b'8'..=b'9' | b'a'..=b'f'))
+    };
+    process.read(c"status").split(|byte| *byte == b'\n').any(has)
 }
 
 /// When it was started, in the clock ticks of /proc/PID/stat.
 fn started(pid: Pid) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The 22nd field, counted from the state, which is the third.
-    descendants::fields(&stat)?.nth(19)?.parse().ok()
+    descendants::fields(&descendants::folder(pid)?.read(c"stat"))?.nth(19)?.parse().ok()
 }

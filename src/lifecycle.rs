@@ -148,12 +148,17 @@ pub enum Action {
 pub struct Actions([Option<Action>; 4]);
 
 impl Actions {
-    fn of(actions: impl IntoIterator<Item = Action>) -> Self {
+    fn of(actions: &[Action]) -> Self {
         let mut list = Self::default();
         for (place, action) in list.0.iter_mut().zip(actions) {
-            *place = Some(action);
+            *place = Some(*action);
         }
         list
+    }
+
+    /// Those of these that there are.
+    fn some(actions: [Option<Action>; 4]) -> Self {
+        Self(actions)
     }
 
     fn none() -> Self {
@@ -229,12 +234,12 @@ impl Plan {
                 let forward = self.stop_signal.unwrap_or(signal);
                 let kill_in = self.kill_at(stop).saturating_sub(now);
                 let note = Note::Stopping { by: signal, forward, drained: true, kill_in };
-                (Stopping(stop, 0), Actions::of([Action::Forward(forward), Action::Say(note)]))
+                (Stopping(stop, 0), Actions::of(&[Action::Forward(forward), Action::Say(note)]))
             }
             (Stopping(..), StopAsked { signal, .. })
             | (Running | Draining(_) | Drained(_) | Stopping(..), ToForward(signal)) => {
                 let note = Note::Forwarded(signal);
-                (state, Actions::of([Action::Forward(signal), Action::Say(note)]))
+                (state, Actions::of(&[Action::Forward(signal), Action::Say(note)]))
             }
             // They have been told, or killed, already. What is left gets no more time than a stop
             // that begins now would give it.
@@ -274,21 +279,21 @@ impl Plan {
 
             (Running, Wake) => (state, Actions::none()),
             (Draining(drain), Wake) if drain.ready && now >= self.unready_at(drain) => {
-                (Draining(Drain { ready: false, ..drain }), Actions::of([Action::Unready]))
+                (Draining(Drain { ready: false, ..drain }), Actions::of(&[Action::Unready]))
             }
             (Draining(drain), Wake) => self.end_drain(drain, None, now),
             (Drained(stop), Wake) => {
                 let note = Note::NoStopCame { after: now.saturating_sub(stop.began) };
-                (Running, Actions::of([Action::Ready, Action::Say(note)]))
+                (Running, Actions::of(&[Action::Ready, Action::Say(note)]))
             }
             (Stopping(stop, escalation), Wake) => self.escalate(stop, escalation, now),
             // A companion that does not end on SIGKILL: somebody else may be there as well.
-            (Leaving { stop, status, .. }, Wake) => self.orphaned(stop, status, now),
+            (Leaving { stop, status, .. }, Wake) => self.orphaned(stop, status, None, now),
             (Orphaned { stop, status, .. }, Wake) => {
                 Self::kill(stop, Some(status), Note::OrphansKilled, now)
             }
             (Killing { stop, status, .. }, Wake) => {
-                self.exit(stop, status, [Action::Say(Note::Unkillable)])
+                self.exit(stop, status, [None, Some(Action::Say(Note::Unkillable))])
             }
 
             (Running, AppEnded { status, left }) => self.app_ended(None, status, left, now),
@@ -297,36 +302,36 @@ impl Plan {
                 AppEnded { status, left },
             ) => self.app_ended(Some(stop), status, left, now),
             (Killing { stop, .. }, AppEnded { status, left: Left::Nobody }) => {
-                self.exit(stop, Some(status), [])
+                self.exit(stop, Some(status), [None, None])
             }
             (Killing { stop, until, .. }, AppEnded { status, .. }) => {
                 // Children of the killed may have become ours.
                 let state = Killing { stop, status: Some(status), until };
-                (state, Actions::of([Action::KillRest]))
+                (state, Actions::of(&[Action::KillRest]))
             }
             // It ends once.
             (Leaving { .. } | Orphaned { .. }, AppEnded { .. }) => (state, Actions::none()),
 
             (Leaving { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
-                self.exit_of_app(stop, status, [], now)
+                self.exit_of_app(stop, status, None, now)
             }
             (Orphaned { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
-                self.exit(stop, Some(status), [])
+                self.exit(stop, Some(status), [None, None])
             }
             (Leaving { stop, status, .. }, OthersReaped { left: Left::Orphans }) => {
-                self.orphaned(stop, status, now)
+                self.orphaned(stop, status, None, now)
             }
             (Killing { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
-                self.exit(stop, status, [])
+                self.exit(stop, status, [None, None])
             }
-            (Killing { .. }, OthersReaped { .. }) => (state, Actions::of([Action::KillRest])),
+            (Killing { .. }, OthersReaped { .. }) => (state, Actions::of(&[Action::KillRest])),
             (Leaving { .. }, OthersReaped { left: Left::Companions })
             | (Orphaned { .. }, OthersReaped { left: Left::Orphans | Left::Companions })
             | (Running | Draining(_) | Drained(_) | Stopping(..), OthersReaped { .. }) => {
                 (state, Actions::none())
             }
 
-            (Running, AppStopped { by }) => (state, Actions::of([Action::Suspend { by }])),
+            (Running, AppStopped { by }) => (state, Actions::of(&[Action::Suspend { by }])),
             // A stop has been asked for: nobody stops the clock now.
             (
                 Draining(_)
@@ -392,7 +397,7 @@ impl Plan {
             let note = Note::Stopping { by: signal, forward, drained: false, kill_in };
             let actions =
                 [Action::Unready, Action::BeginDrain, Action::Forward(forward), Action::Say(note)];
-            return (State::Stopping(stop, 0), Actions::of(actions));
+            return (State::Stopping(stop, 0), Actions::of(&actions));
         }
         self.begin_drain(stop, until)
     }
@@ -418,12 +423,8 @@ impl Plan {
             Until::Delay | Until::Longest => None,
             Until::Companion => Some(Action::StartCompanion(Duration::ZERO)),
         };
-        let actions = unready
-            .into_iter()
-            .chain([Action::BeginDrain])
-            .chain(companion)
-            .chain([Action::Say(note)]);
-        (State::Draining(Drain { stop, until, ready }), Actions::of(actions))
+        let actions = [unready, Some(Action::BeginDrain), companion, Some(Action::Say(note))];
+        (State::Draining(Drain { stop, until, ready }), Actions::some(actions))
     }
 
     /// A hook in a drain that is going on: it wants a companion to wait for. The handlers ran, or
@@ -433,7 +434,7 @@ impl Plan {
             (Until::Delay, HeldBy::Nothing) => {
                 let after = now.saturating_sub(drain.stop.began);
                 let drain = Drain { until: Until::Companion, ..drain };
-                (State::Draining(drain), Actions::of([Action::StartCompanion(after)]))
+                (State::Draining(drain), Actions::of(&[Action::StartCompanion(after)]))
             }
             (Until::Companion | Until::Longest, _)
             | (Until::Delay, HeldBy::Handlers | HeldBy::Traffic) => {
@@ -461,24 +462,25 @@ impl Plan {
         let after = now.saturating_sub(stop.began);
         let kill_in = self.kill_at(stop).saturating_sub(now);
         let note = Note::StillDraining { by: signal, after, kill_in };
-        (State::Draining(drain), Actions::of([Action::Say(note)]))
+        (State::Draining(drain), Actions::of(&[Action::Say(note)]))
     }
 
     fn end_drain(&self, drain: Drain, cut_by: Option<Signal>, now: Time) -> (State, Actions) {
         let Drain { stop, until, ready } = drain;
         let unready = ready.then_some(Action::Unready);
         let companion = (until == Until::Companion).then_some(Action::EndCompanion);
-        let before = companion.into_iter().chain(unready);
         let after = now.saturating_sub(stop.began);
         let kill_in = self.kill_at(stop).saturating_sub(now);
         let Some(signal) = stop.signal else {
             let note = Note::Drained { after, waits: kill_in };
-            return (State::Drained(stop), Actions::of(before.chain([Action::Say(note)])));
+            let actions = [companion, unready, Some(Action::Say(note)), None];
+            return (State::Drained(stop), Actions::some(actions));
         };
         let forward = self.stop_signal.unwrap_or(signal);
         let note = Note::DrainOver { after, cut_by, forward, kill_in };
-        let actions = before.chain([Action::Forward(forward), Action::Say(note)]);
-        (State::Stopping(stop, 0), Actions::of(actions))
+        let forward = Action::Forward(forward);
+        let actions = [companion, unready, Some(forward), Some(Action::Say(note))];
+        (State::Stopping(stop, 0), Actions::some(actions))
     }
 
     /// The next escalation, or SIGKILL after the last one: one a step, so that they keep their
@@ -491,13 +493,13 @@ impl Plan {
         let kill_in = self.kill_at(stop).saturating_sub(now);
         let note = Note::Escalating { after, signal, kill_in };
         let actions = [Action::Forward(signal), Action::Say(note)];
-        (State::Stopping(stop, escalation.saturating_add(1)), Actions::of(actions))
+        (State::Stopping(stop, escalation.saturating_add(1)), Actions::of(&actions))
     }
 
     fn kill(stop: Option<Stop>, status: Option<Status>, note: Note, now: Time) -> (State, Actions) {
         let until = now.saturating_add(STATUS_WAIT);
         let actions = [Action::KillRest, Action::Say(note)];
-        (State::Killing { stop, status, until }, Actions::of(actions))
+        (State::Killing { stop, status, until }, Actions::of(&actions))
     }
 
     fn app_ended(
@@ -510,48 +512,52 @@ impl Plan {
         // With a stop readiness has gone already, which makes this one idle.
         let unready = Action::Unready;
         match left {
-            Left::Nobody => self.exit_of_app(stop, status, [unready], now),
+            Left::Nobody => self.exit_of_app(stop, status, Some(unready), now),
             Left::Companions => {
                 let until = now.saturating_add(STATUS_WAIT).min(self.latest(stop));
                 let state = State::Leaving { stop, status, until };
-                (state, Actions::of([unready, Action::EndCompanions]))
+                (state, Actions::of(&[unready, Action::EndCompanions]))
             }
-            Left::Orphans => {
-                let (state, actions) = self.orphaned(stop, status, now);
-                (state, Actions::of([unready].into_iter().chain(actions)))
-            }
+            Left::Orphans => self.orphaned(stop, status, Some(unready), now),
         }
     }
 
-    fn orphaned(&self, stop: Option<Stop>, status: Status, now: Time) -> (State, Actions) {
-        let until = now.saturating_add(self.orphan_grace).min(self.latest(stop));
-        let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
-        let state = State::Orphaned { stop, status, until };
-        (state, Actions::of([Action::TerminateRest, Action::Say(note)]))
-    }
-
-    /// The app has ended and left nobody.
-    fn exit_of_app<const N: usize>(
+    fn orphaned(
         &self,
         stop: Option<Stop>,
         status: Status,
-        before: [Action; N],
+        before: Option<Action>,
+        now: Time,
+    ) -> (State, Actions) {
+        let until = now.saturating_add(self.orphan_grace).min(self.latest(stop));
+        let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
+        let state = State::Orphaned { stop, status, until };
+        let actions = [before, Some(Action::TerminateRest), Some(Action::Say(note)), None];
+        (state, Actions::some(actions))
+    }
+
+    /// The app has ended and left nobody.
+    fn exit_of_app(
+        &self,
+        stop: Option<Stop>,
+        status: Status,
+        before: Option<Action>,
         now: Time,
     ) -> (State, Actions) {
         let after = stop.map(|stop| now.saturating_sub(stop.began));
         let note = Action::Say(Note::AppEnded { status, after });
-        self.exit(stop, Some(status), before.into_iter().chain([note]))
+        self.exit(stop, Some(status), [before, Some(note)])
     }
 
     fn exit(
         &self,
         stop: Option<Stop>,
         status: Option<Status>,
-        before: impl IntoIterator<Item = Action>,
+        [before, note]: [Option<Action>; 2],
     ) -> (State, Actions) {
         let stop_signal = stop.and_then(|stop| stop.signal);
         let code = self.exit_codes.pass_on(status.map_or(KILLED, code), stop_signal.is_some());
-        (State::Ended, Actions::of(before.into_iter().chain([Action::Exit(code)])))
+        (State::Ended, Actions::some([before, note, Some(Action::Exit(code)), None]))
     }
 }
 

@@ -1,41 +1,61 @@
-//! Looking up a name: with the C library's resolver, which knows /etc/hosts and the name servers.
+//! Looking up a name: the hosts file, and then the name servers.
 //!
-//! The resolver waits as long as it likes and cannot be told when to give up, so it runs in a child.
-//! There are no threads here, and an alarm could only end the process.
+//! Not with the C library's resolver, which would be a twelfth of this program. Files and servers may
+//! take as long as they like, and what a server says comes from outside: so it is done in a child,
+//! which can be ended.
 
 #![forbid(unsafe_code)]
 
+mod files;
+mod message;
+mod servers;
+
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sys::Child;
+use self::files::Resolver;
+use crate::clock::Clock;
+use crate::sys::{self, Child};
 use crate::target::Endpoint;
 
-/// The most that is read of what the child found. A name has few addresses; more are not tried.
-const ANSWER: usize = 4096;
+/// More addresses of a name are not tried.
+const MOST: usize = 48;
+
+/// How many bytes an address is on its way from the child.
+const SIZE: usize = 16;
+
+/// Where name servers listen.
+const PORT: u16 = 53;
 
 /// A look-up under way.
 pub struct LookUp {
     child: Child,
+    port: u16,
     answer: Vec<u8>,
 }
 
 impl LookUp {
     pub fn begin(endpoint: &Endpoint) -> io::Result<Self> {
         let child = Child::start(|mut output| {
-            let found = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
-            let lines: String = found.into_iter().flatten().map(|a| format!("{a}\n")).collect();
-            // An answer that nobody reads any more, or that does not fit, is none.
-            let _ = output.write_all(lines.as_bytes());
+            let mut bytes = Vec::new();
+            for address in addresses(&endpoint.host).into_iter().take(MOST) {
+                let address = match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped(),
+                    IpAddr::V6(address) => address,
+                };
+                bytes.extend_from_slice(&address.octets());
+            }
+            // An answer that nobody reads any more is none.
+            let _ = output.write_all(&bytes);
         })?;
-        Ok(Self { child, answer: Vec::new() })
+        Ok(Self { child, port: endpoint.port, answer: Vec::new() })
     }
 
     /// The addresses, none if the name is not known; `None` while the child is at it.
     pub fn advance(&mut self) -> Option<Vec<SocketAddr>> {
-        let mut piece = [0; 512];
-        while self.answer.len() < ANSWER {
+        let mut piece = [0; MOST * SIZE];
+        while self.answer.len() < piece.len() {
             match self.child.output.read(&mut piece) {
                 Ok(0) => break,
                 Ok(count) => self.answer.extend(piece.iter().take(count)),
@@ -43,8 +63,12 @@ impl LookUp {
                 Err(_) => break,
             }
         }
-        let lines = String::from_utf8_lossy(&self.answer);
-        Some(lines.lines().filter_map(|line| line.parse().ok()).collect())
+        let mut addresses = Vec::new();
+        for bytes in self.answer.as_chunks::<SIZE>().0 {
+            let address = Ipv6Addr::from(*bytes).to_canonical();
+            addresses.push(SocketAddr::new(address, self.port));
+        }
+        Some(addresses)
     }
 }
 
@@ -53,4 +77,27 @@ impl AsFd for LookUp {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.child.as_fd()
     }
+}
+
+fn addresses(name: &str) -> Vec<IpAddr> {
+    let found = files::hosts(&text("/etc/hosts"), name);
+    if !found.is_empty() {
+        return found;
+    }
+    let text = text("/etc/resolv.conf");
+    let resolver = Resolver::read(&text);
+    let clock = Clock::start();
+    for name in resolver.names(name) {
+        match servers::ask(&resolver, PORT, &name, clock) {
+            Some(found) if found.is_empty() => {}
+            Some(found) => return found,
+            // Who did not answer to this one will not answer to the next.
+            None => break,
+        }
+    }
+    Vec::new()
+}
+
+fn text(path: &str) -> String {
+    String::from_utf8_lossy(&sys::read(path).unwrap_or_default()).into_owned()
 }

@@ -31,6 +31,7 @@ mod entrypoint;
 
 // Readiness: what PID 1 keeps of it, who answers, and how the app is asked.
 mod check;
+mod connect;
 mod lookup;
 mod readiness;
 mod ready_server;
@@ -88,8 +89,9 @@ fn run_verb(arguments: Arguments) -> u8 {
 
 /// Answers on standard output. The exit code says whether that worked.
 fn print(text: &str) -> u8 {
-    let mut output = std::io::stdout();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+    // Not std's handle of it: what that has of locks and buffers is of no use here.
+    let output = sys::STANDARD_OUTPUT.try_clone_to_owned().map(std::fs::File::from);
+    match output.and_then(|mut output| output.write_all(text.as_bytes())) {
         Ok(()) => 0,
         Err(_) => OWN_FAILURE,
     }

@@ -62,7 +62,7 @@ impl Readiness {
     }
 
     fn ready(&mut self, config: &Config, now: Time) {
-        if let Some(path) = &config.ready_file {
+        if let Some(path) = config.ready_file {
             marker::create(path, config.log);
         }
         if self.opens_when_ready()
@@ -79,7 +79,7 @@ impl Readiness {
 
     /// Readiness goes, at once. That it has gone already is as good.
     pub fn end(&mut self, config: &Config, companions: &Companions) {
-        if let Some(path) = &config.ready_file {
+        if let Some(path) = config.ready_file {
             marker::remove(path, config.log);
         }
         self.waiter.drop(companions);
@@ -160,7 +160,9 @@ impl Readiness {
 }
 
 fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
-    [c"companion", verb].into_iter().chain(target).collect()
+    let mut words = vec![c"companion", verb];
+    words.extend(target);
+    words
 }
 
 fn start(log: Log, companions: &mut Companions, companion: &CompanionStart) -> Option<Pid> {

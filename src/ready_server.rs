@@ -14,10 +14,8 @@ pub mod request;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
-
-use nix::poll::{PollFd, PollFlags};
 
 use self::connection::Connection;
 use self::readiness::{ANSWER_LIMIT, FRESH, Readiness};
@@ -26,6 +24,7 @@ use crate::check;
 use crate::clock::{Clock, Time};
 use crate::log::Log;
 use crate::poll;
+use crate::sys::Polled;
 use crate::target::Target;
 
 /// How many clients there are at a time.
@@ -112,30 +111,28 @@ impl Server {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
-        let check = self.readiness.wants();
-        let deadlines = self.connections.iter().filter_map(Connection::deadline);
-        let deadlines = deadlines.chain(check.as_ref().map(|(_, deadline)| *deadline));
-        let deadline = deadlines.chain(self.paused_until).min();
-
-        let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
-        let listener = self.paused_until.is_none().then(|| readable(self.listener.as_fd()));
-        let draining = self.draining.as_ref().map(|pipe| readable(pipe.as_fd()));
-        let clients = self.connections.iter().map(Connection::wants);
         // A place for each, so that the places tell who is ready.
-        let wanted: Vec<Option<PollFd>> = [listener, draining].into_iter().chain(clients).collect();
-        let mut descriptors: Vec<PollFd> = wanted.iter().flatten().cloned().collect();
-        descriptors.extend(check.and_then(|(descriptor, _)| descriptor));
-        poll::wait(&mut descriptors, deadline, now);
-
-        let mut polled = descriptors.iter();
-        let mut ready =
-            wanted.iter().map(|wanted| wanted.is_some() && polled.next().is_some_and(is_ready));
-        let (listener, draining) = (ready.next(), ready.next());
-        Ready {
-            listener: listener.unwrap_or(false),
-            draining: draining.unwrap_or(false),
-            connections: ready.collect(),
+        let mut places = Vec::with_capacity(3 + self.connections.len());
+        places.push(match self.paused_until {
+            None => Polled::readable(&self.listener),
+            Some(_) => Polled::NOTHING,
+        });
+        places.push(self.draining.as_ref().map_or(Polled::NOTHING, Polled::readable));
+        let (check, mut deadline) = match self.readiness.wants() {
+            Some((check, until)) => (check, earlier(self.paused_until, Some(until))),
+            None => (Polled::NOTHING, self.paused_until),
+        };
+        places.push(check);
+        for connection in &self.connections {
+            places.push(connection.wants());
+            deadline = earlier(deadline, connection.deadline());
         }
+        poll::wait(&mut places, deadline, now);
+
+        let mut ready = places.iter().map(Polled::is_ready);
+        let mut next = || ready.next().unwrap_or(false);
+        let (listener, draining, _) = (next(), next(), next());
+        Ready { listener, draining, connections: ready.collect() }
     }
 
     /// Accepts those who have come, and reads what they have sent with that: a probe that has come
@@ -181,14 +178,17 @@ impl Server {
 }
 
 fn is_readable(pipe: &Option<File>, now: Time) -> bool {
-    let mut descriptor = pipe.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN));
-    poll::wait(descriptor.as_mut_slice(), Some(now), now);
-    descriptor.as_ref().is_some_and(is_ready)
+    let mut place = [pipe.as_ref().map_or(Polled::NOTHING, Polled::readable)];
+    poll::wait(&mut place, Some(now), now);
+    place.iter().any(Polled::is_ready)
 }
 
-/// An error too is something to be read, and so is what nix has no name for.
-fn is_ready(descriptor: &PollFd) -> bool {
-    descriptor.any().unwrap_or(true)
+/// The earlier of two deadlines, of which each may be missing.
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
+    }
 }
 
 /// Whether a pipe that is readable has ended. Then it is closed here too.
@@ -216,8 +216,7 @@ pub fn accept_and_close(listener: OwnedFd, clock: Clock) -> u8 {
             Ok(_) => {}
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => {
-                    let mut descriptor = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-                    poll::wait(&mut descriptor, None, clock.now());
+                    poll::wait(&mut [Polled::readable(&listener)], None, clock.now());
                 }
                 Some(libc::EINVAL) => return 0,
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {

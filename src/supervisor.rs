@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::time::Duration;
 
 use crate::app::App;
@@ -23,8 +23,8 @@ use crate::sys::{self, Arguments, CompanionStart, Pid, Reaped, Received, Status}
 use crate::terminal;
 use crate::termination::TerminationLog;
 
-pub struct Supervisor {
-    config: Config,
+pub struct Supervisor<'a> {
+    config: &'a Config,
     /// What the options were typed in: companions read them again.
     words: Arguments,
     app: App,
@@ -37,10 +37,10 @@ pub struct Supervisor {
     exit_code: Option<u8>,
 }
 
-impl Supervisor {
+impl<'a> Supervisor<'a> {
     /// Takes over an app that was just started.
-    pub fn new(config: Config, words: Arguments, app: App, readiness: Readiness) -> Self {
-        let termination_log = TerminationLog::new(config.termination_log.clone(), config.log);
+    pub fn new(config: &'a Config, words: Arguments, app: App, readiness: Readiness) -> Self {
+        let termination_log = TerminationLog::new(config.termination_log, config.log);
         let mut supervisor = Self {
             config,
             words,
@@ -55,7 +55,7 @@ impl Supervisor {
         };
         sys::show_that_it_takes(Signal::DRAIN);
         let now = supervisor.now();
-        supervisor.readiness.begin(&supervisor.config, &supervisor.companions, now);
+        supervisor.readiness.begin(supervisor.config, &supervisor.companions, now);
         supervisor
     }
 
@@ -72,7 +72,7 @@ impl Supervisor {
             if let Some(code) = self.exit_code {
                 return code;
             }
-            self.readiness.due(&self.config, &mut self.companions, now);
+            self.readiness.due(self.config, &mut self.companions, now);
             let deadline = deadline.into_iter().chain(self.readiness.deadline()).min();
             let timeout = deadline.map(|deadline| deadline.saturating_sub(now));
             if let Some(received) = sys::wait_for_signal(timeout) {
@@ -154,7 +154,7 @@ impl Supervisor {
             self.handle(Event::CompanionEnded { well }, now);
         } else {
             let ended = (pid, status);
-            self.readiness.companion_ended(&self.config, &self.companions, ended, now);
+            self.readiness.companion_ended(self.config, &self.companions, ended, now);
         }
     }
 
@@ -176,9 +176,10 @@ impl Supervisor {
     /// Whether the drain has a companion now. Where it has none, the clock is what is left.
     fn start_drain(&mut self, after: Duration) -> bool {
         let after = CString::new(duration::millis(after).to_string()).unwrap_or_default();
-        let verb = [c"companion", c"drain", after.as_c_str()];
-        let words: Vec<&CStr> =
-            verb.into_iter().chain(self.words.iter().map(|word| word as &CStr)).collect();
+        let mut words = vec![c"companion", c"drain", after.as_c_str()];
+        for word in self.words.iter() {
+            words.push(word);
+        }
         let started = self.companions.start(&CompanionStart::own(&words));
         match started {
             Ok(pid) => self.drain = Some(pid),
@@ -194,15 +195,15 @@ impl Supervisor {
     fn perform(&mut self, action: Action, now: Time) {
         let log = self.config.log;
         match action {
-            Action::Unready => self.readiness.end(&self.config, &self.companions),
+            Action::Unready => self.readiness.end(self.config, &self.companions),
             Action::Ready => {
-                if let Some(path) = &self.config.drain_file {
+                if let Some(path) = self.config.drain_file {
                     marker::remove(path, log);
                 }
-                self.readiness.begin(&self.config, &self.companions, now);
+                self.readiness.begin(self.config, &self.companions, now);
             }
             Action::BeginDrain => {
-                if let Some(path) = &self.config.drain_file {
+                if let Some(path) = self.config.drain_file {
                     marker::create(path, log);
                 }
             }

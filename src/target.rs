@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 
 /// What is wrong with a text, and what would do: it follows the text, and a colon.
 type Why = String;
@@ -26,7 +25,7 @@ pub enum Target {
     /// Ready when it answers with 200 to 399, as the kubelet has it.
     Http(Url),
     /// Ready when it is there.
-    File(PathBuf),
+    File(String),
 }
 
 /// Who listens: an address (IPv6 without its brackets) or a name, and a port.
@@ -49,20 +48,37 @@ pub struct Url {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenOn {
     /// Answers /readyz.
-    Http(SocketAddr),
+    Http(Listen),
     /// The port is open exactly while ready.
-    Tcp(SocketAddr),
+    Tcp(Listen),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    address: SocketAddr,
+    /// As it was typed.
+    text: &'static str,
 }
 
 /// What is run when the drain begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
-    Call {
-        method: String,
-        url: Url,
-    },
+    Call { method: String, url: Url },
+    Exec(Command),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// As it was typed.
+    text: String,
     /// The program, an absolute path or a name that is looked up in PATH, and its arguments.
-    Exec(Vec<String>),
+    pub words: Vec<String>,
+}
+
+#[cold]
+#[inline(never)]
+fn why(text: &str) -> Why {
+    text.to_owned()
 }
 
 impl Target {
@@ -75,16 +91,17 @@ impl Target {
         }
         if let Some(path) = text.strip_prefix("file:") {
             return if !path.starts_with('/') {
-                Err("names no absolute path; write file:/path".to_owned())
+                Err(why("names no absolute path; write file:/path"))
             } else if path.chars().any(char::is_control) {
-                Err("has a control character in its path".to_owned())
+                Err(why("has a control character in its path"))
             } else {
                 Ok(Self::File(path.into()))
             };
         }
         refuse_https(text)?;
-        Err("has no scheme; write tcp://127.0.0.1:8080, http://127.0.0.1:8080/path or file:/path"
-            .to_owned())
+        Err(why(
+            "has no scheme; write tcp://127.0.0.1:8080, http://127.0.0.1:8080/path or file:/path",
+        ))
     }
 
     /// A target that is asked again and again and must not wait for a name server.
@@ -111,7 +128,7 @@ impl Target {
 fn refuse_https(text: &str) -> Result<(), Why> {
     match text.get(..6) {
         Some(scheme) if scheme.eq_ignore_ascii_case("https:") => {
-            Err("https is not spoken here; write http://127.0.0.1:8080/path".to_owned())
+            Err(why("https is not spoken here; write http://127.0.0.1:8080/path"))
         }
         _ => Ok(()),
     }
@@ -121,32 +138,32 @@ impl Endpoint {
     /// `host:port` or `[::1]:port`; the port may be left out where there is a default.
     fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Why> {
         if text.contains('@') {
-            return Err("names a user, which is not sent; leave it out".to_owned());
+            return Err(why("names a user, which is not sent; leave it out"));
         }
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (host, port) = match bracketed {
             Some((host, "")) => (host, None),
             Some((host, rest)) => match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
-                None => return Err(format!("has {rest:?} behind the address; write [::1]:8080")),
+                None => return Err(format!("has \"{rest}\" behind the address; write [::1]:8080")),
             },
-            None => match text.rsplit_once(':') {
+            None => match split_port(text) {
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
         };
         if host.is_empty() {
-            return Err("has no host; write localhost, an address or a name".to_owned());
+            return Err(why("has no host; write localhost, an address or a name"));
         }
         let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if bracketed.is_some() {
             if host.parse::<Ipv6Addr>().is_err() {
-                return Err(format!("{host:?} is no IPv6 address; write [::1]:8080"));
+                return Err(format!("\"{host}\" is no IPv6 address; write [::1]:8080"));
             }
         } else if host.contains(':') {
-            return Err("has an IPv6 address without brackets; write [::1]:8080".to_owned());
+            return Err(why("has an IPv6 address without brackets; write [::1]:8080"));
         } else if host.len() > LONGEST_NAME || !host.bytes().all(of_a_name) {
-            return Err(format!("{host:?} is no host; write localhost, an address or a name"));
+            return Err(format!("\"{host}\" is no host; write localhost, an address or a name"));
         }
         let port = match (port.map(parse_port), default_port) {
             (Some(port), _) => port?,
@@ -165,16 +182,27 @@ impl Endpoint {
         } else {
             &[self.host.as_str()]
         };
-        let addresses = hosts.iter().filter_map(|host| host.parse().ok());
-        addresses.map(|address| SocketAddr::new(address, self.port)).collect()
+        let mut addresses = Vec::new();
+        for host in hosts {
+            if let Ok(address) = host.parse() {
+                addresses.push(SocketAddr::new(address, self.port));
+            }
+        }
+        addresses
     }
+}
+
+/// At the last colon.
+fn split_port(text: &str) -> Option<(&str, &str)> {
+    let colon = text.bytes().rposition(|byte| byte == b':')?;
+    Some((text.get(..colon)?, text.get(colon + 1..)?))
 }
 
 fn parse_port(text: &str) -> Result<u16, Why> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits && port != 0 => Ok(port),
-        _ => Err(format!("{text:?} is no port; write a number from 1 to 65535")),
+        _ => Err(format!("\"{text}\" is no port; write a number from 1 to 65535")),
     }
 }
 
@@ -183,9 +211,10 @@ impl Url {
     fn parse(text: &str) -> Result<Self, Why> {
         let (authority, rest) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
         if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            return Err("has a character in its path that no request can carry; write it as %20 \
-                        and the like"
-                .to_owned());
+            return Err(why(
+                "has a character in its path that no request can carry; write it as %20 \
+                        and the like",
+            ));
         }
         let endpoint = Endpoint::parse(authority, Some(HTTP_PORT))?;
         // RFC 9110, 4.2.3: an empty path is the same as `/`.
@@ -197,29 +226,30 @@ impl Url {
 impl ListenOn {
     pub fn parse(text: &str) -> Result<Self, Why> {
         refuse_https(text)?;
-        let (address, is_tcp) = match text.strip_prefix("tcp://") {
-            Some(address) => (address, true),
+        let (text, is_tcp) = match text.strip_prefix("tcp://") {
+            Some(text) => (text, true),
             None => (text.strip_prefix("http://").unwrap_or(text), false),
         };
         let scheme = if is_tcp { "tcp://" } else { "" };
-        let Some((host, port)) = address.rsplit_once(':') else {
+        let Some((host, port)) = split_port(text) else {
             return Err(format!("is no address and port; write {scheme}[::]:9000"));
         };
         let port = parse_port(port)?;
         if host.is_empty() {
             return Err(format!("has no address; write {scheme}[::]:{port}"));
         }
-        let Ok(address) = address.parse::<SocketAddr>() else {
+        let Ok(address) = text.parse() else {
             return Err(format!(
-                "{host:?} is no address; write {scheme}[::]:{port} or {scheme}0.0.0.0:{port}"
+                "\"{host}\" is no address; write {scheme}[::]:{port} or {scheme}0.0.0.0:{port}"
             ));
         };
-        Ok(if is_tcp { Self::Tcp(address) } else { Self::Http(address) })
+        let listen = Listen { address, text: text.to_owned().leak() };
+        Ok(if is_tcp { Self::Tcp(listen) } else { Self::Http(listen) })
     }
 
     pub fn address(self) -> SocketAddr {
         match self {
-            Self::Http(address) | Self::Tcp(address) => address,
+            Self::Http(listen) | Self::Tcp(listen) => listen.address,
         }
     }
 }
@@ -239,30 +269,31 @@ impl Handler {
         let of_a_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if method.is_empty() {
-            return Err("has an empty method; write POST http://127.0.0.1:8080/path".to_owned());
+            return Err(why("has an empty method; write POST http://127.0.0.1:8080/path"));
         }
         let Some(rest) = url.strip_prefix("http://") else {
-            return Err("is no handler; write http://127.0.0.1:8080/path, POST http://... or \
-                        exec:/command"
-                .to_owned());
+            return Err(why(
+                "is no handler; write http://127.0.0.1:8080/path, POST http://... or \
+                        exec:/command",
+            ));
         };
         if !method.bytes().all(of_a_token) {
-            return Err(format!("{method:?} is no method; write POST {url}"));
+            return Err(format!("\"{method}\" is no method; write POST {url}"));
         }
         Ok(Self::Call { method: method.to_owned(), url: Url::parse(rest)? })
     }
 
     fn parse_exec(command: &str) -> Result<Self, Why> {
         let Some(words) = shlex::split(command) else {
-            return Err("has a quotation mark or a backslash that nothing follows".to_owned());
+            return Err(why("has a quotation mark or a backslash that nothing follows"));
         };
         match words.first().map(String::as_str) {
-            None | Some("") => Err("has no command; write exec:/command argument".to_owned()),
+            None | Some("") => Err(why("has no command; write exec:/command argument")),
             Some(program) if program.contains('/') && !program.starts_with('/') => Err(format!(
-                "{program:?} depends on the folder it is run in; write exec:/{}",
-                program.trim_start_matches("./")
+                "\"{program}\" depends on the folder it is run in; write exec:/{}",
+                program.strip_prefix("./").unwrap_or(program)
             )),
-            Some(_) => Ok(Self::Exec(words)),
+            Some(_) => Ok(Self::Exec(Command { text: command.to_owned(), words })),
         }
     }
 }
@@ -272,7 +303,7 @@ impl fmt::Display for Target {
         match self {
             Self::Tcp(endpoint) => write!(f, "tcp://{endpoint}"),
             Self::Http(url) => write!(f, "{url}"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::File(path) => write!(f, "file:{path}"),
         }
     }
 }
@@ -293,8 +324,8 @@ impl fmt::Display for Url {
 impl fmt::Display for ListenOn {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Http(address) => write!(f, "http://{address}"),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Http(listen) => write!(f, "http://{}", listen.text),
+            Self::Tcp(listen) => write!(f, "tcp://{}", listen.text),
         }
     }
 }
@@ -303,11 +334,7 @@ impl fmt::Display for Handler {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Call { method, url } => write!(f, "{method} {url}"),
-            // Quoted again, so that what is logged could be run.
-            Self::Exec(words) => {
-                let line = shlex::try_join(words.iter().map(String::as_str));
-                write!(f, "exec:{}", line.unwrap_or_else(|_| words.join(" ")))
-            }
+            Self::Exec(command) => write!(f, "exec:{}", command.text),
         }
     }
 }

@@ -6,30 +6,29 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use crate::lifecycle::Note;
 use crate::log::Log;
+use crate::sys;
 
 /// What the kubelet reads of it.
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
 /// What it begins with, if it is ours.
 const BEGINNING: &[u8] = b"drain-init: ";
 
 pub struct TerminationLog {
-    path: Option<PathBuf>,
+    path: Option<&'static str>,
     log: Log,
     /// A stop has begun it.
     begun: bool,
 }
 
 impl TerminationLog {
-    pub fn new(path: Option<PathBuf>, log: Log) -> Self {
+    pub fn new(path: Option<&'static str>, log: Log) -> Self {
         Self { path, log, begun: false }
     }
 
@@ -41,56 +40,52 @@ impl TerminationLog {
             _ if !self.begun && !begins => {}
             Note::NoStopCame { .. } => {
                 self.begun = false;
-                self.write(clear);
+                self.write(None);
             }
             note => {
                 self.begun = true;
-                self.add(note);
+                self.write(Some(format_args!("{note}")));
             }
         }
     }
 
-    /// Adds what a companion has seen.
-    pub fn add(&self, text: impl Display) {
-        self.write(|path| add(path, text));
-    }
-
-    fn write(&self, write: impl FnOnce(&Path) -> io::Result<()>) {
-        if let Some(path) = &self.path
-            && let Err(error) = write(path)
+    /// Adds what a companion has seen; nothing makes it empty again.
+    pub fn write(&self, text: Option<fmt::Arguments>) {
+        if let Some(path) = self.path
+            && let Err(error) = write(path, text)
         {
-            self.log.error("termination-log", format_args!("{}: {error}", path.display()));
+            self.log.error("termination-log", format_args!("{path}: {error}"));
         }
     }
 }
 
-fn add(path: &Path, text: impl Display) -> io::Result<()> {
+fn write(path: &str, text: Option<fmt::Arguments>) -> io::Result<()> {
     let mut file = open(path)?;
     let length = file.metadata()?.len();
-    let mut line = match length {
-        0 => format!("drain-init: {text}"),
-        _ if is_ours(&mut file)? => format!("; {text}"),
-        _ => return Ok(()),
+    if length > 0 && !is_ours(&mut file)? {
+        return Ok(());
+    }
+    let mut line = match (text, length) {
+        (None, 0) => return Ok(()),
+        (None, _) => return file.set_len(0),
+        (Some(text), 0) => format!("drain-init: {text}"),
+        (Some(text), _) => format!("; {text}"),
     };
-    let room = usize::try_from(LONGEST.saturating_sub(length)).unwrap_or(0);
+    let room = LONGEST.saturating_sub(usize::try_from(length).unwrap_or(LONGEST));
     line.truncate(line.floor_char_boundary(room));
     file.write_all(line.as_bytes())
 }
 
-fn clear(path: &Path) -> io::Result<()> {
-    let mut file = open(path)?;
-    if is_ours(&mut file)? { file.set_len(0) } else { Ok(()) }
-}
-
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &str) -> io::Result<File> {
     // A pipe or a device of that name must not hold PID 1 up.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    OpenOptions::new().read(true).append(true).create(true).custom_flags(flags).open(path)
+    sys::open(path, libc::O_RDWR | libc::O_APPEND | libc::O_CREAT | flags)
 }
 
 /// Whether the app has left it to us: then it is one line, which has not ended.
 fn is_ours(file: &mut File) -> io::Result<bool> {
-    let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text)?;
+    let mut text = [0; LONGEST];
+    let length = file.read(&mut text)?;
+    let text = text.get(..length).unwrap_or_default();
     Ok(text.starts_with(BEGINNING) && !text.contains(&b'\n'))
 }

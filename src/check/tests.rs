@@ -5,6 +5,8 @@ use std::io::BufReader;
 use std::net::TcpListener;
 use std::thread;
 
+use nix::sys::socket::{AddressFamily, SockaddrStorage, connect, socket};
+
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -1,78 +1,116 @@
 //! What is typed, and that every option is everywhere it has to be.
 
-use argh::ArgsInfo;
+use std::ffi::CString;
 
 use super::*;
 
 const VERB: Verb =
-    Verb { name: "run", options: Options::AllBut(&["--timeout"]), operand: None, command: true };
+    Verb { name: "run", options: Options::AllBut(&["timeout"]), operand: None, command: true };
 
-fn read_words(words: &[&str]) -> Result<Parsed, Complaint> {
-    let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    parse(&VERB, &Sorted::new(&VERB, &bytes)?)
-}
+impl Typed {
+    /// As if these had been typed, options and texts.
+    pub fn of(options: &[(&str, &'static str)]) -> Self {
+        let given = |(name, text): &(&str, &'static str)| {
+            let option = OPTIONS.iter().map(|(option, _)| *option).find(|option| option == name);
+            let option = option.expect("an option");
+            Given { option, text, source: Source::CommandLine }
+        };
+        Self(options.iter().map(given).collect())
+    }
 
-fn typed(words: &[&str]) -> Typed {
-    match read_words(words) {
-        Ok(Parsed::Typed(typed)) => *typed,
-        Ok(Parsed::Help) => panic!("{words:?} asks for help"),
-        Err(complaint) => panic!("{words:?}: {complaint}"),
+    fn texts(&self, option: &'static str) -> Vec<&str> {
+        self.all(option).map(|given| given.text).collect()
     }
 }
 
-fn complaint(words: &[&str]) -> String {
-    read_words(words).err().expect("a complaint")
+fn read_words(words: &[&str]) -> Result<Typed, String> {
+    let words: Vec<CString> =
+        words.iter().map(|word| CString::new(*word).expect("a word")).collect();
+    let words: &'static [CString] = words.leak();
+    let mut result = Err(String::new());
+    sys::with_arguments(words, |arguments| {
+        let mut line = String::new();
+        let mut complain = |complaint: fmt::Arguments| line = complaint.to_string();
+        let asked = read(&VERB, arguments, &mut complain, &mut |warning| panic!("{warning}"));
+        result = match asked {
+            Ok(Asked::Options(read)) => Ok(read.typed),
+            Ok(Asked::Help | Asked::Version) => panic!("{words:?} are no options"),
+            Err(Refused) => Err(line),
+        };
+    });
+    result
 }
 
-fn texts(list: &[Given]) -> Vec<&str> {
-    list.iter().map(|given| given.text.as_str()).collect()
+fn typed(words: &[&str]) -> Typed {
+    read_words(words).unwrap_or_else(|complaint| panic!("{words:?}: {complaint}"))
+}
+
+fn complaint(words: &[&str]) -> String {
+    read_words(words).expect_err("a complaint")
+}
+
+/// What is complained of, and what is warned of.
+fn add(
+    typed: &mut Typed,
+    variables: &[(&'static str, &'static str)],
+) -> (Vec<String>, Vec<String>) {
+    let (mut complaints, mut warnings) = (Vec::new(), Vec::new());
+    let variables = variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let result = typed.add_environment(
+        variables,
+        &mut |line| complaints.push(line.to_string()),
+        &mut |line| warnings.push(line.to_string()),
+    );
+    assert_eq!(result.is_err(), !complaints.is_empty());
+    (complaints, warnings)
 }
 
 #[test]
 fn a_value_is_the_next_word_or_follows_an_equals_sign() {
-    assert_eq!(typed(&["--delay", "3s"]).delay.expect("given").text, "3s");
-    assert_eq!(typed(&["--delay=3s"]).delay.expect("given").text, "3s");
-    assert_eq!(texts(&typed(&["--map-exit=143=0"]).map_exit), ["143=0"]);
-    assert_eq!(texts(&typed(&["--map-exit", "143=0"]).map_exit), ["143=0"]);
+    assert_eq!(typed(&["--delay", "3s"]).texts("delay"), ["3s"]);
+    assert_eq!(typed(&["--delay=3s"]).texts("delay"), ["3s"]);
+    assert_eq!(typed(&["--map-exit=143=0"]).texts("map-exit"), ["143=0"]);
+    assert_eq!(typed(&["--map-exit", "143=0"]).texts("map-exit"), ["143=0"]);
 }
 
 #[test]
-fn argh_s_complaints_are_said_in_our_words() {
+fn what_is_no_option_is_complained_of() {
     assert!(complaint(&["--dealy", "3s"]).starts_with("--dealy: there is no such option"));
+    assert!(complaint(&["delay=3s"]).starts_with("delay=3s: COMMAND follows `--`"));
+    assert!(complaint(&["-group"]).starts_with("-group: there is no such option"));
+    assert!(complaint(&["--timeout", "1"]).starts_with("--timeout: is no option of run;"));
+    assert_eq!(complaint(&["-g=1"]), "-g=1: it takes no value; write -g");
     assert_eq!(complaint(&["--delay"]), "--delay: its value is missing");
-    let twice = complaint(&["--delay", "1", "--delay", "2"]);
+    let twice = complaint(&["--delay", "1", "--delay=2"]);
     assert_eq!(twice, "--delay 2: it is given twice; give it once");
 }
 
 #[test]
 fn the_command_line_wins_over_the_environment() {
     let mut typed = typed(&["--delay", "1s", "--stop-on", "HUP", "-q"]);
-    let environment: [(&[u8], &[u8]); 6] = [
-        (b"DELAY", b"9s"),
-        (b"STOP_ON", b"QUIT,USR1"),
-        (b"MAP_EXIT", b"1=2,3=4"),
-        (b"VERBOSE", b"1"),
-        (b"GRACE", b""),
-        (b"NO_SUCH", b"1"),
-    ];
-    let mut warnings = Vec::new();
-    let complaints =
-        typed.add_environment(environment.into_iter(), |warning| warnings.push(warning));
+    let (complaints, warnings) = add(
+        &mut typed,
+        &[
+            ("DELAY", "9s"),
+            ("STOP_ON", "QUIT,USR1"),
+            ("MAP_EXIT", "1=2,3=4"),
+            ("VERBOSE", "1"),
+            ("GRACE", ""),
+            ("NO_SUCH", "1"),
+        ],
+    );
     assert!(complaints.is_empty(), "{complaints:?}");
-    assert_eq!(typed.delay.expect("given").text, "1s");
-    assert_eq!(texts(&typed.stop_on), ["HUP"]);
-    assert_eq!(texts(&typed.map_exit), ["1=2", "3=4"]);
-    assert!(!typed.verbose && typed.grace.is_none());
+    assert_eq!(typed.texts("delay"), ["1s"]);
+    assert_eq!(typed.texts("stop-on"), ["HUP"]);
+    assert_eq!(typed.texts("map-exit"), ["1=2", "3=4"]);
+    assert!(typed.one("verbose").is_none() && typed.one("grace").is_none());
     assert!(matches!(&warnings[..], [one] if one.starts_with("DRAIN_INIT_NO_SUCH: ")));
 }
 
 #[test]
 fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
-    let set: [(&[u8], &[u8]); 2] =
-        [(b"SERVICE_HOST", b"10.0.0.1"), (b"PORT_80_TCP_ADDR", b"10.0.0.1")];
-    let complaints =
-        Typed::default().add_environment(set.into_iter(), |warning| panic!("{warning}"));
-    assert!(complaints.is_empty());
+    let set = [("SERVICE_HOST", "10.0.0.1"), ("PORT_80_TCP_ADDR", "10.0.0.1")];
+    assert_eq!(add(&mut Typed::default(), &set), (vec![], vec![]));
 }
 
 /// Every option is in --help and in README, with its variable, and the variable is read.
@@ -80,25 +118,21 @@ fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
 fn every_option_is_documented_with_its_variable() {
     let help = include_str!("../help.txt");
     let readme = include_str!("../../README.md");
-    let options = Typed::get_args_info().flags;
-    let options = options.iter().filter(|flag| !["--version", "--help"].contains(&flag.long));
-    let mut count = 0;
-    for option in options {
-        let long = option.long;
-        let variable = variable(long.trim_start_matches('-'));
-        assert!(help.contains(&format!("{long} ")), "--help lacks {long}");
-        assert!(help.contains(&format!("[{variable}, ")), "--help lacks {variable}");
-        assert!(readme.contains(&format!("`{long}")), "README lacks {long}");
-        let name = variable.strip_prefix(PREFIX).expect("prefix").as_bytes();
+    for (option, takes) in OPTIONS {
+        let name: &str = String::from_utf8(capitals(option).collect()).expect("ASCII").leak();
+        assert!(help.contains(&format!(" --{option} ")), "--help lacks {option}");
+        assert!(help.contains(&format!("[{PREFIX}{name}, ")), "--help lacks {name}");
+        assert!(readme.contains(&format!("`--{option}")), "README lacks {option}");
+        if let Nothing(short) = takes {
+            let short = char::from(short);
+            assert!(help.contains(&format!("-{short}, --{option} ")), "--help lacks -{short}");
+        }
         let mut typed = Typed::default();
-        let complaints =
-            typed.add_environment([(name, b"1".as_slice())].into_iter(), |line| panic!("{line}"));
-        assert!(complaints.is_empty(), "{complaints:?}");
-        let untouched = format!("{:?}", Typed::default());
-        assert_ne!(format!("{typed:?}"), untouched, "{variable} is not read");
-        count += 1;
+        assert_eq!(add(&mut typed, &[(name, "1")]), (vec![], vec![]));
+        assert!(typed.one(option).is_some(), "{name} is not read");
     }
-    assert_eq!(help.matches("[DRAIN_INIT_").count(), count, "--help names a variable too many");
+    let count = help.matches("[DRAIN_INIT_").count();
+    assert_eq!(count, OPTIONS.len(), "--help names a variable too many");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The command line and the environment: never a panic, and in the end either options that leave
 //! the app time to stop, or complaints of a line each.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::fmt;
 use std::time::Duration;
 
 use super::is_one_line;
-use crate::cli::{self, Asked, Complaint, Options, Read, Typed, Verb};
+use crate::cli::{self, Asked, Options, Read, Typed, Verb};
 use crate::config::{Config, Surroundings};
 use crate::lifecycle::Plan;
 use crate::log;
@@ -16,10 +17,10 @@ use crate::verbs::explain;
 const PREFIX: &[u8] = b"DRAIN_INIT_";
 
 const RUN: Verb =
-    Verb { name: "run", options: Options::AllBut(&["--timeout"]), operand: None, command: true };
+    Verb { name: "run", options: Options::AllBut(&["timeout"]), operand: None, command: true };
 const PROBE: Verb = Verb {
     name: "probe",
-    options: Options::Only(&["--timeout"]),
+    options: Options::Only(&["timeout"]),
     operand: Some("TARGET"),
     command: false,
 };
@@ -29,9 +30,11 @@ const PROBE: Verb = Verb {
 pub fn options(input: &[u8]) {
     let (mut arguments, mut environment) = (Vec::new(), Vec::new());
     for word in input.split(|byte| *byte == 0) {
-        match word.strip_prefix(PREFIX).and_then(split_at_equals) {
-            Some(variable) => environment.push(variable),
-            None => arguments.extend(CString::new(word)),
+        match word.strip_prefix(PREFIX) {
+            Some(variable) if variable.contains(&b'=') => {
+                environment.extend(CString::new(variable))
+            }
+            _ => arguments.extend(CString::new(word)),
         }
     }
     let verb = if arguments.first().is_some_and(|word| word.as_bytes() == b"probe") {
@@ -43,21 +46,26 @@ pub fn options(input: &[u8]) {
     sys::with_arguments(&arguments, |all| {
         // Of this process's own environment nothing is to depend, and nothing does: it has no such
         // variable, as a rule.
-        match cli::read(&verb, all, |_| {}) {
+        let mut complaints = Vec::new();
+        let read =
+            cli::read(&verb, all, &mut |line| complaints.push(line.to_string()), &mut |_| {});
+        match read {
             Ok(Asked::Help | Asked::Version) => {}
             Ok(Asked::Options(read)) => {
                 is_all(&read, &arguments);
                 assert_eq!(read.operand.is_some(), verb.operand.is_some());
-                with_environment(read.typed, &environment);
+                sys::with_arguments(&environment, |variables| {
+                    with_environment(read.typed, variables.iter().map(CStr::to_bytes));
+                });
             }
-            Err(complaints) => are_clear(&complaints),
+            Err(cli::Refused) => are_clear(&complaints),
         }
     });
 }
 
-fn split_at_equals(word: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = word.iter().position(|byte| *byte == b'=')?;
-    Some((&word[..equals], &word[equals + 1..]))
+fn split_at_equals(word: &'static [u8]) -> (&'static [u8], &'static [u8]) {
+    let equals = word.iter().position(|byte| *byte == b'=').expect("a variable");
+    (&word[..equals], &word[equals + 1..])
 }
 
 /// The options and COMMAND are the words as they were given.
@@ -71,16 +79,18 @@ fn is_all(read: &Read, arguments: &[CString]) {
     assert!(read.command.iter().eq(command.iter().map(CString::as_c_str)));
 }
 
-fn with_environment(mut typed: Typed, environment: &[(&[u8], &[u8])]) {
-    let mut warnings = Vec::new();
-    let variables = environment.iter().copied();
-    let complaints = typed.add_environment(variables, |warning| warnings.push(warning));
+fn with_environment(mut typed: Typed, environment: impl Iterator<Item = &'static [u8]>) {
+    let (mut complaints, mut warnings) = (Vec::new(), Vec::new());
+    let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
+    let mut warn = |line: fmt::Arguments| warnings.push(line.to_string());
+    let added = typed.add_environment(environment.map(split_at_equals), &mut complain, &mut warn);
     warnings.iter().for_each(|warning| is_clear(warning));
-    if !complaints.is_empty() {
+    if added.is_err() {
         return are_clear(&complaints);
     }
     // Of the folders of this machine nothing is to depend.
-    match Config::new(&typed, Surroundings::Taken) {
+    let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
+    match Config::new(&typed, Surroundings::Taken, &mut complain) {
         Ok(config) => {
             leaves_time(&config.plan);
             stops(&config.plan);
@@ -92,7 +102,7 @@ fn with_environment(mut typed: Typed, environment: &[(&[u8], &[u8])]) {
             assert!(config.drain_file.is_none() || config.drain_file != config.ready_file);
             assert!(!explain::timeline(&config).is_empty());
         }
-        Err(complaints) => are_clear(&complaints),
+        Err(cli::Refused) => are_clear(&complaints),
     }
 }
 
@@ -129,7 +139,7 @@ fn stops(plan: &Plan) {
     }
 }
 
-fn are_clear(complaints: &[Complaint]) {
+fn are_clear(complaints: &[String]) {
     assert!(!complaints.is_empty(), "refused, and nobody knows why");
     complaints.iter().for_each(|complaint| is_clear(complaint));
 }

@@ -48,7 +48,7 @@ pub fn proc_net(input: &[u8]) {
 
 fn sockets(text: &[u8]) -> Option<Vec<Connection>> {
     let mut found = Vec::new();
-    let read = proc_net::read(text, Family::V4, &mut |line, family| {
+    let read = proc_net::read(&mut &text[..], Family::V4, &mut |line, family| {
         found.push(proc_net::connection(line, family)?);
         Some(())
     });
@@ -59,7 +59,7 @@ fn sockets(text: &[u8]) -> Option<Vec<Connection>> {
 fn verdict(text: &[u8]) -> Verdict {
     let mut judge = Judge::new(Duration::ZERO, QuietOn::Requests, Duration::ZERO);
     judge.begin(Duration::ZERO);
-    let read = proc_net::read(text, Family::V4, &mut |line, family| {
+    let read = proc_net::read(&mut &text[..], Family::V4, &mut |line, family| {
         judge.present(&proc_net::connection(line, family)?);
         Some(())
     });
@@ -96,8 +96,8 @@ fn is_told(connection: &Connection, line: &[u8]) {
 }
 
 fn counters(text: &[u8]) {
-    let Ok(text) = str::from_utf8(text) else { return };
     let Some(count) = proc_net::passive_opens(text) else { return };
+    let Ok(text) = str::from_utf8(text) else { return };
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
     let mut words = || lines.next().expect("a line").split_ascii_whitespace();
     let (mut names, mut values) = (words(), words());

@@ -7,13 +7,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
 use std::time::Duration;
-
-use nix::poll::{PollFd, PollFlags};
 
 use super::request::{self, HEAD, Request, Status};
 use crate::clock::Time;
+use crate::sys::Polled;
 
 /// What a client has for its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
@@ -75,13 +73,12 @@ impl Connection {
 
     /// What it waits for. One that waits for the answer is not looked at: a client that has hung up
     /// would be told of again and again.
-    pub fn wants(&self) -> Option<PollFd<'_>> {
-        let events = match self.state {
-            State::Reading(_) | State::Lingering { .. } => PollFlags::POLLIN,
-            State::Answering { .. } => PollFlags::POLLOUT,
-            State::Asking { .. } | State::Over => return None,
-        };
-        Some(PollFd::new(self.stream.as_fd(), events))
+    pub fn wants(&self) -> Polled<'_> {
+        match self.state {
+            State::Reading(_) | State::Lingering { .. } => Polled::readable(&self.stream),
+            State::Answering { .. } => Polled::writable(&self.stream),
+            State::Asking { .. } | State::Over => Polled::NOTHING,
+        }
     }
 
     /// Goes on as far as that is possible without waiting.

@@ -7,11 +7,10 @@
 
 use std::time::Duration;
 
-use nix::poll::PollFd;
-
 use crate::check::{Check, Reason};
 use crate::clock::Time;
 use crate::duration::Rounded;
+use crate::sys::Polled;
 use crate::target::Target;
 
 /// How long an answer of the target is good for.
@@ -86,7 +85,7 @@ impl Readiness {
     }
 
     /// The descriptor that the running check waits for, and its deadline.
-    pub fn wants(&self) -> Option<(Option<PollFd<'_>>, Time)> {
+    pub fn wants(&self) -> Option<(Polled<'_>, Time)> {
         self.running.as_ref().map(Check::wants)
     }
 }

@@ -1,6 +1,7 @@
 //! A child that does what may hang, with memory of its own: its parent goes on by the clock and
 //! ends it when the time is over.
 
+use core::ffi::c_long;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +9,7 @@ use std::ptr;
 
 use nix::fcntl::OFlag;
 
-use super::{Pid, SIGNAL_SET_BYTES, checked};
+use super::{Pid, checked};
 
 /// A child, and what it writes. Dropping this ends it.
 pub struct Child {
@@ -23,11 +24,13 @@ impl Child {
     /// what another one held.
     pub fn start(work: impl FnOnce(File)) -> io::Result<Self> {
         let (output, input) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // SAFETY: this process has one thread, so its copy can do whatever it could.
-        let pid = checked(unsafe { libc::fork() });
-        // musl's fork gives back a mask without 32 to 34, which would end us from then on.
-        block_all_signals();
-        match pid? {
+        // Not by fork(3): musl's has locks for threads, of which there are none, and gives back a mask
+        // without 32 to 34, which would end us from then on.
+        let (flags, same): (c_long, c_long) = (libc::SIGCHLD.into(), 0);
+        // SAFETY: no memory is passed, and none is shared. This process has one thread, so its copy
+        // can do whatever it could.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, same, same, same, same) };
+        match checked(Pid::try_from(pid).unwrap_or(-1))? {
             0 => {
                 drop(output);
                 // SAFETY: no memory is passed.
@@ -56,19 +59,5 @@ impl Drop for Child {
             libc::kill(self.pid, libc::SIGKILL);
             libc::waitpid(self.pid, ptr::null_mut(), 0);
         }
-    }
-}
-
-fn block_all_signals() {
-    let all: u64 = !0;
-    // SAFETY: the pointer is to a live signal set of the size named; no old one is asked for.
-    unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_BLOCK,
-            &raw const all,
-            ptr::null_mut::<u64>(),
-            SIGNAL_SET_BYTES,
-        );
     }
 }

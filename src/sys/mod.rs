@@ -7,12 +7,15 @@
 
 mod child;
 mod entry;
+mod folder;
 mod given;
 mod memory;
 mod netlink;
+mod poll;
 mod spawn;
 
 use core::ffi::{CStr, c_char, c_int, c_void};
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -21,8 +24,10 @@ use std::time::Duration;
 
 pub use child::Child;
 pub use entry::inherited_mask;
+pub use folder::{Folder, open, read};
 pub use given::descriptor;
 pub use netlink::receive_only;
+pub use poll::{Polled, poll};
 pub use spawn::{
     AppStart, CompanionStart, Program, SECOND_INPUT, executed_as, start_app, start_companion,
 };
@@ -38,6 +43,33 @@ pub type Pid = libc::pid_t;
 /// The one adapter from C's -1 to an error.
 fn checked(result: c_int) -> io::Result<c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// What the C library says of an error: std's words for it have the number as well.
+pub struct Errno(pub c_int);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut text = [0; 64];
+        // SAFETY: live memory of that size; what does not fit is cut, and a null byte ends it.
+        let text = unsafe {
+            libc::strerror_r(self.0, text.as_mut_ptr(), text.len());
+            CStr::from_ptr(text.as_ptr())
+        };
+        f.write_str(text.to_str().unwrap_or_default())
+    }
+}
+
+/// What an error says, without its number.
+pub struct Described<'a>(pub &'a io::Error);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0.raw_os_error() {
+            Some(number) => write!(f, "{}", Errno(number)),
+            None => write!(f, "{}", self.0),
+        }
+    }
 }
 
 /// Standard input; std's own handle of it allocates a buffer when it is first asked for.
@@ -134,6 +166,14 @@ pub fn environment(prefix: &[u8]) -> impl Iterator<Item = (&'static [u8], &'stat
         let equals = rest.iter().position(|&byte| byte == b'=')?;
         Some((rest.get(..equals)?, rest.get(equals + 1..)?))
     })
+}
+
+/// A number that nobody else knows.
+pub fn random() -> u16 {
+    let mut bytes = [0; 2];
+    // SAFETY: live memory of that size. It fails on no kernel that this runs on.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    u16::from_ne_bytes(bytes)
 }
 
 /// A signal as it was taken from the queue of blocked ones.

@@ -7,9 +7,9 @@
 //! end us.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
+use core::mem::MaybeUninit;
 use std::ffi::CString;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -18,8 +18,9 @@ use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inh
 /// What execvp takes where there is no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// Of the child, in units of 16 bytes: it makes a handful of system calls.
-const STACK_UNITS: usize = 512;
+/// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
+/// debug build.
+const STACK_UNITS: usize = 256;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
@@ -85,21 +86,23 @@ pub fn start_app(app: &AppStart) -> io::Result<Pid> {
 
 /// Starts a companion and returns when it has executed its program, or could not.
 pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
-    let (name, programs) = match companion.program {
-        Program::Named => (None, programs(companion.words.first().copied().unwrap_or_default())),
-        // Where there is no /proc, by the path that it was executed by.
+    let mut arguments = Vec::with_capacity(companion.words.len() + 2);
+    let programs = match companion.program {
+        Program::Named => programs(companion.words.first().copied().unwrap_or_default()),
         Program::Own => {
-            let paths = [Some(c"/proc/self/exe"), executed_as()];
-            (Some(c"drain-init"), paths.into_iter().flatten().map(CStr::to_owned).collect())
+            arguments.push(c"drain-init".as_ptr());
+            // Where there is no /proc, by the path that it was executed by.
+            vec![c"/proc/self/exe".into(), executed_as().unwrap_or_default().into()]
         }
     };
-    let words = name.iter().chain(companion.words).map(|word| word.as_ptr());
-    let arguments: Vec<_> = words.chain([ptr::null()]).collect();
+    for word in companion.words {
+        arguments.push(word.as_ptr());
+    }
+    arguments.push(ptr::null());
     start(&programs, arguments.as_ptr(), Becomes::Companion(companion))
 }
 
-/// `arguments` is ended by a null pointer. Not part of its callers, for the stack in it.
-#[inline(never)]
+/// `arguments` is ended by a null pointer.
 fn start(
     programs: &[CString],
     arguments: *const *const c_char,
@@ -112,7 +115,7 @@ fn start(
     // outlive the child's use of them: CLONE_VFORK keeps this process waiting until it has executed
     // a program or ended. Nobody else touches them meanwhile, as there is one thread.
     let pid = checked(unsafe {
-        let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+        let top = stack.as_mut_ptr().add(STACK_UNITS).cast::<c_void>();
         libc::clone(execute, top, flags, (&raw mut child).cast::<c_void>())
     })?;
     // SAFETY: `child` is alive; it was written behind the compiler's back.
@@ -134,13 +137,15 @@ fn programs(name: &CStr) -> Vec<CString> {
     }
     let path = environment(b"PATH").find(|(rest, _)| rest.is_empty());
     let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
-    let folders = path.split(|&byte| byte == b':');
-    let joined = folders.map(|folder| match folder {
-        // The current folder.
-        [] => name.to_vec(),
-        _ => [folder, b"/", name].concat(),
-    });
-    joined.filter_map(|program| CString::new(program).ok()).collect()
+    let mut programs = Vec::new();
+    for folder in path.split(|&byte| byte == b':') {
+        // Nothing is the current folder.
+        let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+        if let Ok(program) = CString::new([folder, slash, name].concat()) {
+            programs.push(program);
+        }
+    }
+    programs
 }
 
 /// The path that this program was executed by, relative to the folder it was started in.

@@ -146,12 +146,13 @@ fn handlers_call_or_execute() {
         ("POST http://a:1/b", "POST http://a:1/b"),
         ("M-SEARCH  http://a/", "M-SEARCH http://a/"),
         ("exec:/bin/bye 'two words' three", "exec:/bin/bye 'two words' three"),
-        ("exec:bye \"a 'b'\" c\\ d ''", "exec:bye \"a 'b'\" 'c d' ''"),
+        ("exec:bye \"a 'b'\" c\\ d ''", "exec:bye \"a 'b'\" c\\ d ''"),
     ] {
         assert_eq!(Handler::parse(text).map(|handler| handler.to_string()), Ok(shown.to_owned()));
     }
-    let words = ["/bin/bye", "two words", ""].map(str::to_owned).to_vec();
-    assert_eq!(Handler::parse("exec:/bin/bye 'two words' ''"), Ok(Handler::Exec(words)));
+    let handler = Handler::parse("exec:/bin/bye 'two words' ''");
+    let Ok(Handler::Exec(command)) = handler else { panic!("{handler:?}") };
+    assert_eq!(command.words, ["/bin/bye", "two words", ""]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::clock::Time;
 use crate::log::{Level, Log};
 use connection::{Connection, Families};
-use ports::Owners;
+use ports::{List, Owners};
 use source::Source;
 use verdict::Judge;
 
@@ -89,7 +89,7 @@ impl Watch {
     pub fn begin(mut watched: Watched, log: Log, clock: &dyn Fn() -> Time) -> Self {
         let (now, before) = (clock(), cpu_time());
         let mut source = Source::find(log);
-        watched.ports = ports::in_order(watched.ports).into_iter().collect();
+        watched.ports = ports::in_order(&watched.ports);
         source.subscribe(&watched.ports, log);
         let mut watch = Self {
             judge: Judge::new(watched.until_quiet, watched.quiet_on, now),
@@ -171,7 +171,7 @@ impl Watch {
             true => ports::Ports::default(),
             false => ports::of_app(&listeners, &Owners::read(&listeners)),
         };
-        let list = Ports(&found.ports);
+        let list = List(&found.ports);
         if found.guessed {
             let message = format_args!(
                 "cannot read which processes listen on which ports: watching every port that \
@@ -244,18 +244,6 @@ impl Watched {
 
     fn port_range(&self) -> Option<(u16, u16)> {
         Some((*self.ports.first()?, *self.ports.last()?))
-    }
-}
-
-/// `:8080, :9090`.
-struct Ports<'a>(&'a [u16]);
-
-impl std::fmt::Display for Ports<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        for (index, port) in self.0.iter().enumerate() {
-            write!(f, "{}:{port}", if index == 0 { "" } else { ", " })?;
-        }
-        Ok(())
     }
 }
 

@@ -7,11 +7,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
-use std::fs;
+use core::ffi::CStr;
+use core::ops::ControlFlow;
+use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+
+use super::proc_net::decimal;
+use crate::sys::Folder;
 
 /// A listening socket of the network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,23 +43,48 @@ pub struct Owners {
 
 /// What the app listens on, out of `listeners`.
 pub fn of_app(listeners: &[Listener], owners: &Owners) -> Ports {
-    let owned = |listener: &&Listener| owners.apps.contains(&listener.inode);
-    let not_anothers =
-        |listener: &&Listener| !owners.others.contains(&listener.inode) || owned(listener);
-    let certain = in_order(listeners.iter().filter(owned).map(|listener| listener.port));
-    let possible = in_order(listeners.iter().filter(not_anothers).map(|listener| listener.port));
+    let (mut certain, mut possible) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        let owned = owners.apps.contains(&listener.inode);
+        if owned {
+            insert(&mut certain, listener.port);
+        }
+        if owned || !owners.others.contains(&listener.inode) {
+            insert(&mut possible, listener.port);
+        }
+    }
     // Where nothing at all was found, /proc may hide the app altogether (hidepid).
     let guess = owners.unreadable || certain.is_empty();
     let guessed = guess && possible != certain;
-    let ports = if guess { possible } else { certain };
-    Ports { ports: ports.into_iter().collect(), guessed }
+    Ports { ports: if guess { possible } else { certain }, guessed }
 }
 
-/// Each once. Inserted one by one: there are few, and collecting them would bring a sort along.
-pub fn in_order(ports: impl IntoIterator<Item = u16>) -> BTreeSet<u16> {
-    let mut set = BTreeSet::new();
-    set.extend(ports);
-    set
+/// Each once.
+pub fn in_order(ports: &[u16]) -> Vec<u16> {
+    let mut list = Vec::new();
+    for port in ports {
+        insert(&mut list, *port);
+    }
+    list
+}
+
+/// Into its place in the order, unless it is there.
+pub fn insert(ports: &mut Vec<u16>, port: u16) {
+    if let Err(place) = ports.binary_search(&port) {
+        ports.insert(place, port);
+    }
+}
+
+/// `:8080, :9090`.
+pub struct List<'a>(pub &'a [u16]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (index, port) in self.0.iter().enumerate() {
+            write!(f, "{}:{port}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 impl Owners {
@@ -65,72 +92,75 @@ impl Owners {
     /// descriptors, and its listening sockets are among the first.
     pub fn read(listeners: &[Listener]) -> Self {
         let mut owners = Self::default();
-        let Ok(processes) = fs::read_dir("/proc") else {
-            return Self { unreadable: true, ..owners };
-        };
-        let own = Path::new("/proc/self");
-        let (Ok(own_mounts), Ok(own_program)) =
-            (identity(&own.join("ns/mnt")), identity(&own.join("exe")))
-        else {
-            return Self { unreadable: true, ..owners };
-        };
-        let mut sought: Vec<u64> = listeners.iter().map(|listener| listener.inode).collect();
-        for process in processes.flatten() {
-            if sought.is_empty() {
-                break;
-            }
-            let name = process.file_name();
-            if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-                continue;
-            }
-            if let Err(error) = owners.add(&process.path(), own_mounts, own_program, &mut sought) {
-                // Kernel threads and the dead have no sockets; what is denied may have any.
-                owners.unreadable |= error.kind() == io::ErrorKind::PermissionDenied;
-            }
+        if owners.look_through(listeners).is_err() {
+            owners.unreadable = true;
         }
         owners
+    }
+
+    fn look_through(&mut self, listeners: &[Listener]) -> io::Result<()> {
+        let processes = Folder::open(c"/proc")?;
+        let own = Program::of(&processes.folder(c"self")?)?;
+        let mut sought: Vec<u64> = listeners.iter().map(|listener| listener.inode).collect();
+        processes.each(&mut |name| {
+            let is_process = name.to_bytes().iter().all(u8::is_ascii_digit);
+            if is_process && let Err(error) = self.add(&processes, name, &own, &mut sought) {
+                // Kernel threads and the dead have no sockets; what is denied may have any.
+                self.unreadable |= error.kind() == io::ErrorKind::PermissionDenied;
+            }
+            until_none(&sought)
+        });
+        Ok(())
     }
 
     /// What is the app's is sought no longer; what is another's, or our own, may be the app's too.
     fn add(
         &mut self,
-        process: &Path,
-        own_mounts: Identity,
-        own_program: Identity,
+        processes: &Folder,
+        name: &CStr,
+        own: &Program,
         sought: &mut Vec<u64>,
     ) -> io::Result<()> {
-        let is_own = identity(&process.join("exe"))? == own_program;
-        let is_app = identity(&process.join("ns/mnt"))? == own_mounts && !is_own;
+        let process = processes.folder(name)?;
+        let program = Program::of(&process)?;
+        let is_app = program.mounts == own.mounts && program.file != own.file;
         let inodes = if is_app { &mut self.apps } else { &mut self.others };
-        for descriptor in fs::read_dir(process.join("fd"))?.flatten() {
-            let inode = socket_inode(&descriptor.path());
-            let Some(inode) = inode.filter(|inode| sought.contains(inode)) else {
-                continue;
-            };
-            inodes.push(inode);
-            if is_app {
-                sought.retain(|one| *one != inode);
+        let descriptors = process.folder(c"fd")?;
+        descriptors.each(&mut |descriptor| {
+            let inode = socket_inode(&descriptors, descriptor);
+            if let Some(inode) = inode.filter(|inode| sought.contains(inode)) {
+                inodes.push(inode);
+                if is_app {
+                    sought.retain(|one| *one != inode);
+                }
             }
-            if sought.is_empty() {
-                break;
-            }
-        }
+            until_none(sought)
+        });
         Ok(())
     }
 }
 
-/// Device and inode.
-type Identity = (u64, u64);
+fn until_none(sought: &[u64]) -> ControlFlow<()> {
+    if sought.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
 
-/// Of what a link of /proc leads to, be there a path to it or not.
-fn identity(link: &Path) -> io::Result<Identity> {
-    fs::metadata(link).map(|data| (data.dev(), data.ino()))
+/// What a process runs, and in which mount namespace.
+struct Program {
+    file: (u64, u64),
+    mounts: (u64, u64),
+}
+
+impl Program {
+    fn of(process: &Folder) -> io::Result<Self> {
+        Ok(Self { file: process.identity(c"exe")?, mounts: process.identity(c"ns/mnt")? })
+    }
 }
 
 /// `socket:[12345]`.
-fn socket_inode(link: &Path) -> Option<u64> {
-    let target = fs::read_link(link).ok()?;
-    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+fn socket_inode(descriptors: &Folder, descriptor: &CStr) -> Option<u64> {
+    let mut place = [0; 64];
+    let link = descriptors.link(descriptor, &mut place);
+    decimal(link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
 }
 
 #[cfg(test)]

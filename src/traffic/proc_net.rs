@@ -7,9 +7,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::sys;
 
 use super::connection::{Connection, Families, Family};
 
@@ -21,7 +22,7 @@ const COUNTERS: &str = "/proc/self/net/snmp";
 /// A line of the kernel's keeps below, and two do not: where the end of one is lost, the next is not
 /// taken for its rest. They have 150 bytes over IPv4, which are filled up, and 160 to 284 over IPv6
 /// (tcp4_seq_show(), get_timewait6_sock(), get_tcp6_sock()).
-const LONGEST_LINE: u64 = 288;
+const LONGEST_LINE: usize = 288;
 
 /// Hands out every socket of the network namespace, listening ones too. The kernel takes its time:
 /// it looks through a table that is as large as the machine's memory lets it be.
@@ -52,11 +53,11 @@ pub type Line<'a> = &'a mut dyn FnMut(&[u8], Family) -> Option<()>;
 
 fn tables(families: Families, each: Line) -> io::Result<()> {
     if families.v4 {
-        read(BufReader::new(File::open(TABLE)?), Family::V4, each)?;
+        read(&mut sys::open(TABLE, libc::O_RDONLY)?, Family::V4, each)?;
     }
     if families.v6 {
-        match File::open(TABLE_6) {
-            Ok(file) => read(BufReader::new(file), Family::V6, each)?,
+        match sys::open(TABLE_6, libc::O_RDONLY) {
+            Ok(mut file) => read(&mut file, Family::V6, each)?,
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && families.v4 => {}
             Err(error) => return Err(error),
@@ -67,9 +68,7 @@ fn tables(families: Families, each: Line) -> io::Result<()> {
 
 /// How many connections the network namespace has ever accepted.
 pub fn accepted() -> io::Result<u64> {
-    let mut text = String::new();
-    File::open(COUNTERS)?.take(64 * 1024).read_to_string(&mut text)?;
-    passive_opens(&text).ok_or_else(broken)
+    passive_opens(&sys::read(COUNTERS)?).ok_or_else(broken)
 }
 
 fn broken() -> io::Error {
@@ -77,43 +76,49 @@ fn broken() -> io::Error {
 }
 
 /// Reads a table; a line that is cut at its end is broken too.
-pub fn read(mut table: impl BufRead, family: Family, each: Line) -> io::Result<()> {
-    let mut line = Vec::with_capacity(256);
+pub fn read(table: &mut dyn Read, family: Family, each: Line) -> io::Result<()> {
+    let mut piece = [0; 16 * LONGEST_LINE];
+    let mut left = 0;
     let mut heading = true;
     loop {
-        line.clear();
-        table.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-        let text = match line.split_last() {
-            None if heading => return Err(broken()),
-            None => return Ok(()),
-            Some((b'\n', text)) => text,
-            Some(_) => return Err(broken()),
-        };
-        if heading {
-            heading = false;
-            if !text.trim_ascii_start().starts_with(b"sl ") {
+        let count = table.read(piece.get_mut(left..).unwrap_or_default())?;
+        let filled = left + count;
+        let mut rest = piece.get(..filled).unwrap_or_default();
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, behind) = rest.split_at(end);
+            if line.len() >= LONGEST_LINE {
                 return Err(broken());
             }
-            continue;
+            let done = if std::mem::take(&mut heading) {
+                line.trim_ascii_start().starts_with(b"sl ").then_some(())
+            } else {
+                each(line, family)
+            };
+            done.ok_or_else(broken)?;
+            rest = behind.get(1..).unwrap_or_default();
         }
-        each(text, family).ok_or_else(broken)?;
+        left = rest.len();
+        if left > LONGEST_LINE || (count == 0 && (left > 0 || heading)) {
+            return Err(broken());
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        piece.copy_within(filled - left..filled, 0);
     }
 }
 
 /// `SL: LOCAL REMOTE STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE REFERENCES POINTER RTO ATO
 /// QUICK ...`; sockets without a process end sooner.
 pub fn connection(line: &[u8], family: Family) -> Option<Connection> {
-    // Numbers may have a sign in Rust, and have none here.
-    let line = str::from_utf8(line).ok().filter(|line| !line.contains('+'))?;
-    let mut fields = line.split_ascii_whitespace();
-    fields.next().filter(|number| number.ends_with(':'))?;
+    let mut fields = fields(line);
+    fields.next().filter(|number| number.ends_with(b":"))?;
     let (_, port) = address(fields.next()?)?;
     let (peer, peer_port) = address(fields.next()?)?;
-    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-    let (undelivered, unread) = fields.next()?.split_once(':')?;
-    let (undelivered, unread) =
-        (u32::from_str_radix(undelivered, 16).ok()?, u32::from_str_radix(unread, 16).ok()?);
-    let inode = fields.nth(4)?.parse().ok()?;
+    let state = hex(fields.next()?)?.try_into().ok()?;
+    let (undelivered, unread) = halves(fields.next()?)?;
+    let (undelivered, unread) = (hex(undelivered)?, hex(unread)?);
+    let inode = decimal(fields.nth(4)?)?;
     let mut connection = Connection {
         cookie: 0,
         inode,
@@ -132,45 +137,65 @@ pub fn connection(line: &[u8], family: Family) -> Option<Connection> {
 
 /// The inode and the kernel's opinion, of a connection that can be answered.
 pub fn interactive(line: &[u8]) -> Option<(u64, bool)> {
-    let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+    let mut fields = fields(line);
     if !matches!(fields.nth(3)?, b"01" | b"08") {
         return None;
     }
-    let mut number = |skipped| str::from_utf8(fields.nth(skipped)?).ok()?.parse::<u64>().ok();
-    let inode = number(5)?;
+    let inode = decimal(fields.nth(5)?)?;
     // Its lowest bit, below the acknowledgements that are to be sent at once (get_tcp4_sock()).
-    let quick = number(4)?;
+    let quick = decimal(fields.nth(4)?)?;
     Some((inode, quick & 1 == 1))
 }
 
 /// `0100007F:1F90`: words of four bytes in the byte order of the machine, and a port.
-fn address(text: &str) -> Option<(IpAddr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
+fn address(text: &[u8]) -> Option<(IpAddr, u16)> {
+    let (address, port) = halves(text)?;
     let mut bytes = [0; 16];
-    let mut words = address.as_bytes().chunks_exact(8);
-    let mut length = 0;
-    for (place, word) in bytes.chunks_exact_mut(4).zip(words.by_ref()) {
-        let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
-        place.copy_from_slice(&word.to_ne_bytes());
-        length += 4;
+    let mut places = bytes.chunks_exact_mut(4);
+    for word in address.chunks(8) {
+        places.next()?.copy_from_slice(&hex(word).filter(|_| word.len() == 8)?.to_ne_bytes());
     }
-    if words.next().is_some() || !words.remainder().is_empty() {
-        return None;
-    }
-    match length {
-        4 => Some((IpAddr::V4(Ipv4Addr::from(*bytes.first_chunk::<4>()?)), port)),
-        16 => Some((IpAddr::V6(Ipv6Addr::from(bytes)), port)),
-        _ => None,
-    }
+    let address = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(*bytes.first_chunk::<4>()?)),
+        32 => IpAddr::V6(Ipv6Addr::from(bytes)),
+        _ => return None,
+    };
+    Some((address, hex(port)?.try_into().ok()?))
 }
 
 /// Two lines that begin with `Tcp:`, names and values.
-pub fn passive_opens(text: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp:"));
-    let names = lines.next()?.split_ascii_whitespace();
-    let values = lines.next()?.split_ascii_whitespace();
-    names.zip(values).find(|(name, _)| *name == "PassiveOpens")?.1.parse().ok()
+pub fn passive_opens(text: &[u8]) -> Option<u64> {
+    let mut lines = text.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"Tcp:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = fields(names).position(|name| name == b"PassiveOpens")?;
+    decimal(fields(values).nth(place)?)
+}
+
+fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b' ').filter(|field| !field.is_empty())
+}
+
+/// What stands on each side of a colon.
+fn halves(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    Some((text.get(..colon)?, text.get(colon + 1..)?))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    number(digits, 16)?.try_into().ok()
+}
+
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    number(digits, 10)
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let mut number = (!digits.is_empty()).then_some(0_u64)?;
+    for digit in digits {
+        let digit = char::from(*digit).to_digit(radix)?;
+        number = number.checked_mul(radix.into())?.checked_add(digit.into())?;
+    }
+    Some(number)
 }
 
 #[cfg(test)]

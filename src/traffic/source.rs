@@ -11,6 +11,7 @@ use super::ports::Listener;
 use super::proc_net;
 use super::verdict::Judge;
 use crate::log::{Level, Log};
+use crate::sys;
 
 /// Where connections are read.
 pub enum Source {
@@ -36,7 +37,7 @@ impl Source {
             Ok(()) | Err(Failure::Damaged) => {
                 return Self::Netlink { dumps, closed: None, accepted: None };
             }
-            Err(Failure::Refused(errno)) => errno.desc(),
+            Err(Failure::Refused(errno)) => sys::Errno(errno as i32),
         };
         let seen = proc_net::accepted().and_then(|accepted| {
             proc_net::sockets(Families::ALL, &mut |_| {})?;

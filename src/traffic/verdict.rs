@@ -6,12 +6,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::connection::{Connection, Families, Info, state};
-use super::known::{InFlight, Known};
+use super::known::{AllKnown, InFlight, Known};
+use super::ports::{self, List};
 use crate::clock::Time;
 use crate::duration::{Rounded, Short};
 
@@ -41,7 +41,7 @@ impl fmt::Display for QuietOn {
 pub struct Judge {
     until_quiet: Duration,
     quiet_on: QuietOn,
-    known: BTreeMap<u64, Known>,
+    known: AllKnown,
     last_traffic: Time,
     sample: Sample,
 }
@@ -53,7 +53,8 @@ struct Sample {
     /// The last traffic that was known before.
     traffic_before: Time,
     new: u32,
-    in_flight: BTreeMap<u16, u32>,
+    in_flight: u32,
+    busy_ports: Vec<u16>,
     idle: u32,
     /// Requests that are in flight beyond doubt.
     certain: bool,
@@ -70,8 +71,10 @@ pub struct Verdict {
     pub quiet_for: Duration,
     /// New connections since the last sample; in the first one, all.
     pub new: u32,
-    /// By the port on our side.
-    pub in_flight: BTreeMap<u16, u32>,
+    /// Requests.
+    pub in_flight: u32,
+    /// The ports on our side that they came to.
+    pub busy_ports: Vec<u16>,
     /// Connections on which nothing is in flight.
     pub idle: u32,
     /// Whether everything was seen.
@@ -91,7 +94,7 @@ impl Verdict {
 
     /// If the app were told to stop at this instant, no request would be cut.
     pub fn nothing_in_flight(&self) -> bool {
-        self.complete && self.in_flight.is_empty()
+        self.complete && self.in_flight == 0
     }
 }
 
@@ -100,7 +103,7 @@ impl Judge {
         Self {
             until_quiet,
             quiet_on,
-            known: BTreeMap::new(),
+            known: AllKnown::new(),
             last_traffic: now,
             sample: Sample::default(),
         }
@@ -142,9 +145,12 @@ impl Judge {
 
     /// The connection has closed since the last sample.
     pub fn closed(&mut self, connection: &Connection) {
-        match self.known.remove(&connection.cookie) {
+        match self.known.find(connection.cookie) {
             None => self.new_connection(connection),
-            Some(_) => self.data_received(connection),
+            Some(known) => {
+                known.closed = true;
+                self.data_received(connection);
+            }
         }
     }
 
@@ -154,16 +160,15 @@ impl Judge {
         if connection.state == state::FIN_WAIT2 && connection.info.is_none() {
             return;
         }
-        let now = self.sample.now;
-        let mut is_new = false;
-        let known = self.known.entry(connection.cookie).or_insert_with(|| {
-            is_new = true;
-            Known::new(now)
-        });
-        known.seen = now;
-        known.update(connection.info.and_then(|info| info.counts));
-        let in_flight = known.in_flight(connection, self.until_quiet);
-        self.sample.count(connection, in_flight);
+        let is_new = self.known.find(connection.cookie).is_none();
+        if is_new {
+            self.known.add(Known::new(connection.cookie, self.sample.now));
+        }
+        if let Some(known) = self.known.find(connection.cookie) {
+            known.seen = self.sample.now;
+            known.update(connection.info.and_then(|info| info.counts));
+            self.sample.count(connection, known.in_flight(connection, self.until_quiet));
+        }
         if is_new {
             self.new_connection(connection);
         } else {
@@ -173,23 +178,23 @@ impl Judge {
 
     /// The connection is there, and nothing is known of it but its state.
     pub fn present(&mut self, connection: &Connection) {
-        let in_flight = Known::new(self.sample.now).in_flight(connection, self.until_quiet);
+        let mut known = Known::new(connection.cookie, self.sample.now);
+        let in_flight = known.in_flight(connection, self.until_quiet);
         self.sample.count(connection, in_flight);
     }
 
     /// The sample is over; not `complete` if part of it could not be read.
     pub fn end(&mut self, complete: bool) -> Verdict {
-        let Sample { now, new, idle, .. } = self.sample;
-        let in_flight = std::mem::take(&mut self.sample.in_flight);
-        if complete {
-            self.known.retain(|_, known| now.saturating_sub(known.seen) < REMEMBERED);
-        }
+        let Sample { now, new, in_flight, idle, .. } = self.sample;
+        let forgotten = |known: &Known| now.saturating_sub(known.seen) >= REMEMBERED;
+        self.known.retain(|known| !(known.closed || complete && forgotten(known)));
         self.sample.unsettled.sort_unstable();
         Verdict {
             until_quiet: self.until_quiet,
             quiet_for: now.saturating_sub(self.last_traffic),
             new,
             in_flight,
+            busy_ports: std::mem::take(&mut self.sample.busy_ports),
             idle,
             complete,
         }
@@ -211,7 +216,7 @@ impl Judge {
         let unsettled = &self.sample.unsettled;
         let found = unsettled.binary_search_by_key(&inode, |(inode, _)| *inode).ok();
         let cookie = found.and_then(|index| unsettled.get(index)).map(|(_, cookie)| cookie);
-        if let Some(known) = cookie.and_then(|cookie| self.known.get_mut(cookie)) {
+        if let Some(known) = cookie.and_then(|cookie| self.known.find(*cookie)) {
             known.interactive = Some(interactive);
         }
     }
@@ -241,8 +246,8 @@ impl Judge {
 impl Sample {
     fn count(&mut self, connection: &Connection, in_flight: InFlight) {
         if in_flight != InFlight::No {
-            let count = self.in_flight.entry(connection.port).or_default();
-            *count = count.saturating_add(1);
+            self.in_flight = self.in_flight.saturating_add(1);
+            ports::insert(&mut self.busy_ports, connection.port);
         } else if connection.can_be_answered() {
             self.idle = self.idle.saturating_add(1);
         }
@@ -261,14 +266,10 @@ impl Sample {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if !self.in_flight.is_empty() {
-            let requests = self.in_flight.values().fold(0_u32, |sum, one| sum.saturating_add(*one));
-            let plural = if requests == 1 { "" } else { "s" };
-            write!(f, "{requests} request{plural} in flight on ")?;
-            for (index, port) in self.in_flight.keys().enumerate() {
-                write!(f, "{}:{port}", if index == 0 { "" } else { ", " })?;
-            }
-            return Ok(());
+        if self.in_flight > 0 {
+            let plural = if self.in_flight == 1 { "" } else { "s" };
+            let ports = List(&self.busy_ports);
+            return write!(f, "{} request{plural} in flight on {ports}", self.in_flight);
         }
         if !self.complete {
             return f.write_str("the connections could not be read");

@@ -28,14 +28,14 @@ const LISTENER: i32 = 0;
 pub fn companion(words: Arguments) -> u8 {
     // Signals are blocked, so nothing else would end it when its parent is gone.
     let _ = sys::set_parent_death_signal(Signal::KILL);
-    let text = |index: usize| words.get(index).map(|word| word.to_string_lossy());
-    match (text(0).as_deref(), text(1)) {
+    let text = |index: usize| words.get(index)?.to_str().ok();
+    match (text(0), text(1)) {
         (Some("drain"), Some(before)) => with_options(words.tail(2), |config| {
             drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
         }),
-        (Some("call"), Some(handler)) => call(&handler),
-        (Some(what), target) => readiness(what, target.as_deref()),
-        (None, _) => refuse(&["companion: which one? drain-init starts them itself".to_owned()]),
+        (Some("call"), Some(handler)) => call(handler),
+        (Some(what), target) => readiness(what, target),
+        (None, _) => refuse(format_args!("companion: which one? drain-init starts them itself")),
     }
 }
 
@@ -43,7 +43,7 @@ pub fn companion(words: Arguments) -> u8 {
 fn readiness(what: &str, target: Option<&str>) -> u8 {
     let target = match target.map(Target::parse_local).transpose() {
         Ok(target) => target,
-        Err(why) => return refuse(&[format!("companion: its target {why}")]),
+        Err(why) => return refuse(format_args!("companion: its target {why}")),
     };
     let clock = Clock::start();
     let result: io::Result<u8> = match (what, target) {
@@ -55,11 +55,11 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
         ("accept", None) => sys::descriptor(LISTENER)
             .map(|listener| ready_server::accept_and_close(listener, clock)),
         ("await", Some(target)) => Ok(ready_server::await_ready(&target, clock)),
-        _ => return refuse(&[format!("companion {what}: there is none that is called so")]),
+        _ => return refuse(format_args!("companion {what}: there is none that is called so")),
     };
     match result {
         Ok(code) => code,
-        Err(error) => refuse(&[format!("companion {what}: a descriptor is missing: {error}")]),
+        Err(error) => refuse(format_args!("companion {what}: a descriptor is missing: {error}")),
     }
 }
 
@@ -81,7 +81,7 @@ fn drain(config: &Config, before: Duration) -> u8 {
     if let End::Seen(why) = drain.wait(before, SignalSet::default()) {
         let after = Rounded(before.saturating_add(clock.now()));
         config.log.line(Level::Info, "drained", format_args!("drain over after {after}: {why}"));
-        TerminationLog::new(config.termination_log.clone(), config.log).add(why);
+        TerminationLog::new(config.termination_log, config.log).write(Some(format_args!("{why}")));
     }
     0
 }
@@ -90,8 +90,8 @@ fn drain(config: &Config, before: Duration) -> u8 {
 fn call(handler: &str) -> u8 {
     let (method, url) = match Handler::parse(handler) {
         Ok(Handler::Call { method, url }) => (method, url),
-        Ok(Handler::Exec(_)) => return refuse(&["companion call: calls a URL".to_owned()]),
-        Err(why) => return refuse(&[format!("companion call: {why}")]),
+        Ok(Handler::Exec(_)) => return refuse(format_args!("companion call: calls a URL")),
+        Err(why) => return refuse(format_args!("companion call: {why}")),
     };
     match check::call(&method, &url, Duration::MAX, Clock::start()) {
         Ok(()) => 0,

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::{ENTRYPOINT, configured};
@@ -10,8 +10,9 @@ use crate::cli::Verb;
 use crate::config::Config;
 use crate::config::Surroundings;
 use crate::duration::Short;
-use crate::lifecycle::HeldBy;
+use crate::lifecycle::{Escalation, HeldBy};
 use crate::print;
+use crate::signal::SignalSet;
 use crate::sys::Arguments;
 use crate::target::ListenOn;
 
@@ -29,56 +30,25 @@ pub fn explain(arguments: Arguments) -> u8 {
 
 pub fn timeline(config: &Config) -> String {
     let plan = &config.plan;
-    let stops: Vec<String> = plan.stop_on.iter().map(|signal| signal.to_string()).collect();
-    let forward = match plan.stop_signal {
-        Some(signal) => signal.to_string(),
-        None if stops.len() == 1 => stops.concat(),
-        None => "the same signal".to_owned(),
-    };
-    let told = if config.group { "the app's process group" } else { "the app" };
-    let mut lines = Timeline::default();
-    lines.push((Duration::ZERO, format!("{} comes", stops.join(" or "))));
-    if let Some(path) = &config.drain_file {
-        lines.push((Duration::ZERO, format!("the drain begins: {} is made", path.display())));
-    }
-    for handler in &config.handlers {
-        lines.push((Duration::ZERO, format!("{handler}: the drain goes on until it is done")));
-    }
-    if let Some(watched) = &config.watched {
-        let quiet = Short(watched.until_quiet);
-        let line = format!("the drain goes on until {quiet} without {}", watched.quiet_on);
-        lines.push((Duration::ZERO, line));
-    }
-    if !plan.delay.is_zero() || plan.held_by != HeldBy::Nothing {
-        lines.push((Duration::ZERO, "the app is not told and goes on serving".to_owned()));
-    }
-    unready(config).for_each(|line| lines.push((plan.unready_delay, line)));
-    let stops = "it stops, and its exit ends this";
-    match plan.held_by {
-        HeldBy::Nothing => lines.push((plan.delay, format!("{forward} to {told}: {stops}"))),
-        HeldBy::Handlers | HeldBy::Traffic => {
-            lines.push((plan.delay, format!("{forward} to {told} if that is over: {stops}")));
-            lines.push((plan.max_delay, format!("{forward} to {told} whatever goes on")));
-        }
-    }
-    for escalation in &plan.escalate {
-        let at = plan.kill_after().saturating_sub(escalation.before_kill);
-        lines.push((at, format!("{} to {told}, if it is still there", escalation.signal)));
-    }
-    lines.push((plan.kill_after(), "SIGKILL to all that is left, exit code 137".to_owned()));
-    let outside = format!(
-        "the kubelet (terminationGracePeriodSeconds: {0}) or `docker stop -t {0}` would kill",
-        plan.grace.as_secs()
-    );
-    lines.push((plan.grace, outside));
-
     let mut text = String::new();
+    // Writing to a String does not fail.
+    let mut line = |at: &str, what: fmt::Arguments| {
+        let _ = writeln!(text, "{at:>8}  {what}");
+    };
     if let Some(target) = &config.ready_check {
-        let _ = writeln!(text, "{:>8}  ready only when {target} is", "start");
+        line("start", format_args!("ready only when {target} is"));
     }
-    for (at, what) in lines.0 {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{:>8}  {what}", Short(at).to_string());
+    // One instant after the other; what happens at the same, in the order in which it is said.
+    let mut instant = Some(Duration::ZERO);
+    while let Some(now) = instant {
+        instant = None;
+        events(config, &mut |at, what| {
+            if at == now {
+                line(&Short(at).to_string(), what);
+            } else if at > now && instant.is_none_or(|next| at < next) {
+                instant = Some(at);
+            }
+        });
     }
     let _ = writeln!(
         text,
@@ -90,8 +60,8 @@ pub fn timeline(config: &Config) -> String {
         let stays = Short(plan.unready_delay);
         let _ = writeln!(text, "Readiness stays for {stays} of the drain.");
     }
-    if let Some(path) = &config.termination_log {
-        let _ = writeln!(text, "{} gets a line on how the stop goes.", path.display());
+    if let Some(path) = config.termination_log {
+        let _ = writeln!(text, "{path} gets a line on how the stop goes.");
     }
     if let Some(listen) = config.ready_listen
         && listen.address().ip().is_loopback()
@@ -111,24 +81,82 @@ pub fn timeline(config: &Config) -> String {
     text
 }
 
-/// What goes when readiness goes.
-fn unready(config: &Config) -> impl Iterator<Item = String> {
-    let file = config.ready_file.as_ref();
-    let file = file.map(|path| format!("not ready: {} is removed", path.display()));
-    let listen = config.ready_listen.map(|listen| match listen {
-        ListenOn::Http(_) => format!("not ready: {listen}/readyz answers 503"),
-        ListenOn::Tcp(_) => format!("not ready: {listen} refuses connections"),
-    });
-    file.into_iter().chain(listen)
+/// Says what happens when.
+fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
+    let plan = &config.plan;
+    let begin = Duration::ZERO;
+    say(begin, format_args!("{} comes", AnyOf(plan.stop_on)));
+    if let Some(path) = config.drain_file {
+        say(begin, format_args!("the drain begins: {path} is made"));
+    }
+    for handler in &config.handlers {
+        say(begin, format_args!("{handler}: the drain goes on until it is done"));
+    }
+    if let Some(watched) = &config.watched {
+        let (quiet, of) = (Short(watched.until_quiet), watched.quiet_on);
+        say(begin, format_args!("the drain goes on until {quiet} without {of}"));
+    }
+    if !plan.delay.is_zero() || plan.held_by != HeldBy::Nothing {
+        say(begin, format_args!("the app is not told and goes on serving"));
+    }
+    if let Some(path) = config.ready_file {
+        say(plan.unready_delay, format_args!("not ready: {path} is removed"));
+    }
+    if let Some(listen) = config.ready_listen {
+        let how = match listen {
+            ListenOn::Http(_) => "/readyz answers 503",
+            ListenOn::Tcp(_) => " refuses connections",
+        };
+        say(plan.unready_delay, format_args!("not ready: {listen}{how}"));
+    }
+    let told = if config.group { "the app's process group" } else { "the app" };
+    let forward = Forward(config);
+    let stops = "it stops, and its exit ends this";
+    match plan.held_by {
+        HeldBy::Nothing => say(plan.delay, format_args!("{forward} to {told}: {stops}")),
+        HeldBy::Handlers | HeldBy::Traffic => {
+            say(plan.delay, format_args!("{forward} to {told} if that is over: {stops}"));
+            say(plan.max_delay, format_args!("{forward} to {told} whatever goes on"));
+        }
+    }
+    for Escalation { signal, before_kill } in &plan.escalate {
+        let at = plan.kill_after().saturating_sub(*before_kill);
+        say(at, format_args!("{signal} to {told}, if it is still there"));
+    }
+    say(plan.kill_after(), format_args!("SIGKILL to all that is left, exit code 137"));
+    let grace = plan.grace.as_secs();
+    say(
+        plan.grace,
+        format_args!(
+            "the kubelet (terminationGracePeriodSeconds: {grace}) or `docker stop -t {grace}` would \
+             kill"
+        ),
+    );
 }
 
-/// What happens when, in its order; what happens at one instant, in the order in which it was said.
-#[derive(Default)]
-struct Timeline(Vec<(Duration, String)>);
+/// `SIGINT or SIGTERM`.
+struct AnyOf(SignalSet);
 
-impl Timeline {
-    fn push(&mut self, line: (Duration, String)) {
-        let place = self.0.partition_point(|(at, _)| *at <= line.0);
-        self.0.insert(place, line);
+impl fmt::Display for AnyOf {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut between = "";
+        self.0.iter().try_for_each(|signal| {
+            let between = std::mem::replace(&mut between, " or ");
+            write!(f, "{between}{signal}")
+        })
+    }
+}
+
+/// What the app is sent.
+struct Forward<'a>(&'a Config);
+
+impl fmt::Display for Forward<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let plan = &self.0.plan;
+        match (plan.stop_signal, plan.stop_on.iter().count()) {
+            (Some(signal), _) => write!(f, "{signal}"),
+            (None, 1) => write!(f, "{}", AnyOf(plan.stop_on)),
+            (None, _) => f.write_str("the same signal"),
+        }
     }
 }

@@ -5,19 +5,17 @@
 
 #![forbid(unsafe_code)]
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fmt;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
 
-use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{read, refuse};
 use crate::cli::{Options, Verb};
-use crate::sys::{self, Arguments};
+use crate::marker;
+use crate::sys::{self, Arguments, Described};
 
 /// What the copy is called in a folder.
 const NAME: &str = "drain-init";
@@ -34,38 +32,71 @@ const VERB: Verb =
 /// The exit code: 0, or that of a failure, with a line that says why.
 pub fn install(arguments: Arguments) -> u8 {
     let dest = match read(&VERB, arguments) {
-        Ok(read) => PathBuf::from(read.operand.unwrap_or_default()),
+        Ok(read) => read.operand.unwrap_or_default(),
         Err(code) => return code,
     };
-    match copy_to(&dest) {
+    match copy_to(dest) {
         Ok(()) => 0,
-        Err(why) => {
-            // Escaped where it would not stay on its line.
-            let shown = dest.to_string_lossy();
-            let shown = match shown.chars().any(char::is_control) {
-                true => format!("{shown:?}"),
-                false => shown.into_owned(),
-            };
-            refuse(&[format!("{shown}: {why}")])
+        Err(why) => refuse(format_args!("{dest}: {why}")),
+    }
+}
+
+/// Why it cannot be installed there.
+enum Problem<'a> {
+    Empty,
+    IsNoFolder(&'a str),
+    NoFolder(&'a str, io::Error),
+    NoFile,
+    NoExec,
+    NoSource(io::Error),
+    NotWritten(io::Error),
+}
+
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("DEST is empty; name a file or a folder"),
+            Self::IsNoFolder(folder) => write!(f, "{folder} is no folder; name one that is there"),
+            Self::NoFolder(folder, error) => {
+                write!(f, "its folder {folder}: {}; name one that is there", Described(error))
+            }
+            Self::NoFile => f.write_str("is there and is no file; name a file or a folder"),
+            Self::NoExec => f.write_str(
+                "is on a file system that is mounted noexec: nothing can be executed from there; \
+                 choose another, such as an emptyDir",
+            ),
+            Self::NoSource(error) => write!(f, "cannot read this program: {error}"),
+            Self::NotWritten(error) => write!(f, "cannot be written: {}", Described(error)),
         }
     }
 }
 
-fn copy_to(dest: &Path) -> Result<(), String> {
-    let (folder, file) = place(dest)?;
-    match statvfs(&folder) {
-        Ok(about) if about.flags().contains(FsFlags::ST_NOEXEC) => {
-            return Err(
-                "is on a file system that is mounted noexec: nothing can be executed from \
-                        there; choose another, such as an emptyDir"
-                    .to_owned(),
-            );
+fn copy_to(dest: &str) -> Result<(), Problem<'_>> {
+    if dest.is_empty() {
+        return Err(Problem::Empty);
+    }
+    let named = fs::metadata(dest);
+    let is_folder = dest.ends_with('/') || named.is_ok_and(|about| about.is_dir());
+    let folder = if is_folder { dest } else { marker::split(dest).0 };
+    match fs::metadata(folder) {
+        Ok(about) if about.is_dir() => {}
+        Ok(_) => return Err(Problem::IsNoFolder(folder)),
+        Err(error) => return Err(Problem::NoFolder(folder, error)),
+    }
+    let file = if is_folder { format!("{dest}/{NAME}") } else { dest.to_owned() };
+    match fs::symlink_metadata(&file) {
+        Ok(about) if !is_folder && !about.is_file() && !about.is_symlink() => {
+            return Err(Problem::NoFile);
         }
+        _ => {}
+    }
+    match statvfs(folder) {
+        Ok(about) if about.flags().contains(FsFlags::ST_NOEXEC) => return Err(Problem::NoExec),
         // Then the copy will say what is wrong, if something is.
         _ => {}
     }
-    let source = own_program().map_err(|error| format!("cannot read this program: {error}"))?;
-    let (copy, mut output) = create_beside(&folder).map_err(|error| cannot_write(&error))?;
+    let source = own_program().map_err(Problem::NoSource)?;
+    let (copy, mut output) = create_beside(folder).map_err(Problem::NotWritten)?;
     let written = write_copy(source, &mut output).and_then(|()| {
         // Whoever executes a file that is open for writing is refused.
         drop(output);
@@ -74,61 +105,28 @@ fn copy_to(dest: &Path) -> Result<(), String> {
     written.map_err(|error| {
         // The folder was writable a moment ago; if it no longer is, nothing more can be done.
         let _ = fs::remove_file(&copy);
-        cannot_write(&error)
+        Problem::NotWritten(error)
     })
-}
-
-/// The folder that the copy goes to, and its path there.
-fn place(dest: &Path) -> Result<(PathBuf, PathBuf), String> {
-    if dest.as_os_str().is_empty() {
-        return Err("DEST is empty; name a file or a folder".to_owned());
-    }
-    let ends_with_slash = dest.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if dest.is_dir() || ends_with_slash {
-        is_there(dest)?;
-        return Ok((dest.to_owned(), dest.join(NAME)));
-    }
-    let folder = match dest.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    is_there(folder)?;
-    match dest.symlink_metadata() {
-        Ok(about) if !about.is_file() && !about.is_symlink() => {
-            Err("is there and is no file; name a file or a folder".to_owned())
-        }
-        _ => Ok((folder.to_owned(), dest.to_owned())),
-    }
-}
-
-fn is_there(folder: &Path) -> Result<(), String> {
-    let shown = folder.display();
-    match folder.metadata() {
-        Ok(about) if about.is_dir() => Ok(()),
-        Ok(_) => Err(format!("{shown} is no folder; name one that is there")),
-        Err(error) => {
-            Err(format!("its folder {shown}: {}; name one that is there", described(&error)))
-        }
-    }
 }
 
 /// This program, opened. Where there is no /proc, by the path that it was executed by.
 fn own_program() -> io::Result<File> {
-    File::open("/proc/self/exe").or_else(|error| match sys::executed_as() {
-        Some(path) => File::open(OsStr::from_bytes(path.to_bytes())),
-        None => Err(error),
+    sys::open("/proc/self/exe", libc::O_RDONLY).or_else(|error| {
+        match sys::executed_as().and_then(|path| path.to_str().ok()) {
+            Some(path) => sys::open(path, libc::O_RDONLY),
+            None => Err(error),
+        }
     })
 }
 
 /// A new file in the folder, under a name that nobody else has.
-fn create_beside(folder: &Path) -> io::Result<(PathBuf, File)> {
+fn create_beside(folder: &str) -> io::Result<(String, File)> {
     // Not the pid alone: in a container it is 1 each time.
     let pid = std::process::id();
     let mut attempt = 0;
     loop {
-        let path = folder.join(format!(".{NAME}.{pid}.{attempt}"));
-        let options = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
-        match options {
+        let path = format!("{folder}/.{NAME}.{pid}.{attempt}");
+        match sys::open(&path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < ATTEMPTS => {
                 attempt += 1;
@@ -149,12 +147,4 @@ fn write_copy(mut source: File, output: &mut File) -> io::Result<()> {
         output.write_all(piece.get(..count).unwrap_or_default())?;
     }
     output.set_permissions(Permissions::from_mode(MODE))
-}
-
-fn cannot_write(error: &io::Error) -> String {
-    format!("cannot be written: {}", described(error))
-}
-
-fn described(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |e| Errno::from_raw(e).desc().to_owned())
 }

@@ -9,7 +9,9 @@ pub mod prestop;
 pub mod probe;
 pub mod run;
 
-use crate::cli::{self, Asked, Complaint, Options, Read, Verb};
+use std::fmt;
+
+use crate::cli::{self, Asked, Options, Read, Refused, Verb};
 use crate::config::{Config, Surroundings};
 use crate::log::{Level, Log};
 use crate::sys::Arguments;
@@ -19,22 +21,22 @@ use crate::{OWN_FAILURE, print};
 const HELP: &str = include_str!("../help.txt");
 
 /// The options of an entrypoint.
-const ENTRYPOINT: Options = Options::AllBut(&["--timeout"]);
+const ENTRYPOINT: Options = Options::AllBut(&["timeout"]);
 
 /// Reads the options of a verb; answers --help and --version itself, and refuses nonsense with a
 /// line for each finding. An error is the exit code.
-fn read(verb: &Verb, arguments: Arguments) -> Result<Box<Read>, u8> {
-    let warn = |warning: Complaint| {
+fn read(verb: &Verb, arguments: Arguments) -> Result<Read, u8> {
+    let mut warn = |warning: fmt::Arguments| {
         // The entrypoint has said so, and a probe would say it every second.
         if verb.command {
-            Log::default().line(Level::Info, "options", format_args!("{warning}"));
+            Log::default().line(Level::Info, "options", warning);
         }
     };
-    match cli::read(verb, arguments, warn) {
+    match cli::read(verb, arguments, &mut complain, &mut warn) {
         Ok(Asked::Help) => Err(print(HELP)),
         Ok(Asked::Version) => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
         Ok(Asked::Options(read)) => Ok(read),
-        Err(complaints) => Err(refuse(&complaints)),
+        Err(Refused) => Err(OWN_FAILURE),
     }
 }
 
@@ -43,17 +45,19 @@ fn configured(
     verb: &Verb,
     arguments: Arguments,
     surroundings: Surroundings,
-) -> Result<(Box<Read>, Config), u8> {
+) -> Result<(Read, Config), u8> {
     let read = read(verb, arguments)?;
-    match Config::new(&read.typed, surroundings) {
+    match Config::new(&read.typed, surroundings, &mut complain) {
         Ok(config) => Ok((read, config)),
-        Err(complaints) => Err(refuse(&complaints)),
+        Err(Refused) => Err(OWN_FAILURE),
     }
 }
 
-fn refuse(complaints: &[Complaint]) -> u8 {
-    for complaint in complaints {
-        Log::default().error("refused", format_args!("{complaint}"));
-    }
+fn complain(line: fmt::Arguments) {
+    Log::default().error("refused", line);
+}
+
+fn refuse(line: fmt::Arguments) -> u8 {
+    complain(line);
     OWN_FAILURE
 }

@@ -6,12 +6,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -24,27 +23,26 @@ use crate::duration::{Rounded, Short};
 use crate::entrypoint::Entrypoint;
 use crate::log::{Level, Log};
 use crate::marker;
+use crate::poll;
 use crate::signal::{Signal, SignalSet};
-use crate::sys::{self, Arguments};
+use crate::sys::{self, Arguments, Polled};
 
 const VERB: Verb = Verb {
     name: "prestop",
     options: Options::Only(&[
-        "--delay",
-        "--until-quiet",
-        "--quiet-on",
-        "--watch-port",
-        "--ignore-peer",
-        "--max-delay",
-        "--on-drain",
-        "--drain-file",
-        "--grace",
-        "--kill-margin",
-        "--log-format",
-        "--quiet",
-        "-q",
-        "--verbose",
-        "-v",
+        "delay",
+        "until-quiet",
+        "quiet-on",
+        "watch-port",
+        "ignore-peer",
+        "max-delay",
+        "on-drain",
+        "drain-file",
+        "grace",
+        "kill-margin",
+        "log-format",
+        "quiet",
+        "verbose",
     ]),
     operand: None,
     command: false,
@@ -80,7 +78,7 @@ pub fn prestop(arguments: Arguments) -> u8 {
 /// The container's log, as far as it may be written: what a hook prints is thrown away.
 fn container_log() -> Option<BorrowedFd<'static>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_APPEND;
-    let log = OpenOptions::new().write(true).custom_flags(flags).open("/proc/1/fd/2").ok()?;
+    let log = sys::open("/proc/1/fd/2", libc::O_WRONLY | flags).ok()?;
     let own = File::from(standard_error().try_clone_to_owned().ok()?);
     let [log_file, own_file] = [log.metadata().ok()?, own.metadata().ok()?];
     let same = (log_file.dev(), log_file.ino()) == (own_file.dev(), own_file.ino());
@@ -115,10 +113,9 @@ fn wait_for(entrypoint: &Entrypoint, log: Log) -> Option<()> {
 fn wait_for_end(companion: &OwnedFd) -> Option<()> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).ok()?;
     loop {
-        let [companion, signal] = [companion.as_fd(), signals.as_fd()];
-        let mut both = [companion, signal].map(|it| PollFd::new(it, PollFlags::POLLIN));
-        poll(&mut both, PollTimeout::NONE).ok()?;
-        let [ended, signalled] = both.map(|it| it.any().unwrap_or(true));
+        let mut both = [Polled::readable(companion), Polled::readable(&signals)];
+        poll::wait(&mut both, None, Duration::ZERO);
+        let [ended, signalled] = both.map(|it| it.is_ready());
         let told = signalled
             && sys::wait_for_signal(Some(Duration::ZERO))
                 .is_some_and(|it| told_by().contains(it.signal));
@@ -133,7 +130,7 @@ fn drain(config: &Config) {
     let log = config.log;
     let delay = Short(config.plan.delay);
     log.line(Level::Info, "draining", format_args!("prestop: draining for {delay}"));
-    if let Some(path) = &config.drain_file {
+    if let Some(path) = config.drain_file {
         marker::create(path, log);
     }
     let clock = Clock::start();

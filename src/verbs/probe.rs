@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{read, refuse};
 use crate::check;
-use crate::cli::{Options, Verb, as_written};
+use crate::cli::{Options, Verb};
 use crate::clock::Clock;
 use crate::duration;
 use crate::log::Log;
@@ -16,7 +16,7 @@ use crate::target::Target;
 
 const VERB: Verb = Verb {
     name: "probe",
-    options: Options::Only(&["--timeout"]),
+    options: Options::Only(&["timeout"]),
     operand: Some("TARGET"),
     command: false,
 };
@@ -33,24 +33,18 @@ pub fn probe(arguments: Arguments) -> u8 {
         Err(code) => return code,
     };
     let target = read.operand.unwrap_or_default();
-    match read.typed.timeout.as_ref().map(|given| (given, duration::parse(&given.text))) {
-        None => ask(&target, TIMEOUT),
-        Some((_, Ok(timeout))) if !timeout.is_zero() => ask(&target, timeout),
+    let timeout = match read.typed.one("timeout").map(|given| (given, duration::parse(given.text)))
+    {
+        None => TIMEOUT,
+        Some((_, Ok(timeout))) if !timeout.is_zero() => timeout,
         Some((given, parsed)) => {
             let why = parsed.err().unwrap_or("leaves no time for an answer");
-            refuse(&[format!("{}: {why}; write 500ms or 1s", as_written("timeout", given))])
+            return refuse(format_args!("{given}: {why}; write 500ms or 1s"));
         }
-    }
-}
-
-fn ask(target: &str, timeout: Duration) -> u8 {
+    };
     let parsed = match Target::parse(target) {
         Ok(parsed) => parsed,
-        // Escaped where it would not stay on its line.
-        Err(why) if target.chars().any(char::is_control) => {
-            return refuse(&[format!("{target:?}: {why}")]);
-        }
-        Err(why) => return refuse(&[format!("{target}: {why}")]),
+        Err(why) => return refuse(format_args!("{target}: {why}")),
     };
     match check::ask(&parsed, timeout, Clock::start()) {
         Ok(()) => 0,

@@ -2,6 +2,7 @@
 
 use super::*;
 
+use std::ffi::CString;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -45,8 +46,9 @@ fn all_but_others_where_some_cannot_be_read() {
 #[test]
 fn the_processes_of_this_machine_are_read() {
     let inode = |listener: &TcpListener| {
-        let link = format!("/proc/self/fd/{}", listener.as_raw_fd());
-        socket_inode(Path::new(&link)).expect("a socket")
+        let descriptors = Folder::open(c"/proc/self/fd").expect("a folder");
+        let name = CString::new(listener.as_raw_fd().to_string()).expect("a name");
+        socket_inode(&descriptors, &name).expect("a socket")
     };
     let own = TcpListener::bind("127.0.0.1:0").expect("bound");
     let given = TcpListener::bind("127.0.0.1:0").expect("bound");

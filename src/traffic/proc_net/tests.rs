@@ -15,9 +15,9 @@ const TABLE6: &str = "  sl  local_address                         remote_address
    0: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000302010A:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 44 1 000000004e8ce02c 20 4 1 10 -1\n\
    1: 00000000000000000000000001000000:1F90 000000FD000000000000000001000000:9C40 01 00000000:00000000 00:00000000 00000000  1000        0 55 1 000000004e8ce02c 20 4 0 10 -1\n";
 
-fn all(table: &[u8]) -> io::Result<Vec<Connection>> {
+fn all(mut table: &[u8]) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
-    read(table, Family::V4, &mut |line, family| {
+    read(&mut table, Family::V4, &mut |line, family| {
         found.push(connection(line, family)?);
         let _ = interactive(line);
         Some(())
@@ -119,11 +119,11 @@ fn the_count_of_accepted_connections_is_found_by_its_name() {
     let text = "Ip: Forwarding\nIp: 1\n\
                 Tcp: RtoAlgorithm RtoMin ActiveOpens PassiveOpens AttemptFails\n\
                 Tcp: 1 200 17 42 3\nUdp: InDatagrams\nUdp: 5\n";
-    assert_eq!(passive_opens(text), Some(42));
-    assert_eq!(passive_opens("Tcp: PassiveOpens\n"), None);
-    assert_eq!(passive_opens("Tcp: PassiveOpens\nTcp: x\n"), None);
-    assert_eq!(passive_opens("Tcp: Other\nTcp: 1\n"), None);
-    assert_eq!(passive_opens(""), None);
+    assert_eq!(passive_opens(text.as_bytes()), Some(42));
+    assert_eq!(passive_opens(b"Tcp: PassiveOpens\n"), None);
+    assert_eq!(passive_opens(b"Tcp: PassiveOpens\nTcp: x\n"), None);
+    assert_eq!(passive_opens(b"Tcp: Other\nTcp: 1\n"), None);
+    assert_eq!(passive_opens(b""), None);
 }
 
 #[test]
