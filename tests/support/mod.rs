@@ -12,7 +12,9 @@
 //! REQUIRE_ALL_TESTS=1 it fails.
 #![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
 
+pub mod confined;
 pub mod http;
+pub mod life;
 pub mod system;
 pub mod terminal;
 
@@ -42,7 +44,7 @@ pub const SLACK: Duration = Duration::from_millis(300);
 /// Marks the processes of one start in their environment, so that what is left of them can be found and killed.
 const MARK: &str = "STARTED_BY_TEST";
 
-pub fn ms(milliseconds: u64) -> Duration {
+pub const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
@@ -276,7 +278,7 @@ pub fn at_both_levels(test: impl Fn(&dyn Fn() -> Init)) {
 
 // ---- a file system corner of one's own
 
-pub struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Self {

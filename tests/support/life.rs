@@ -1,0 +1,114 @@
+//! The whole life of a container with every option, in whatever surroundings: what holds in each of them.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{
+    Ended, Folder, Init, LIMIT, Running, SLACK, Server, assert_after, becomes_true, free_port, ms,
+};
+
+/// What /readyz on this port answers; none where nobody does.
+pub fn readyz(port: u16) -> Option<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(ms(1000))).ok()?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// A delay of 300 ms, held by handlers and traffic that are over before; SIGKILL 2 s after the stop signal.
+pub struct Life {
+    folder: Folder,
+    port: u16,
+    server: Server,
+    /// Its files are in the folder; in a root of its own there is none.
+    files: bool,
+}
+
+impl Life {
+    pub const DELAY: Duration = ms(300);
+    pub const KILL: Duration = ms(2000);
+
+    pub fn new() -> Self {
+        Self { folder: Folder::new(), port: free_port(), server: Server::on(0), files: true }
+    }
+
+    pub fn without_files() -> Self {
+        Self { files: false, ..Self::new() }
+    }
+
+    /// Where the files of its options are. Anybody can write there.
+    pub fn folder(&self) -> &Path {
+        self.folder.0.as_path()
+    }
+
+    /// With these options, in two words each. `--until-quiet` has its port named, as in the network of the tests there are many.
+    pub fn options(&self, init: Init) -> Init {
+        let Server { port: server, .. } = self.server;
+        let init = init
+            .args("-v --log-format json --delay 300ms --max-delay 900ms --grace 2500ms")
+            .args("--kill-margin 500ms --until-quiet 100ms --ignore-peer 10.9.8.0/24")
+            .args("--quiet-on connections --watch-port 1 --stop-on TERM --stop-on 36")
+            .args("--stop-signal QUIT --escalate USR2:500ms --orphan-grace 300ms --group")
+            .args("--unready-delay 100ms --map-signal HUP=USR1 --map-exit 5=6 --map-stop-exit 3=4")
+            .args(&format!("--ready-listen 127.0.0.1:{}", self.port))
+            .args(&format!("--ready-check tcp://127.0.0.1:{server}"))
+            .args(&format!("--on-drain http://127.0.0.1:{server}/told"));
+        if !self.files {
+            return init;
+        }
+        let init =
+            [("ready", "ready"), ("drain", "drain")].iter().fold(init, |init, (option, file)| {
+                init.arg(format!("--{option}-file")).arg(self.folder.path(file))
+            });
+        init.arg("--termination-log").arg(self.folder.path("log"))
+    }
+
+    /// From here to its end, by a stop signal that the app obeys, or not.
+    pub fn lived(&self, init: Init, obeys: bool) -> Ended {
+        let last = if obeys { "until:3" } else { "trap" };
+        let app = ["orphans:5", "release", "reaped", "ready", last, "exit:3"];
+        let mut run = self.options(init).app(app).start();
+        run.line_with("reaped in");
+        run.line("ready");
+        assert!(becomes_true(LIMIT, || readyz(self.port) == Some(200)), "ready");
+        assert!(!self.files || becomes_true(LIMIT, || self.exists() == (true, false)));
+        run.signal(1);
+        run.line("signal 10");
+        let asked = run.signal(36);
+        assert!(becomes_true(ms(2000), || readyz(self.port) == Some(503)), "not ready");
+        self.ended(run, asked, obeys)
+    }
+
+    fn ended(&self, mut run: Running, asked: Instant, obeys: bool) -> Ended {
+        let told = run.line("signal 3") - asked;
+        // The end of the traffic is looked for in steps.
+        assert!(told >= Self::DELAY && told < ms(900) + SLACK, "told after {told:?}");
+        assert!(!self.files || self.exists() == (false, true));
+        let ended = run.ended();
+        let after = ended.at - asked;
+        if obeys {
+            assert!(after < ms(900) + SLACK + SLACK, "ended after {after:?}");
+        } else {
+            assert_after("SIGKILL", after, Self::KILL);
+        }
+        assert_eq!(ended.left, [""; 0]);
+        assert_eq!(ended.code, if obeys { 4 } else { 137 }, "{}", ended.log());
+        assert!(self.server.calls().iter().any(|call| call.starts_with("GET /told ")));
+        ended
+    }
+
+    fn exists(&self) -> (bool, bool) {
+        (self.folder.path("ready").exists(), self.folder.path("drain").exists())
+    }
+}
+
+/// What a lived life's log must not say.
+pub fn nothing_failed(ended: &Ended) {
+    let failures = ended.err.iter().filter(|line| line.contains("\"level\":\"error\""));
+    let failures: Vec<_> = failures.filter(|line| !line.contains("grace period is over")).collect();
+    assert!(failures.is_empty(), "{failures:?}");
+}
