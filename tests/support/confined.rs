@@ -98,7 +98,9 @@ impl Confined {
                     Limit::Descriptors => libc::RLIMIT_NOFILE,
                     Limit::Processes => libc::RLIMIT_NPROC,
                 };
-                let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+                // The witness raises that of its descriptors again.
+                let hard = if matches!(limit, Limit::Descriptors) { 4096 } else { value };
+                let limit = libc::rlimit { rlim_cur: value, rlim_max: hard };
                 check(libc::setrlimit(resource, &raw const limit))?;
             }
             if self.stops {

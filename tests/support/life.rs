@@ -70,8 +70,8 @@ impl Life {
     /// From here to its end, by a stop signal that the app obeys, or not.
     pub fn lived(&self, init: Init, obeys: bool) -> Ended {
         let last = if obeys { "until:3" } else { "trap" };
-        let app = ["orphans:5", "release", "reaped", "ready", last, "exit:3"];
-        let mut run = self.options(init).app(app).start();
+        let app = ["descriptors", "orphans:5", "release", "reaped", "ready", last, "exit:3"];
+        let mut run = self.options(init).static_app(app).start();
         run.line_with("reaped in");
         run.line("ready");
         assert!(becomes_true(LIMIT, || readyz(self.port) == Some(200)), "ready");
