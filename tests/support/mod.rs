@@ -15,6 +15,7 @@
 pub mod confined;
 pub mod http;
 pub mod life;
+pub mod schedule;
 pub mod system;
 pub mod terminal;
 
@@ -557,6 +558,8 @@ pub struct Ended {
     pub at: Instant,
     pub out: Vec<String>,
     pub err: Vec<String>,
+    /// `out`, with the times.
+    pub heard: Vec<Line>,
     /// Processes that it has left behind, by their command lines.
     pub left: Vec<String>,
 }
@@ -649,6 +652,7 @@ impl Running {
             at,
             out: self.out.texts(),
             err: self.err.texts(),
+            heard: std::mem::take(&mut self.out.come),
             left,
         }
     }
