@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::system::{KILL, now, pause, try_signal};
-use super::{Ended, Folder, Running, free_port, init, ms, witness};
+use super::{Ended, Folder, Running, init, ms, witness};
 
 const HUP: i32 = 1;
 const INT: i32 = 2;
@@ -31,7 +32,7 @@ const STOPS: [i32; 3] = [INT, QUIT, TERM];
 const OTHERS: [i32; 8] = [HUP, USR1, USR2, 14, 28, 34, 40, 63];
 
 /// How much later than it is due something may come.
-const SLACK: Duration = ms(700);
+const SLACK: Duration = ms(250);
 
 /// How much sooner, where what it follows is known by a line of the app's, which may be read late.
 const EARLY: Duration = ms(50);
@@ -112,7 +113,7 @@ impl Schedule {
     fn new(seed: u64, pid1: Option<bool>) -> Self {
         let mut chance = Chance::new(seed);
         let c = &mut chance;
-        let delay = c.of(&[0, 50, 150, 300]);
+        let delay = c.of(&[0, 50, 150, 300, 600]);
         let handler = c.one_in(3).then(|| c.of(&[50, 250, 5000]));
         let stop_signal = c.one_in(3).then_some(TOLD);
         let ends_by = match c.below(4) {
@@ -124,7 +125,7 @@ impl Schedule {
             pid1: pid1.unwrap_or_else(|| c.one_in(2)),
             delay,
             max_delay: delay + c.of(&[100, 200, 300]),
-            kill_after: 700 + c.below(500),
+            kill_after: delay + 400 + c.below(600),
             margin: c.of(&[0, 100, 200]),
             unready: c.of(&[0, 0, delay / 2]),
             orphan_grace: c.of(&[100, 300]),
@@ -186,7 +187,7 @@ impl Schedule {
         let before = self.escalate.unwrap_or_default();
         option(self.escalate.is_some(), &format!("--escalate {ESCALATION}:{before}ms"));
         option(self.until_quiet, "--until-quiet 50ms --watch-port 1");
-        option(self.listens, &format!("--ready-listen 127.0.0.1:{}", free_port()));
+        option(self.listens, &format!("--ready-listen {}", own_address()));
         option(self.group, "--group");
         option(self.maps_exit, "--map-exit 3=4 --map-stop-exit 77=78 --map-stop-exit 137=99");
         let mut init = init().args(&options).arg("--ready-file").arg(folder.path("ready"));
@@ -348,6 +349,13 @@ impl Schedule {
     }
 }
 
+/// An address of the loopback that is nobody else's.
+fn own_address() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let [_, _, high, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    format!("127.{}.{high}.{low}:9000", 1 + std::process::id() % 250)
+}
+
 fn children(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -358,13 +366,11 @@ fn is_companion(pid: i32) -> bool {
     line.split(|byte| *byte == 0).nth(1) == Some(b"companion")
 }
 
-/// When something has begun: no sooner than the first, no later than the second.
-type Between = (Instant, Instant);
-
 impl Story<'_> {
-    /// When drain-init has read what was sent then.
-    fn read(&self, sent: Instant) -> Between {
-        (sent, self.done_by(sent))
+    /// When drain-init can have read what was sent then.
+    fn read(&self, sent: Instant) -> Instant {
+        let paused = self.pauses.iter().find(|(from, to)| (*from..*to).contains(&sent));
+        paused.map_or(sent, |(_, to)| *to)
     }
 
     /// By when what is due then is done: later on a loaded machine, and not in a pause.
@@ -405,13 +411,14 @@ impl Story<'_> {
         let begun = hook.filter(|hook| *hook < first_stop).unwrap_or(first_stop);
         // A hook's drain that no stop signal followed in time has ended in Running: then the clock is the stop signal's.
         let expires = hook.map(|hook| hook + ms(kill_after));
-        let is_hooks = begun < first_stop && expires.is_some_and(|at| self.read(first_stop).1 < at);
+        let is_hooks =
+            begun < first_stop && expires.is_some_and(|at| self.done_by(first_stop) < at);
         let may_be_stops = begun == first_stop || !is_hooks;
         let sure_stops = begun == first_stop && hook.is_none()
             || begun < first_stop && expires.is_some_and(|at| self.done_by(at) < first_stop);
         // The earliest and the latest instants from which the grace period may count.
         let earliest = if sure_stops { first_stop } else { begun };
-        let latest = if may_be_stops { self.read(first_stop).1 } else { self.read(begun).1 };
+        let latest = self.read(if may_be_stops { first_stop } else { begun });
         let end = self.ended.heard.iter().find(|line| line.text == "end").map(|line| line.at);
         let exit = self.ended.at;
         let by_stop = self.schedule.stop_signal.into_iter().chain(STOPS);
@@ -484,7 +491,7 @@ impl Story<'_> {
             codes.push(137);
         }
         let after_stop = |at: Instant| first_stop <= at;
-        let surely_after = own_end.is_none_or(|end| self.read(first_stop).1 < end);
+        let surely_after = own_end.is_none_or(|end| self.done_by(first_stop) < end);
         let mapped: Vec<i32> = codes
             .iter()
             .flat_map(|code| {
@@ -511,11 +518,11 @@ impl Story<'_> {
         let killed_at = self.app_killed.into_iter().chain([deadline, exit]).min().unwrap_or(exit);
         let by_signal = self.schedule.ends_by.and_then(|n| self.heard(n).first().copied());
         let listens_until = by_signal.unwrap_or(killed_at).min(killed_at);
-        let heard_by = |sent: Instant| {
-            let read = self.read(sent).1;
-            let paused =
-                self.app_pauses.iter().filter(|(from, _)| *from <= read).map(|(_, to)| *to + SLACK);
-            paused.chain([read]).max().unwrap_or(read)
+        // By when the app has heard what is due then.
+        let heard_by = |due: Instant| {
+            let by = self.done_by(due);
+            let paused = self.app_pauses.iter().filter(|(from, _)| *from <= by);
+            paused.map(|(_, to)| *to + SLACK).chain([by]).max().unwrap_or(by)
         };
         for (number, at) in &self.sent {
             if let Some(number) =
@@ -527,8 +534,11 @@ impl Story<'_> {
         }
         // The first one is forwarded, and the second one at most ends the drain instead.
         let longest = if self.schedule.held() || hook.is_some() { max_delay + 1000 } else { delay };
-        let told_by = self.done_by(heard_by(first_stop) + ms(longest));
-        by_then(!told.is_empty() || told_by >= listens_until, "the app is never told")?;
+        let over = self.read(first_stop) + ms(longest);
+        let cut = stops.get(1).map(|second| self.read(*second));
+        let told_by = heard_by(cut.map_or(over, |cut| cut.min(over)));
+        let is_late = told.first().map_or(told_by < listens_until, |first| *first > told_by);
+        by_then(!is_late, "the app is told late, or never")?;
         let in_time = stops.iter().filter(|at| heard_by(**at).max(told_by) < listens_until).count();
         by_then(told.len() + 1 >= in_time, "a stop signal is lost")?;
 
@@ -544,7 +554,7 @@ impl Story<'_> {
             let unready = ms(self.schedule.unready);
             let ends_early = at + EARLY >= ends || stops.len() > 1;
             by_then(at >= begun + unready || ends_early, "not ready before its delay")?;
-            let due = self.done_by(self.read(begun).1 + unready);
+            let due = self.done_by(self.read(begun) + unready);
             by_then(at < due || at >= ends, "still ready in the drain")?;
         }
         never(self.ready.last().is_some_and(|(_, there)| *there), "still ready at the end")?;
