@@ -106,6 +106,8 @@ struct Schedule {
     dies: bool,
     /// It leaves a process that ignores SIGTERM.
     leaves: bool,
+    /// Orphans that end together with it.
+    crowd: bool,
     events: Vec<(u64, Happens)>,
 }
 
@@ -142,6 +144,7 @@ impl Schedule {
             code: c.of(&[0, 3, 77]),
             dies: c.one_in(4),
             leaves: c.one_in(4),
+            crowd: c.one_in(4),
             events: vec![],
         };
         let signals = (0..c.below(5)).map(|_| Happens::Signal(c.of(&OTHERS))).collect::<Vec<_>>();
@@ -199,6 +202,9 @@ impl Schedule {
         if self.leaves {
             steps.push("child:setsid,ignore:15,print:there,pause".to_owned());
         }
+        if self.crowd {
+            steps.push("orphans:20".to_owned());
+        }
         steps.push("ready".to_owned());
         match self.ends_by {
             None => steps.push("trap".to_owned()),
@@ -206,7 +212,11 @@ impl Schedule {
                 let end =
                     if self.dies { "die:40".to_owned() } else { format!("exit:{}", self.code) };
                 let cleans_up = format!("wait:{}", self.cleans_up);
-                steps.extend([format!("until:{signal}"), cleans_up, "print:end".to_owned(), end]);
+                steps.extend([format!("until:{signal}"), cleans_up, "print:end".to_owned()]);
+                if self.crowd {
+                    steps.push("release".to_owned());
+                }
+                steps.push(end);
             }
         }
         let app = [witness().into_os_string()].into_iter().chain(steps.into_iter().map(Into::into));
@@ -257,6 +267,7 @@ impl Schedule {
         if self.leaves {
             run.says("there");
         }
+        let app = children(run.pid).into_iter().find(|pid| !is_companion(*pid));
         let mut ready = vec![];
         let look = |ready: &mut Vec<(Instant, bool)>| {
             let is_there = file.exists();
@@ -310,10 +321,10 @@ impl Schedule {
                     pauses.push((at, now()));
                 }
                 Happens::AppPaused(time) => {
-                    let app = children.iter().find(|pid| !is_companion(**pid));
-                    app.iter().for_each(|pid| try_signal(**pid, STOP));
+                    let app = app.filter(|app| children.contains(app));
+                    app.iter().for_each(|pid| try_signal(*pid, STOP));
                     wait_until(&run, at + ms(time));
-                    app.iter().for_each(|pid| try_signal(**pid, CONT));
+                    app.iter().for_each(|pid| try_signal(*pid, CONT));
                     app_pauses.push((at, now()));
                 }
                 Happens::CompanionsDie => {
@@ -323,8 +334,9 @@ impl Schedule {
                 }
                 Happens::AppKilled => {
                     app_killed = Some(at);
-                    let app = children.into_iter().find(|pid| !is_companion(*pid));
-                    app.into_iter().for_each(|pid| try_signal(pid, KILL));
+                    app.filter(|app| children.contains(app))
+                        .into_iter()
+                        .for_each(|pid| try_signal(pid, KILL));
                 }
             }
         }
@@ -367,10 +379,14 @@ fn is_companion(pid: i32) -> bool {
 }
 
 impl Story<'_> {
-    /// When drain-init can have read what was sent then.
+    /// By when drain-init has read what was sent then: after the pause that came before it did.
     fn read(&self, sent: Instant) -> Instant {
-        let paused = self.pauses.iter().find(|(from, to)| (*from..*to).contains(&sent));
-        paused.map_or(sent, |(_, to)| *to)
+        self.pauses.iter().fold(
+            sent,
+            |at, (from, to)| {
+                if *from <= at + SLACK && at < *to { *to } else { at }
+            },
+        )
     }
 
     /// By when what is due then is done: later on a loaded machine, and not in a pause.
@@ -467,7 +483,7 @@ impl Story<'_> {
             self.app_killed.map_or(end, |killed| Some(end.map_or(killed, |end| end.min(killed))));
         if let Some(end) = own_end {
             let rest = if self.schedule.leaves { self.schedule.orphan_grace } else { 0 };
-            let due = self.done_by(end + ms(rest + 200));
+            let due = self.done_by(self.read(end) + ms(rest + 200));
             by_then(exit < due, "it has not ended when the app has, and what it left")?;
             let kept = self.schedule.leaves && exit < deadline;
             by_then(
