@@ -130,14 +130,13 @@ fn number(call: &str) -> Option<c_long> {
     NUMBERS.iter().chain(OWN_NUMBERS).find(|(name, _)| *name == call).map(|(_, number)| *number)
 }
 
-/// The names in the profile.
+/// The names in the profile that are drain-init's: the first list, as the second one is the runtime's.
 fn listed() -> BTreeSet<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/seccomp.json");
     let text = fs::read_to_string(path).expect("the profile");
     assert!(text.contains("\"defaultAction\": \"SCMP_ACT_ERRNO\""));
-    let lists =
-        text.split("\"names\": [").skip(1).map(|rest| rest.split(']').next().unwrap_or_default());
-    let names = lists.flat_map(|list| list.split(','));
+    let list = text.split("\"names\": [").nth(1).and_then(|rest| rest.split(']').next());
+    let names = list.expect("a list").split(',');
     names.map(|name| name.trim().trim_matches('"').to_owned()).collect()
 }
 

@@ -736,6 +736,18 @@ fn kill_all(mark: &str) -> Vec<String> {
     killed
 }
 
+/// Whatever these tests have started and is there still, by its command line.
+pub fn left_by_these_tests() -> Vec<String> {
+    let mark = format!("{MARK}={}-", std::process::id());
+    let is_ours = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
+    };
+    let line = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let lines = processes().filter(is_ours).map(line);
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).collect()
+}
+
 fn processes() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc")
         .expect("/proc")

@@ -168,10 +168,6 @@ impl Schedule {
         schedule
     }
 
-    fn held(&self) -> bool {
-        self.handler.is_some() || self.until_quiet
-    }
-
     fn start(&self, folder: &Folder) -> Running {
         let Self { delay, max_delay, margin, unready, orphan_grace, .. } = self;
         let grace = self.kill_after + margin;
@@ -549,8 +545,13 @@ impl Story<'_> {
             }
         }
         // The first one is forwarded, and the second one at most ends the drain instead.
-        let longest = if self.schedule.held() || hook.is_some() { max_delay + 1000 } else { delay };
-        let over = self.read(first_stop) + ms(longest);
+        let longest = match (self.schedule.until_quiet, self.schedule.handler) {
+            (true, _) => max_delay + 1000,
+            (false, Some(_)) => max_delay,
+            (false, None) => delay,
+        };
+        let from = if is_hooks { begun } else { first_stop };
+        let over = self.read(first_stop).max(self.read(from) + ms(longest));
         let cut = stops.get(1).map(|second| self.read(*second));
         let told_by = heard_by(cut.map_or(over, |cut| cut.min(over)));
         let is_late = told.first().map_or(told_by < listens_until, |first| *first > told_by);
