@@ -14,7 +14,7 @@ use support::schedule::{Broken, live};
 use support::{needs_drain_init, needs_namespaces, witness};
 
 /// At once: most of a life is waiting.
-const AT_ONCE: u64 = 40;
+const AT_ONCE: u64 = 60;
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;

@@ -144,7 +144,7 @@ fn listed() -> BTreeSet<String> {
 fn every_way(confined: &dyn Fn(Init) -> Init) {
     let shipped = || confined(Init::new(Kind::DrainInit, static_init()));
     for obeys in [true, false] {
-        Life::new().lived(shipped(), obeys);
+        Life::traced().lived(shipped(), obeys);
     }
 
     // Names, from a file and from a server; an open port; a terminal.

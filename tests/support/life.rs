@@ -5,9 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{
-    Ended, Folder, Init, LIMIT, Running, SLACK, Server, assert_after, becomes_true, free_port, ms,
-};
+use super::{Ended, Folder, Init, LIMIT, Running, SLACK, Server, becomes_true, free_port, ms};
 
 /// What /readyz on this port answers; none where nobody does.
 pub fn readyz(port: u16) -> Option<u16> {
@@ -26,6 +24,7 @@ pub struct Life {
     server: Server,
     /// Its files are in the folder; in a root of its own there is none.
     files: bool,
+    slack: Duration,
 }
 
 impl Life {
@@ -33,11 +32,22 @@ impl Life {
     pub const KILL: Duration = ms(2000);
 
     pub fn new() -> Self {
-        Self { folder: Folder::new(), port: free_port(), server: Server::on(0), files: true }
+        Self {
+            folder: Folder::new(),
+            port: free_port(),
+            server: Server::on(0),
+            files: true,
+            slack: SLACK,
+        }
     }
 
     pub fn without_files() -> Self {
         Self { files: false, ..Self::new() }
+    }
+
+    /// Under a tracer everything takes longer.
+    pub fn traced() -> Self {
+        Self { slack: ms(4000), ..Self::new() }
     }
 
     /// Where the files of its options are. Anybody can write there.
@@ -79,21 +89,27 @@ impl Life {
         run.signal(1);
         run.line("signal 10");
         let asked = run.signal(36);
-        assert!(becomes_true(ms(2000), || readyz(self.port) == Some(503)), "not ready");
+        assert!(
+            becomes_true(ms(2000) + self.slack, || readyz(self.port) == Some(503)),
+            "not ready"
+        );
         self.ended(run, asked, obeys)
     }
 
     fn ended(&self, mut run: Running, asked: Instant, obeys: bool) -> Ended {
         let told = run.line("signal 3") - asked;
         // The end of the traffic is looked for in steps.
-        assert!(told >= Self::DELAY && told < ms(900) + SLACK, "told after {told:?}");
+        assert!(told >= Self::DELAY && told < ms(900) + self.slack, "told after {told:?}");
         assert!(!self.files || self.exists() == (false, true));
         let ended = run.ended();
         let after = ended.at - asked;
         if obeys {
-            assert!(after < ms(900) + SLACK + SLACK, "ended after {after:?}");
+            assert!(after < ms(900) + self.slack * 2, "ended after {after:?}");
         } else {
-            assert_after("SIGKILL", after, Self::KILL);
+            assert!(
+                after >= Self::KILL && after < Self::KILL + self.slack,
+                "SIGKILL after {after:?}"
+            );
         }
         assert_eq!(ended.left, [""; 0]);
         assert_eq!(ended.code, if obeys { 4 } else { 137 }, "{}", ended.log());
@@ -109,6 +125,9 @@ impl Life {
 /// What a lived life's log must not say.
 pub fn nothing_failed(ended: &Ended) {
     let failures = ended.err.iter().filter(|line| line.contains("\"level\":\"error\""));
-    let failures: Vec<_> = failures.filter(|line| !line.contains("grace period is over")).collect();
+    // Of the end of an app that is deaf; and on a loaded machine 100 ms may not be enough for it to be gone.
+    let expected = ["grace period is over", "does not end on SIGKILL"];
+    let failures: Vec<_> =
+        failures.filter(|line| !expected.iter().any(|part| line.contains(part))).collect();
     assert!(failures.is_empty(), "{failures:?}");
 }
