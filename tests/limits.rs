@@ -7,10 +7,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use support::confined::{Cgroup, Limit, needs_cgroup};
-use support::life::{Life, nothing_failed, readyz};
+use support::life::{Life, nothing_failed, own_address, readyz};
 use support::{
-    Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, free_port, ms,
-    needs_drain_init, needs_namespaces, needs_root, static_init, static_witness,
+    Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, ms, needs_drain_init,
+    needs_namespaces, needs_root, static_init, static_witness,
 };
 
 const TERM: i32 = 15;
@@ -69,7 +69,7 @@ fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
     if !needs_drain_init() {
         return;
     }
-    let listen = || format!("--ready-listen 127.0.0.1:{}", free_port());
+    let listen = || format!("--ready-listen {}", own_address());
     let ended = shipped().no_descriptor_left().args(&listen()).static_app(["exit:3"]).ended();
     assert_eq!((ended.code, ended.err.len()), (125, 1), "{ended:?}");
     assert!(ended.err[0].contains("No file descriptors available"), "{ended:?}");
@@ -100,17 +100,17 @@ fn with_closed_streams_companions_find_what_they_need() {
         return;
     }
     for closed in [vec![0], vec![1], vec![2], vec![0, 1], vec![0, 1, 2]] {
-        let (folder, port) = (Folder::new(), free_port());
+        let (folder, address) = (Folder::new(), own_address());
         let options = format!(
-            "--delay 300ms --max-delay 5s --until-quiet 100ms --watch-port 1 --ready-listen 127.0.0.1:{port}"
+            "--delay 300ms --max-delay 5s --until-quiet 100ms --watch-port 1 --ready-listen {address}"
         );
         let to = format!("to:{}", folder.path("out").display());
         let out = || fs::read_to_string(folder.path("out")).unwrap_or_default();
         let init = shipped().args(&options).closed(closed.clone());
         let run = init.static_app([&to, "until:15", "print:told", "exit:3"]).start();
-        assert!(becomes_true(LIMIT, || readyz(port) == Some(200)), "{closed:?}");
+        assert!(becomes_true(LIMIT, || readyz(&address) == Some(200)), "{closed:?}");
         let asked = run.signal(TERM);
-        assert!(becomes_true(LIMIT, || readyz(port) != Some(200)), "{closed:?}");
+        assert!(becomes_true(LIMIT, || readyz(&address) != Some(200)), "{closed:?}");
         assert!(becomes_true(LIMIT, || out().ends_with("told\n")), "{closed:?}");
         let ended = run.ended();
         let after = ended.at - asked;
@@ -171,10 +171,10 @@ fn with_few_processes_the_app_has_the_first_and_the_clock_is_kept() {
         for most in 1..=4 {
             let cgroup = Cgroup::new("pids");
             cgroup.set("pids.max", &most.to_string());
-            let port = free_port();
+            let address = own_address();
             let options = "--delay 300ms --max-delay 900ms --on-drain exec:/bin/true --grace 2s --kill-margin 500ms";
             let init = shipped().in_cgroup(&cgroup).args(options);
-            let init = init.args(&format!("--ready-listen 127.0.0.1:{port}"));
+            let init = init.args(&format!("--ready-listen {address}"));
             let init = if pid1 { init.pid1() } else { init };
             if most == 1 {
                 let ended = init.static_app(["exit:3"]).ended();
@@ -185,7 +185,7 @@ fn with_few_processes_the_app_has_the_first_and_the_clock_is_kept() {
             let mut run = init.static_app(["ready", "until:15", "exit:3"]).start();
             run.line("ready");
             if most > 2 {
-                assert!(becomes_true(LIMIT, || readyz(port) == Some(200)), "{most}");
+                assert!(becomes_true(LIMIT, || readyz(&address) == Some(200)), "{most}");
             }
             let log = stops_after(run, &format!("pids.max={most}"), 300, 3);
             assert_eq!(log.contains("cannot start the drain companion"), most < 4, "{log}");

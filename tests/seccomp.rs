@@ -7,11 +7,11 @@ use std::ffi::{OsString, c_long};
 use std::fs;
 
 use support::confined::{Verdict, filter};
-use support::life::{Life, nothing_failed};
+use support::life::{Life, nothing_failed, own_address};
 use support::system::{self, pause};
 use support::{
-    Folder, Init, Kind, Server, free_port, ms, needs_drain_init, needs_namespaces, needs_program,
-    static_init, static_witness,
+    Folder, Init, Kind, Server, ms, needs_drain_init, needs_namespaces, needs_program, static_init,
+    static_witness,
 };
 
 const TERM: i32 = 15;
@@ -156,8 +156,7 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
         "http://name.invalid/".to_owned(),
         format!("exec:{} exit:0", static_witness().display()),
     ];
-    let init =
-        shipped().args(options).args(&format!("--ready-listen tcp://127.0.0.1:{}", free_port()));
+    let init = shipped().args(options).args(&format!("--ready-listen tcp://{}", own_address()));
     let init = handlers.iter().fold(init, |init, handler| init.arg("--on-drain").arg(handler));
     let (_ours, theirs) = system::terminal();
     let mut run = init

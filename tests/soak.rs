@@ -10,12 +10,12 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use support::life::readyz;
+use support::life::{own_address, readyz};
 use support::schedule::live;
 use support::system::{self, now, try_signal};
 use support::{
-    Init, Kind, LIMIT, Running, becomes_true, children_of, companion_of, free_port, init,
-    left_by_these_tests, needs_drain_init, needs_namespaces, stat_of, static_init, witness,
+    Init, Kind, LIMIT, Running, becomes_true, children_of, companion_of, init, left_by_these_tests,
+    needs_drain_init, needs_namespaces, stat_of, static_init, witness,
 };
 
 const AT_ONCE: usize = 30;
@@ -78,7 +78,7 @@ fn thousands_of_lives_leave_nothing_and_a_long_one_does_not_grow() {
 /// One that goes on and on.
 struct LongLife {
     run: Running,
-    port: u16,
+    address: String,
     rounds: usize,
 }
 
@@ -95,16 +95,16 @@ struct Costs {
 
 impl LongLife {
     fn start() -> Self {
-        let port = free_port();
+        let address = own_address();
         // What ships: a debug build's memory says nothing.
         let init = Init::new(Kind::DrainInit, static_init()).pid1();
         let options =
             "--delay 0 --max-delay 50ms --grace 150ms --kill-margin 50ms --on-drain exec:/bin/true";
-        let init = init.args(options).args(&format!("--ready-listen 127.0.0.1:{port}"));
+        let init = init.args(options).args(&format!("--ready-listen {address}"));
         let mut run = init.app(["ready", "trap"]).start();
         run.line("ready");
-        assert!(becomes_true(LIMIT, || readyz(port) == Some(200)), "ready");
-        Self { run, port, rounds: 0 }
+        assert!(becomes_true(LIMIT, || readyz(&address) == Some(200)), "ready");
+        Self { run, address, rounds: 0 }
     }
 
     /// Signals, each of which must arrive, and orphans, and a probe; now and then a hook's drain that no stop signal follows, and
@@ -124,8 +124,8 @@ impl LongLife {
             let server = companion_of(self.run.pid, "ready");
             server.into_iter().for_each(|pid| try_signal(pid, system::KILL));
         }
-        let (run, port, rounds) = (self.run.pid, self.port, self.rounds);
-        assert!(becomes_true(LIMIT, || readyz(port) == Some(200)), "ready, round {rounds}");
+        let (run, address, rounds) = (self.run.pid, &self.address, self.rounds);
+        assert!(becomes_true(LIMIT, || readyz(address) == Some(200)), "ready, round {rounds}");
         let is_zombie = |pid: &i32| stat_of(*pid).is_some_and(|stat| stat.state == 'Z');
         let zombies = || children_of(run).iter().filter(|pid| is_zombie(pid)).count();
         assert!(becomes_true(LIMIT, || zombies() == 0), "zombies, round {rounds}");

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use support::confined::{Cgroup, Verdict, filter, needs_cgroup, only_with};
-use support::life::readyz;
+use support::life::{own_address, readyz};
 use support::system::{self, KILL, now, pause};
 use support::{
     Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, at_both_levels, becomes_true,
-    children_of, companion_of, copy_program, free_port, init, ms, needs_drain_init,
-    needs_namespaces, needs_program, stat_of, static_init, witness,
+    children_of, companion_of, copy_program, init, ms, needs_drain_init, needs_namespaces,
+    needs_program, stat_of, static_init, witness,
 };
 
 const USR1: i32 = 10;
@@ -45,12 +45,12 @@ fn companions_start_when_the_binary_is_deleted_or_replaced() {
         let folder = Folder::new();
         let program = folder.path("drain-init");
         copy_program(init().program(), &program);
-        let port = free_port();
+        let address = own_address();
         let init = Init::new(Kind::DrainInit, program.clone());
         let init = init.args("--delay 200ms --max-delay 5s --on-drain");
         let handler =
             format!("exec:{} to:{} print:told", witness().display(), folder.path("told").display());
-        let init = init.arg(handler).args(&format!("--ready-listen 127.0.0.1:{port}"));
+        let init = init.arg(handler).args(&format!("--ready-listen {address}"));
         let mut run = init.app(["ready", "until:15", "exit:3"]).start();
         run.line("ready");
         fs::remove_file(&program).expect("removed");
@@ -65,7 +65,7 @@ fn companions_start_when_the_binary_is_deleted_or_replaced() {
         system::signal(server.unwrap_or_default(), KILL);
         assert!(becomes_true(LIMIT, || companion_of(run.pid, "ready")
             .is_some_and(|pid| Some(pid) != server)));
-        assert!(becomes_true(LIMIT, || readyz(port) == Some(200)), "it is started again");
+        assert!(becomes_true(LIMIT, || readyz(&address) == Some(200)), "it is started again");
         stops_after(&mut run, "SIGTERM", ms(200));
         let ended = run.ended();
         assert_eq!((ended.code, count(&ended.err, "failed")), (3, 0), "{ended:?}");

@@ -3,13 +3,21 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Ended, Folder, Init, LIMIT, Running, SLACK, Server, becomes_true, free_port, ms};
+use super::{Ended, Folder, Init, LIMIT, Running, SLACK, Server, becomes_true, ms};
 
-/// What /readyz on this port answers; none where nobody does.
-pub fn readyz(port: u16) -> Option<u16> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+/// An address of the loopback that is nobody else's: a port of 127.0.0.1 may be taken meanwhile for somebody's connection.
+pub fn own_address() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let [_, high, middle, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    format!("127.{}.{middle}.{low}:{}", high + 1, 10_000 + std::process::id() % 20_000)
+}
+
+/// What /readyz answers there; none where nobody does.
+pub fn readyz(address: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(ms(1000))).ok()?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
@@ -20,7 +28,7 @@ pub fn readyz(port: u16) -> Option<u16> {
 /// A delay of 300 ms, held by handlers and traffic that are over before; SIGKILL 2 s after the stop signal.
 pub struct Life {
     folder: Folder,
-    port: u16,
+    address: String,
     server: Server,
     /// Its files are in the folder; in a root of its own there is none.
     files: bool,
@@ -34,7 +42,7 @@ impl Life {
     pub fn new() -> Self {
         Self {
             folder: Folder::new(),
-            port: free_port(),
+            address: own_address(),
             server: Server::on(0),
             files: true,
             slack: SLACK,
@@ -64,7 +72,7 @@ impl Life {
             .args("--quiet-on connections --watch-port 1 --stop-on TERM --stop-on 36")
             .args("--stop-signal QUIT --escalate USR2:500ms --orphan-grace 300ms --group")
             .args("--unready-delay 100ms --map-signal HUP=USR1 --map-exit 5=6 --map-stop-exit 3=4")
-            .args(&format!("--ready-listen 127.0.0.1:{}", self.port))
+            .args(&format!("--ready-listen {}", self.address))
             .args(&format!("--ready-check tcp://127.0.0.1:{server}"))
             .args(&format!("--on-drain http://127.0.0.1:{server}/told"));
         if !self.files {
@@ -84,13 +92,13 @@ impl Life {
         let mut run = self.options(init).static_app(app).start();
         run.line_with("reaped in");
         run.line("ready");
-        assert!(becomes_true(LIMIT, || readyz(self.port) == Some(200)), "ready");
+        assert!(becomes_true(LIMIT, || readyz(&self.address) == Some(200)), "ready");
         assert!(!self.files || becomes_true(LIMIT, || self.exists() == (true, false)));
         run.signal(1);
         run.line("signal 10");
         let asked = run.signal(36);
         assert!(
-            becomes_true(ms(2000) + self.slack, || readyz(self.port) == Some(503)),
+            becomes_true(ms(2000) + self.slack, || readyz(&self.address) == Some(503)),
             "not ready"
         );
         self.ended(run, asked, obeys)

@@ -7,9 +7,9 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::life::own_address;
 use super::system::{KILL, now, pause, try_signal};
 use super::{Ended, Folder, Running, init, ms, witness};
 
@@ -355,13 +355,6 @@ impl Schedule {
         };
         story.judged()
     }
-}
-
-/// An address of the loopback that is nobody else's.
-fn own_address() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let [_, _, high, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-    format!("127.{}.{high}.{low}:9000", 1 + std::process::id() % 250)
 }
 
 fn children(pid: i32) -> Vec<i32> {
