@@ -10,7 +10,7 @@ use support::life::{own_address, readyz};
 use support::system::{self, KILL, pause};
 use support::{
     Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, children_of, ms,
-    needs_drain_init, needs_program, stat_of, static_init,
+    needs_drain_init, needs_program, stat_of, static_init, witness,
 };
 
 const USR1: i32 = 10;
@@ -274,36 +274,42 @@ fn without_more_memory_the_stop_is_as_ever() {
     if !can_inject() {
         return;
     }
-    let options = "--grace 2s --kill-margin 500ms --delay 200ms --orphan-grace 200ms";
-    for (more, since) in [
+    (static_init(), witness()); // built before any time is measured
+    let cases = [
         ("--on-drain exec:/bin/true", "1+"),
         ("--until-quiet 100ms --max-delay 200ms", "1+"),
         ("", "1+"),
         ("", "2+"),
         ("", "3+"),
         ("", "4+"),
-    ] {
-        let rules =
-            ["mmap", "brk", "mremap"].map(|call| format!("{call}:error=ENOMEM:when={since}"));
-        let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
-        for (last, code) in [("until:15", 3), ("trap", 137)] {
-            let init = injected(&rules).args(options).args(more);
-            let child = "child:ignore:15,pause";
-            let app = [child, "orphans:50", "release", "reaped", "ready", last, "exit:3"];
-            let mut run = init.app(app).start();
-            run.line("ready");
-            for _ in 0..100 {
-                run.time_to_forward(USR1);
-            }
-            let asked = run.signal(TERM);
-            let told = run.line("signal 15") - asked;
-            // An instant with nothing in flight is looked for, past the longest time.
-            let slack = SLACK + ms(if more.contains("quiet") { 1000 } else { 0 });
-            assert!(told >= ms(200) && told < ms(200) + slack, "{more}: {told:?}");
-            let ended = run.ended();
-            assert_eq!((ended.code, &ended.left), (code, &vec![]), "{since}: {ended:?}");
+    ];
+    std::thread::scope(|scope| {
+        for (options, since) in cases {
+            scope.spawn(move || without_memory(options, since, "until:15", 3));
+            scope.spawn(move || without_memory(options, since, "trap", 137));
         }
+    });
+}
+
+fn without_memory(options: &str, since: &str, last: &str, code: i32) {
+    let rules = ["mmap", "brk", "mremap"].map(|call| format!("{call}:error=ENOMEM:when={since}"));
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    let init = injected(&rules).args(options);
+    let init = init.args("--grace 2s --kill-margin 500ms --delay 200ms --orphan-grace 200ms");
+    let child = "child:ignore:15,pause";
+    let app = [child, "orphans:50", "release", "reaped", "ready", last, "exit:3"];
+    let mut run = init.app(app).start();
+    run.line("ready");
+    for _ in 0..100 {
+        run.time_to_forward(USR1);
     }
+    let asked = run.signal(TERM);
+    let told = run.line("signal 15") - asked;
+    // An instant with nothing in flight is looked for, past the longest time.
+    let slack = SLACK + ms(if options.contains("quiet") { 1000 } else { 0 });
+    assert!(told >= ms(200) && told < ms(200) + slack, "{options}: {told:?}");
+    let ended = run.ended();
+    assert_eq!((ended.code, &ended.left), (code, &vec![]), "{since}: {ended:?}");
 }
 
 // ---- netlink, in the companion

@@ -238,12 +238,19 @@ fn in_a_read_only_root_the_life_is_whole() {
     if !needs_drain_init() || !needs_root() || !needs_namespaces() {
         return;
     }
+    (static_init(), static_witness()); // built before any time is measured
+    std::thread::scope(|scope| {
+        for (pid1, obeys) in [(false, false), (false, true), (true, false), (true, true)] {
+            scope.spawn(move || {
+                let root = Folder::new();
+                let init = shipped().in_read_only_root(&root);
+                let init = if pid1 { init.pid1() } else { init };
+                nothing_failed(&Life::without_files().lived(init, obeys));
+            });
+        }
+    });
     let root = Folder::new();
     let init = || shipped().in_read_only_root(&root);
-    for obeys in [true, false] {
-        nothing_failed(&Life::without_files().lived(init(), obeys));
-        nothing_failed(&Life::without_files().lived(init().pid1(), obeys));
-    }
     for option in ["--ready-file", "--drain-file"] {
         let ended = init().args(option).arg("/file").app(["exit:3"]).ended();
         assert_eq!((ended.code, ended.err.len()), (125, 1), "{ended:?}");

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 30;
 const DRAIN: i32 = 64;
 
 fn soak_time() -> Duration {
-    let minutes = env::var("SOAK_MINUTES").map_or(0.1, |text| text.parse().expect("minutes"));
+    let minutes = env::var("SOAK_MINUTES").map_or(0.05, |text| text.parse().expect("minutes"));
     Duration::from_secs_f64(minutes * 60.0)
 }
 
