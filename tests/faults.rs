@@ -274,7 +274,7 @@ fn without_more_memory_the_stop_is_as_ever() {
     if !can_inject() {
         return;
     }
-    (static_init(), witness()); // built before any time is measured
+    _ = (static_init(), witness()); // built before any time is measured
     let cases = [
         ("--on-drain exec:/bin/true", "1+"),
         ("--until-quiet 100ms --max-delay 200ms", "1+"),
