@@ -90,6 +90,11 @@ impl Wanted {
         self.start_at
     }
 
+    /// It has ended, or could not be started, before.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// It was started, or could not be: then it is tried again.
     pub fn started(&mut self, pid: Option<Pid>, now: Time) {
         self.pid = pid;

@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use crate::clock::Time;
 use crate::companions::{Companions, Wanted};
 use crate::config::Config;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::marker;
 use crate::sys::{CompanionStart, Pid, Status};
 use crate::target::ListenOn;
@@ -27,8 +27,9 @@ pub struct Readiness {
     /// What the companions ask.
     target: Option<CString>,
     listener: Option<Listener>,
-    /// The read end is the server's; the write end closes when the drain begins.
-    draining: Option<(OwnedFd, Option<OwnedFd>)>,
+    /// The read end is the server's, which is started with it; the write end closes when the drain
+    /// begins.
+    draining: Option<Pipe>,
     server: Wanted,
     /// Asks the app until it is ready for the first time.
     waiter: Wanted,
@@ -47,7 +48,7 @@ impl Readiness {
         if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
             // One that says that it drains would say so for ever.
             self.server.drop(companions);
-            self.draining = pipe(config.log);
+            self.draining = None;
             self.server.want(now);
         }
         if config.ready_check.is_none() {
@@ -83,8 +84,10 @@ impl Readiness {
             marker::remove(path, config.log);
         }
         self.waiter.drop(companions);
-        if let Some((_, write_end)) = &mut self.draining {
-            *write_end = None;
+        match &mut self.draining {
+            Some((_, write_end)) => *write_end = None,
+            // One that is started now would not hear of it.
+            None => self.server.drop(companions),
         }
         if self.opens_when_ready() {
             self.server.drop(companions);
@@ -116,28 +119,15 @@ impl Readiness {
         if is_due(&self.server)
             && let Some(listener) = &self.listener
         {
-            let (verb, target, second_input) = match (listener.listen, &self.draining) {
-                (ListenOn::Http(_), Some((read_end, _))) => {
-                    (c"ready", self.target.as_deref(), Some(read_end.as_fd()))
-                }
-                (ListenOn::Http(_), None) => (c"ready", self.target.as_deref(), None),
-                (ListenOn::Tcp(_), _) => (c"accept", None, None),
-            };
-            let words = words(verb, target);
-            let pid = start(
-                config.log,
-                companions,
-                &CompanionStart {
-                    input: Some(listener.socket.as_fd()),
-                    second_input,
-                    ..CompanionStart::own(&words)
-                },
-            );
+            let pid =
+                start_server(listener, &mut self.draining, self.target.as_deref(), companions);
+            let pid = tried(config.log, pid, &self.server);
             self.server.started(pid, now);
         }
         if is_due(&self.waiter) {
             let words = words(c"await", self.target.as_deref());
-            let pid = start(config.log, companions, &CompanionStart::own(&words));
+            let pid = companions.start(&CompanionStart::own(&words));
+            let pid = tried(config.log, pid, &self.waiter);
             self.waiter.started(pid, now);
         }
     }
@@ -165,27 +155,47 @@ fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
     words
 }
 
-fn start(log: Log, companions: &mut Companions, companion: &CompanionStart) -> Option<Pid> {
-    let started = companions.start(companion);
+/// What could not be done is said once; it is tried again.
+fn tried(log: Log, started: io::Result<Pid>, wanted: &Wanted) -> Option<Pid> {
+    let level = if wanted.has_failed() { Level::Debug } else { Level::Error };
     started
         .map_err(|error| {
-            log.debug("ready", format_args!("cannot start a companion: {error}, trying again"));
+            let what = format_args!("cannot start a companion: {error}, trying again");
+            log.line(level, "ready", what);
         })
         .ok()
 }
 
-/// A pipe whose ends are no standard descriptors.
-fn pipe(log: Log) -> Option<(OwnedFd, Option<OwnedFd>)> {
-    let ends = io::pipe().and_then(|(read_end, write_end)| {
-        Ok((above_standard(read_end.into())?, above_standard(write_end.into())?))
-    });
-    match ends {
-        Ok((read_end, write_end)) => Some((read_end, Some(write_end))),
-        Err(error) => {
-            log.error("ready", format_args!("cannot tell the readiness server: {error}"));
-            None
+fn start_server(
+    listener: &Listener,
+    draining: &mut Option<Pipe>,
+    target: Option<&CStr>,
+    companions: &mut Companions,
+) -> io::Result<Pid> {
+    let (words, second_input) = match listener.listen {
+        ListenOn::Http(_) => {
+            let (read_end, _) = match draining {
+                Some(pipe) => pipe,
+                None => draining.insert(pipe()?),
+            };
+            (words(c"ready", target), Some(&*read_end))
         }
-    }
+        ListenOn::Tcp(_) => (words(c"accept", None), None),
+    };
+    companions.start(&CompanionStart {
+        input: Some(listener.socket.as_fd()),
+        second_input: second_input.map(AsFd::as_fd),
+        ..CompanionStart::own(&words)
+    })
+}
+
+/// The read end, and the write end until the drain begins.
+type Pipe = (OwnedFd, Option<OwnedFd>);
+
+/// A pipe whose ends are no standard descriptors.
+fn pipe() -> io::Result<Pipe> {
+    let (read_end, write_end) = io::pipe()?;
+    Ok((above_standard(read_end.into())?, Some(above_standard(write_end.into())?)))
 }
 
 /// A descriptor that is none of the standard ones: these may have been closed, and their numbers

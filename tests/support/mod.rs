@@ -12,7 +12,10 @@
 //! REQUIRE_ALL_TESTS=1 it fails.
 #![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
 
+pub mod confined;
 pub mod http;
+pub mod life;
+pub mod schedule;
 pub mod system;
 pub mod terminal;
 
@@ -42,7 +45,7 @@ pub const SLACK: Duration = Duration::from_millis(300);
 /// Marks the processes of one start in their environment, so that what is left of them can be found and killed.
 const MARK: &str = "STARTED_BY_TEST";
 
-pub fn ms(milliseconds: u64) -> Duration {
+pub const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
@@ -276,7 +279,7 @@ pub fn at_both_levels(test: impl Fn(&dyn Fn() -> Init)) {
 
 // ---- a file system corner of one's own
 
-pub struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Self {
@@ -347,6 +350,15 @@ impl Init {
     pub fn app<const N: usize>(self, steps: [&str; N]) -> Self {
         let program =
             if self.beginning.root.is_some() { PathBuf::from("/witness") } else { witness() };
+        self.command([program.as_os_str()].into_iter().chain(steps.iter().map(OsStr::new)))
+    }
+
+    /// As `app`, with the witness that needs no libc, and fewer system calls.
+    pub fn static_app<const N: usize>(self, steps: [&str; N]) -> Self {
+        if self.beginning.root.is_some() {
+            return self.app(steps);
+        }
+        let program = static_witness();
         self.command([program.as_os_str()].into_iter().chain(steps.iter().map(OsStr::new)))
     }
 
@@ -546,6 +558,8 @@ pub struct Ended {
     pub at: Instant,
     pub out: Vec<String>,
     pub err: Vec<String>,
+    /// `out`, with the times.
+    pub heard: Vec<Line>,
     /// Processes that it has left behind, by their command lines.
     pub left: Vec<String>,
 }
@@ -577,6 +591,11 @@ impl Running {
         if !self.out.come.iter().any(|l| l.text == line) {
             self.line(line);
         }
+    }
+
+    /// When this line of the app's came, that has been waited past.
+    pub fn when(&self, line: &str) -> Instant {
+        self.out.come.iter().find(|l| l.text == line).expect("it has come").at
     }
 
     /// Sends the signal, and waits for the app to see it.
@@ -633,6 +652,7 @@ impl Running {
             at,
             out: self.out.texts(),
             err: self.err.texts(),
+            heard: std::mem::take(&mut self.out.come),
             left,
         }
     }
@@ -714,6 +734,18 @@ fn kill_all(mark: &str) -> Vec<String> {
         pause(ms(10));
     }
     killed
+}
+
+/// Whatever these tests have started and is there still, by its command line.
+pub fn left_by_these_tests() -> Vec<String> {
+    let mark = format!("{MARK}={}-", std::process::id());
+    let is_ours = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
+    };
+    let line = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let lines = processes().filter(is_ours).map(line);
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).collect()
 }
 
 fn processes() -> impl Iterator<Item = i32> {

@@ -1,5 +1,6 @@
 //! What the tests need of the kernel: how a process is to begin (mask, ignored signals, namespaces, terminal), signals by number,
-//! waiting for a process with a limit, and the clock. All the unsafe of the tests is here and in the witness.
+//! waiting for a process with a limit, and the clock. All the unsafe of the tests is here, in
+//! confined.rs and in the witness.
 //!
 //! It must not know what is tested.
 
@@ -12,6 +13,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use super::confined::{self, Confined};
 
 pub const KILL: i32 = libc::SIGKILL;
 
@@ -37,12 +40,16 @@ pub struct Beginning {
     pub without_netlink: bool,
     /// Standard input becomes the controlling terminal of a new session.
     pub own_terminal: bool,
+    /// The root is mounted read-only.
+    pub read_only_root: bool,
+    pub confined: Confined,
 }
 
 /// Starts it; also says the pid of the process that was asked for, which in a PID namespace isn't our child but our grandchild.
 pub fn spawn(mut command: Command, beginning: Beginning) -> io::Result<(Child, i32)> {
     let (pid_from, pid_to) = pipe()?;
     let namespace = beginning.pid_namespace || beginning.beside.is_some();
+    let stops = beginning.confined.stops;
     // SAFETY: between fork and exec it only makes system calls, and allocates nothing.
     unsafe { command.pre_exec(move || begin(&beginning, pid_to.as_raw_fd())) };
     let child = command.spawn()?;
@@ -52,6 +59,9 @@ pub fn spawn(mut command: Command, beginning: Beginning) -> io::Result<(Child, i
         let mut bytes = [0; 4];
         File::from(pid_from).read_exact(&mut bytes)?;
         pid = i32::from_ne_bytes(bytes);
+    }
+    if stops {
+        confined::hide_vdso(pid)?;
     }
     Ok((child, pid))
 }
@@ -70,7 +80,9 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         if let Some(other) = beginning.beside {
             join_namespaces(other, pid_to)?;
         }
-        if beginning.without_proc || beginning.without_dev || beginning.read_only.is_some() {
+        beginning.confined.join()?;
+        let mounts = [beginning.without_proc, beginning.without_dev, beginning.read_only_root];
+        if mounts.contains(&true) || beginning.read_only.is_some() {
             check(libc::unshare(libc::CLONE_NEWNS))?;
             mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE)?;
         }
@@ -84,6 +96,10 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
             mount(c"none", folder, c"tmpfs", libc::MS_RDONLY)?;
         }
         if let Some(root) = &beginning.root {
+            if beginning.read_only_root {
+                mount(root, root, c"", libc::MS_BIND)?;
+                mount(root, root, c"", libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY)?;
+            }
             check(libc::chroot(root.as_ptr()))?;
             check(libc::chdir(c"/".as_ptr()))?;
         }
@@ -125,8 +141,8 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
             0 as c_long,
             8,
         );
+        beginning.confined.apply()
     }
-    Ok(())
 }
 
 /// The caller returns as PID 1 of a new namespace with its own /proc. The process that it was stays behind, says the new one's pid
@@ -242,7 +258,7 @@ fn set_disposition(number: i32, handler: usize) {
     };
 }
 
-fn check(result: c_int) -> io::Result<()> {
+pub fn check(result: c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -1,0 +1,305 @@
+//! docs/seccomp.json: what it allows is what drain-init, its companions and its verbs use, and nothing else.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsString, c_long};
+use std::fs;
+
+use support::confined::{Verdict, filter};
+use support::life::{Life, nothing_failed, own_address};
+use support::system::{self, pause};
+use support::{
+    Folder, Init, Kind, Server, ms, needs_drain_init, needs_namespaces, needs_program, static_init,
+    static_witness,
+};
+
+const TERM: i32 = 15;
+
+/// Of another machine than this one, where the same thing is done by another call.
+const ELSEWHERE: &[&str] = if cfg!(target_arch = "x86_64") {
+    &["dup3", "faccessat", "newfstatat", "openat", "ppoll", "readlinkat", "renameat", "unlinkat"]
+} else {
+    &[
+        "access",
+        "arch_prctl",
+        "dup2",
+        "fork",
+        "lstat",
+        "open",
+        "poll",
+        "readlink",
+        "rename",
+        "stat",
+        "unlink",
+    ]
+};
+
+/// Made by the kernel, when a wait goes on after a SIGSTOP or a freezer.
+const NOT_SEEN: &[&str] = &["restart_syscall"];
+
+/// What the witness uses besides: a filter is the app's too.
+const OF_THE_WITNESS: &[&str] = &["getppid", "nanosleep", "pause", "pipe", "prlimit64", "setsid"];
+
+macro_rules! numbers {
+    ($($call:ident = $number:ident)*) => { &[$((stringify!($call), libc::$number)),*] };
+}
+
+const NUMBERS: &[(&str, c_long)] = numbers! {
+    accept4 = SYS_accept4
+    bind = SYS_bind
+    brk = SYS_brk
+    clock_gettime = SYS_clock_gettime
+    clone = SYS_clone
+    close = SYS_close
+    close_range = SYS_close_range
+    connect = SYS_connect
+    dup3 = SYS_dup3
+    execve = SYS_execve
+    exit_group = SYS_exit_group
+    faccessat = SYS_faccessat
+    fchmod = SYS_fchmod
+    fcntl = SYS_fcntl
+    fstat = SYS_fstat
+    getdents64 = SYS_getdents64
+    getpeername = SYS_getpeername
+    getpgid = SYS_getpgid
+    getpid = SYS_getpid
+    getppid = SYS_getppid
+    getsockname = SYS_getsockname
+    getsockopt = SYS_getsockopt
+    ioctl = SYS_ioctl
+    kill = SYS_kill
+    listen = SYS_listen
+    mmap = SYS_mmap
+    munmap = SYS_munmap
+    nanosleep = SYS_nanosleep
+    newfstatat = SYS_newfstatat
+    openat = SYS_openat
+    pidfd_open = SYS_pidfd_open
+    pidfd_send_signal = SYS_pidfd_send_signal
+    pipe2 = SYS_pipe2
+    ppoll = SYS_ppoll
+    prctl = SYS_prctl
+    prlimit64 = SYS_prlimit64
+    pwritev2 = SYS_pwritev2
+    read = SYS_read
+    readlinkat = SYS_readlinkat
+    recvfrom = SYS_recvfrom
+    recvmsg = SYS_recvmsg
+    renameat = SYS_renameat
+    restart_syscall = SYS_restart_syscall
+    rt_sigaction = SYS_rt_sigaction
+    rt_sigprocmask = SYS_rt_sigprocmask
+    rt_sigtimedwait = SYS_rt_sigtimedwait
+    sendto = SYS_sendto
+    set_tid_address = SYS_set_tid_address
+    setpgid = SYS_setpgid
+    setsid = SYS_setsid
+    setsockopt = SYS_setsockopt
+    shutdown = SYS_shutdown
+    signalfd4 = SYS_signalfd4
+    socket = SYS_socket
+    statfs = SYS_statfs
+    unlinkat = SYS_unlinkat
+    wait4 = SYS_wait4
+    write = SYS_write
+};
+
+#[cfg(target_arch = "x86_64")]
+const OWN_NUMBERS: &[(&str, c_long)] = numbers! {
+    access = SYS_access
+    arch_prctl = SYS_arch_prctl
+    dup2 = SYS_dup2
+    fork = SYS_fork
+    lstat = SYS_lstat
+    open = SYS_open
+    pause = SYS_pause
+    pipe = SYS_pipe
+    poll = SYS_poll
+    readlink = SYS_readlink
+    rename = SYS_rename
+    stat = SYS_stat
+    unlink = SYS_unlink
+};
+
+#[cfg(not(target_arch = "x86_64"))]
+const OWN_NUMBERS: &[(&str, c_long)] = &[];
+
+fn number(call: &str) -> Option<c_long> {
+    NUMBERS.iter().chain(OWN_NUMBERS).find(|(name, _)| *name == call).map(|(_, number)| *number)
+}
+
+/// The names in the profile that are drain-init's: the first list, as the second one is the runtime's.
+fn listed() -> BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/seccomp.json");
+    let text = fs::read_to_string(path).expect("the profile");
+    assert!(text.contains("\"defaultAction\": \"SCMP_ACT_ERRNO\""));
+    let list = text.split("\"names\": [").nth(1).and_then(|rest| rest.split(']').next());
+    let names = list.expect("a list").split(',');
+    names.map(|name| name.trim().trim_matches('"').to_owned()).collect()
+}
+
+/// Everything that drain-init can be told to do, once or more, each start prepared by `confined`.
+fn every_way(confined: &dyn Fn(Init) -> Init) {
+    let shipped = || confined(Init::new(Kind::DrainInit, static_init()));
+    for obeys in [true, false] {
+        Life::traced().lived(shipped(), obeys);
+    }
+
+    // Names, from a file and from a server; an open port; a terminal.
+    let (folder, server) = (Folder::new(), Server::on(0));
+    let options =
+        "--delay 200ms --max-delay 500ms --grace 3s --kill-margin 500ms --parent-death-signal 9";
+    let handlers = [
+        format!("http://localhost:{}/", server.port),
+        "http://name.invalid/".to_owned(),
+        format!("exec:{} exit:0", static_witness().display()),
+    ];
+    let init = shipped().args(options).args(&format!("--ready-listen tcp://{}", own_address()));
+    let init = handlers.iter().fold(init, |init, handler| init.arg("--on-drain").arg(handler));
+    let (_ours, theirs) = system::terminal();
+    let mut run = init
+        .own_terminal(theirs)
+        .static_app(["child:setsid,ignore:15,pause", "ready", "until:15", "exit:3"])
+        .start();
+    run.line("ready");
+    pause(ms(300)); // the port is opened by then
+    run.signal(TERM);
+    run.line("signal 15");
+    let ended = run.ended();
+    assert_eq!((ended.code, ended.left.len()), (3, 0), "{ended:?}");
+
+    // The verbs, and the hook in both of its forms.
+    let file = folder.path("file");
+    fs::write(&file, "").expect("a file");
+    let probes =
+        ["tcp://localhost", "http://127.0.0.1"].map(|url| format!("{url}:{}", server.port));
+    for target in probes.into_iter().chain([format!("file:{}", file.display())]) {
+        assert_eq!(shipped().arg("probe").arg(&target).ended().code, 0, "{target}");
+    }
+    assert_eq!(shipped().args("probe http://name.invalid --timeout 300ms").ended().code, 1);
+    for name in ["copy", "copy", ""] {
+        assert_eq!(shipped().arg("install").arg(folder.path(name)).ended().code, 0, "{name}");
+    }
+    std::os::unix::fs::symlink(&file, folder.path("link")).expect("a link");
+    assert_eq!(shipped().arg("install").arg(folder.path("link")).ended().code, 0);
+    for words in ["explain --delay 3s", "--help", "--version"] {
+        assert_eq!(shipped().args(words).ended().code, 0, "{words}");
+    }
+    assert_eq!(shipped().args("--delay nonsense").ended().code, 125);
+    let mut run =
+        shipped().pid1().args("--delay 200ms").static_app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    assert_eq!(shipped().beside(&run).arg("prestop").ended().code, 0);
+    assert!(run.status("Pid") > 0, "the hook has asked it, and it lives on");
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 3);
+    let own = "prestop --delay 200ms --until-quiet 100ms --max-delay 500ms --watch-port 1 --on-drain exec:/bin/true";
+    let alone =
+        Init::new(Kind::Tini, "/usr/bin/tini".into()).pid1().static_app(["ready", "pause"]).start();
+    assert_eq!(shipped().beside(&alone).args(own).ended().code, 0);
+}
+
+/// What is not listed ends the process, and is so found out.
+#[test]
+fn under_the_profile_everything_works() {
+    if !needs_drain_init() || !needs_namespaces() || !needs_program("tini") {
+        return;
+    }
+    let listed = listed();
+    let names = listed.iter().map(String::as_str).chain(OF_THE_WITNESS.iter().copied());
+    let numbers: Vec<c_long> = names
+        .filter_map(|name| {
+            let number = number(name);
+            assert!(number.is_some() || ELSEWHERE.contains(&name), "{name} has no number here");
+            number
+        })
+        .collect();
+    let allowed = filter(numbers, Verdict::Allowed, Verdict::Kills);
+    every_way(&|init| init.filtered(allowed.clone()));
+    nothing_failed(
+        &Life::new().lived(
+            Init::new(Kind::DrainInit, static_init()).pid1().filtered(allowed.clone()),
+            true,
+        ),
+    );
+    // A negative control: pause(2) is the witness' own.
+    let only =
+        filter(listed.iter().filter_map(|name| number(name)), Verdict::Allowed, Verdict::Kills);
+    let ended =
+        Init::new(Kind::DrainInit, static_init()).filtered(only).static_app(["pause"]).ended();
+    assert_eq!(ended.code, 128 + 31, "SIGSYS: {ended:?}");
+}
+
+/// Each name is that of a call which one of drain-init's processes makes.
+#[test]
+fn the_profile_lists_nothing_that_is_not_used() {
+    if !needs_drain_init()
+        || !needs_namespaces()
+        || !needs_program("tini")
+        || !needs_program("strace")
+    {
+        return;
+    }
+    let folder = Folder::new();
+    let traces = folder.path("traces");
+    fs::create_dir(&traces).expect("a folder");
+    let count = std::cell::Cell::new(0);
+    every_way(&|init| {
+        count.set(count.get() + 1);
+        let trace = traces.join(count.get().to_string());
+        let strace = ["strace", "-f", "-D", "-qq", "-e", "signal=none", "-o"].map(OsString::from);
+        init.under(strace.into_iter().chain([trace.into_os_string()]))
+    });
+    let mut used = BTreeSet::new();
+    for trace in fs::read_dir(&traces).expect("traces").flatten() {
+        used.extend(calls_of_drain_init(&fs::read_to_string(trace.path()).expect("a trace")));
+    }
+    let listed = listed();
+    let unlisted: Vec<_> = used.difference(&listed).collect();
+    assert!(unlisted.is_empty(), "used and not listed: {unlisted:?}");
+    let besides =
+        |name: &&String| !ELSEWHERE.contains(&name.as_str()) && !NOT_SEEN.contains(&name.as_str());
+    let unused: Vec<_> = listed.difference(&used).filter(besides).collect();
+    assert!(unused.is_empty(), "listed and not used: {unused:?}");
+}
+
+/// Of every process in the trace as long as it executes drain-init: `PID CALL(ARGUMENTS) = RESULT`, whose end may come later as
+/// `PID <... CALL resumed>) = RESULT`.
+fn calls_of_drain_init(trace: &str) -> BTreeSet<String> {
+    let forks = trace.lines().filter_map(|line| {
+        let (pid, rest) = line.split_once(' ')?;
+        let child = rest.rsplit_once(" = ")?.1;
+        ["clone", "fork"].iter().any(|call| rest.contains(call)).then_some((child, pid))
+    });
+    let parents: BTreeMap<&str, &str> = forks.collect();
+    let mut calls = BTreeSet::new();
+    // Whether it is drain-init, and whether it is about to become it.
+    let mut processes: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+    for (index, line) in trace.lines().enumerate() {
+        let Some((pid, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        let resumed = rest.strip_prefix("<... ");
+        let text = resumed.unwrap_or(rest);
+        let name_end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(0);
+        let call = &text[..name_end];
+        // A child may be seen before its parent's call returns: it begins as what that one is.
+        let parent = parents.get(pid).and_then(|parent| processes.get(parent));
+        let begins = parent.is_none_or(|(is_own, _)| *is_own);
+        let (is_own, becomes) = processes.entry(pid).or_insert((begins, begins));
+        // The first one has executed drain-init itself.
+        if *is_own && resumed.is_none() && index > 0 && !call.is_empty() {
+            calls.insert(call.to_owned());
+        }
+        if call == "execve" {
+            if resumed.is_none() {
+                *becomes = text.contains("drain-init\"") || text.contains("\"/proc/self/exe\"");
+            }
+            if line.ends_with(" = 0") {
+                *is_own = *becomes;
+            }
+        }
+    }
+    calls
+}

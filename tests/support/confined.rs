@@ -1,0 +1,285 @@
+//! What a process can be denied: system calls, memory, processes, privileges, the processor. And cgroups, by which one that
+//! runs is frozen or given less.
+
+use std::ffi::{CString, c_int, c_long, c_ulong};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::system::{check, pause};
+use super::{Folder, Init, LIMIT, becomes_true, ms, needs};
+
+#[derive(Default)]
+pub struct Confined {
+    limits: Vec<(Limit, u64)>,
+    no_new_privileges: bool,
+    /// Files to which the process writes itself.
+    cgroups: Vec<CString>,
+    filter: Vec<libc::sock_filter>,
+    /// It stops as it has executed its program, for `hide_vdso`.
+    pub stops: bool,
+}
+
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// Of addresses, in bytes.
+    Memory,
+    Descriptors,
+    /// Of the user; root has none.
+    Processes,
+}
+
+impl Init {
+    pub fn limit(mut self, limit: Limit, value: u64) -> Self {
+        self.beginning.confined.limits.push((limit, value));
+        self
+    }
+
+    pub fn no_new_privileges(mut self) -> Self {
+        self.beginning.confined.no_new_privileges = true;
+        self
+    }
+
+    pub fn in_cgroup(mut self, cgroup: &Cgroup) -> Self {
+        let path = cgroup.path("cgroup.procs");
+        self.beginning.confined.cgroups.extend(CString::new(path.as_os_str().as_bytes()));
+        self
+    }
+
+    /// Whatever it starts has the filter too.
+    pub fn filtered(mut self, filter: Vec<libc::sock_filter>) -> Self {
+        self.beginning.confined.filter = filter;
+        self
+    }
+
+    /// It asks the kernel for the time by system calls, which a filter sees; what it starts does not.
+    pub fn without_vdso(mut self) -> Self {
+        self.beginning.confined.stops = true;
+        self
+    }
+
+    /// As `in_empty_root`, and nothing can be written there.
+    pub fn in_read_only_root(mut self, root: &Folder) -> Self {
+        self.beginning.read_only_root = true;
+        self.in_empty_root(root)
+    }
+}
+
+impl Confined {
+    /// Where files have the names that the tests know them by.
+    ///
+    /// # Safety
+    /// Between fork and exec.
+    pub unsafe fn join(&self) -> io::Result<()> {
+        for path in &self.cgroups {
+            // SAFETY: a C string; 0 stands for whoever writes it.
+            unsafe {
+                let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                check(file)?;
+                check(libc::write(file, c"0".as_ptr().cast(), 1) as c_int)?;
+                libc::close(file);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last thing before exec, which has to be allowed.
+    ///
+    /// # Safety
+    /// Between fork and exec.
+    pub unsafe fn apply(&self) -> io::Result<()> {
+        // SAFETY: plain system calls; the filter is valid for the call, which copies it.
+        unsafe {
+            for &(limit, value) in &self.limits {
+                let resource = match limit {
+                    Limit::Memory => libc::RLIMIT_AS,
+                    Limit::Descriptors => libc::RLIMIT_NOFILE,
+                    Limit::Processes => libc::RLIMIT_NPROC,
+                };
+                // The witness raises that of its descriptors again.
+                let hard = if matches!(limit, Limit::Descriptors) { 4096 } else { value };
+                let limit = libc::rlimit { rlim_cur: value, rlim_max: hard };
+                check(libc::setrlimit(resource, &raw const limit))?;
+            }
+            if self.stops {
+                let none = 0 as c_long;
+                check(libc::ptrace(libc::PTRACE_TRACEME, none, none, none) as c_int)?;
+            }
+            if self.no_new_privileges || !self.filter.is_empty() {
+                check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, 0, 0, 0))?;
+            }
+            if !self.filter.is_empty() {
+                let program = libc::sock_fprog {
+                    len: self.filter.len() as u16,
+                    filter: self.filter.as_ptr().cast_mut(),
+                };
+                let mode = libc::SECCOMP_MODE_FILTER as c_ulong;
+                check(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// ---- system calls
+
+/// What becomes of a system call.
+#[derive(Clone, Copy)]
+pub enum Verdict {
+    Allowed,
+    Fails(i32),
+    /// It ends the process, with SIGSYS.
+    Kills,
+}
+
+impl Verdict {
+    fn code(self) -> u32 {
+        match self {
+            Self::Allowed => libc::SECCOMP_RET_ALLOW,
+            Self::Fails(errno) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
+            Self::Kills => libc::SECCOMP_RET_KILL_PROCESS,
+        }
+    }
+}
+
+/// These calls so, all others so.
+pub fn filter(
+    calls: impl IntoIterator<Item = c_long>,
+    these: Verdict,
+    others: Verdict,
+) -> Vec<libc::sock_filter> {
+    let mut program = vec![load(0)];
+    for call in calls {
+        program.extend([if_equal(call as u32, 0, 1), end(these)]);
+    }
+    program.push(end(others));
+    program
+}
+
+/// This call only with this as its first argument.
+pub fn only_with(call: c_long, first_argument: u32, other: Verdict) -> Vec<libc::sock_filter> {
+    const FIRST_ARGUMENT: u32 = 16; // where it is in struct seccomp_data, the lower half of it
+    let is_call = if_equal(call as u32, 0, 2);
+    let is_argument = if_equal(first_argument, 0, 1);
+    vec![load(0), is_call, load(FIRST_ARGUMENT), is_argument, end(Verdict::Allowed), end(other)]
+}
+
+fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn load(at: u32) -> libc::sock_filter {
+    step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at)
+}
+
+fn if_equal(value: u32, then: u8, otherwise: u8) -> libc::sock_filter {
+    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, then, otherwise, value)
+}
+
+fn end(verdict: Verdict) -> libc::sock_filter {
+    step(libc::BPF_RET | libc::BPF_K, 0, 0, verdict.code())
+}
+
+/// A process that has stopped at its first instruction goes on without the vDSO, the kernel's code that tells the time without
+/// a system call.
+pub fn hide_vdso(pid: i32) -> io::Result<()> {
+    const SYSINFO_EHDR: u64 = 33;
+    const IGNORE: u64 = 1;
+    let mut status = 0;
+    // SAFETY: waits for our child.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
+    assert!(libc::WIFSTOPPED(status), "it stops at its exec: {status:x}");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The 28th field, counted from the state, which is the third: where the stack begins, with argc.
+    let stack = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(25)?.parse().ok());
+    let mut at: u64 = stack.expect("the stack's beginning");
+    let mut memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))?;
+    let next = |memory: &mut File, at: &mut u64| {
+        let mut word = [0; 8];
+        memory.seek(SeekFrom::Start(*at))?;
+        memory.read_exact(&mut word)?;
+        *at += 8;
+        Ok::<u64, io::Error>(u64::from_ne_bytes(word))
+    };
+    let arguments = next(&mut memory, &mut at)?;
+    at += 8 * (arguments + 1);
+    while next(&mut memory, &mut at)? != 0 {} // the environment
+    loop {
+        match next(&mut memory, &mut at)? {
+            0 => panic!("the process has no vDSO"),
+            SYSINFO_EHDR => break,
+            _ => at += 8,
+        }
+    }
+    memory.seek(SeekFrom::Start(at - 8))?;
+    memory.write_all(&IGNORE.to_ne_bytes())?;
+    let none = 0 as c_long;
+    // SAFETY: a process that this thread traces.
+    check(unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, none, none) } as c_int)
+}
+
+// ---- cgroups
+
+/// False, said aloud, where there is none of this kind that can be made: cgroup v1, and root.
+pub fn needs_cgroup(kind: &str) -> bool {
+    let is_there = Path::new(CGROUPS).join(kind).join("cgroup.procs").exists();
+    needs(&format!("cgroup v1, {kind}, and root"), is_there && super::system::is_root())
+}
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// One of the test's own. When it goes, what is in it is thawed and killed.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    pub fn new(kind: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (own, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(CGROUPS).join(kind).join(format!("drain-init-test-{own}-{count}"));
+        fs::create_dir(&path).expect("a cgroup");
+        Self(path)
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
+    pub fn set(&self, file: &str, value: &str) {
+        fs::write(self.path(file), value).unwrap_or_else(|e| panic!("{file}={value}: {e}"));
+    }
+
+    pub fn get(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).expect("a file of the cgroup").trim_end().to_owned()
+    }
+
+    pub fn add(&self, pid: i32) {
+        self.set("cgroup.procs", &pid.to_string());
+    }
+
+    pub fn freeze(&self) {
+        self.set("freezer.state", "FROZEN");
+        assert!(becomes_true(LIMIT, || self.get("freezer.state") == "FROZEN"), "it freezes");
+    }
+
+    pub fn thaw(&self) {
+        self.set("freezer.state", "THAWED");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::write(self.path("freezer.state"), "THAWED");
+        for _ in 0..200 {
+            let processes = fs::read_to_string(self.path("cgroup.procs")).unwrap_or_default();
+            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+                super::system::try_signal(pid, super::system::KILL);
+            }
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            pause(ms(10));
+        }
+    }
+}

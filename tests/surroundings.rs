@@ -1,0 +1,337 @@
+//! Surroundings that change while drain-init runs: files that vanish, a clock that is set, time that stands still, a process that
+//! can't be killed, crowds of signals and of processes.
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use support::confined::{Cgroup, Verdict, filter, needs_cgroup, only_with};
+use support::life::{own_address, readyz};
+use support::system::{self, KILL, now, pause};
+use support::{
+    Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, at_both_levels, becomes_true,
+    children_of, companion_of, copy_program, init, ms, needs_drain_init, needs_namespaces,
+    needs_program, stat_of, static_init, witness,
+};
+
+const USR1: i32 = 10;
+const TERM: i32 = 15;
+const CONT: i32 = 18;
+const STOP: i32 = 19;
+
+/// How often there was such a line.
+fn count(lines: &[String], part: &str) -> usize {
+    lines.iter().filter(|line| line.contains(part)).count()
+}
+
+/// It is told, sees it after so long, and ends.
+fn stops_after(run: &mut Running, what: &str, due: Duration) {
+    let asked = run.signal(TERM);
+    assert_after(what, run.line("signal 15") - asked, due);
+}
+
+// ---- files that vanish
+
+/// The program that runs is its own: what lies under its name now is not looked at.
+#[test]
+fn companions_start_when_the_binary_is_deleted_or_replaced() {
+    if !needs_drain_init() {
+        return;
+    }
+    for replaced in [false, true] {
+        let folder = Folder::new();
+        let program = folder.path("drain-init");
+        copy_program(init().program(), &program);
+        let address = own_address();
+        let init = Init::new(Kind::DrainInit, program.clone());
+        let init = init.args("--delay 200ms --max-delay 5s --on-drain");
+        let handler =
+            format!("exec:{} to:{} print:told", witness().display(), folder.path("told").display());
+        let init = init.arg(handler).args(&format!("--ready-listen {address}"));
+        let mut run = init.app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        fs::remove_file(&program).expect("removed");
+        if replaced {
+            copy_program(&PathBuf::from("/bin/false"), &program);
+        }
+        let mut server = None;
+        assert!(becomes_true(LIMIT, || {
+            server = companion_of(run.pid, "ready");
+            server.is_some()
+        }));
+        system::signal(server.unwrap_or_default(), KILL);
+        assert!(becomes_true(LIMIT, || companion_of(run.pid, "ready")
+            .is_some_and(|pid| Some(pid) != server)));
+        assert!(becomes_true(LIMIT, || readyz(&address) == Some(200)), "it is started again");
+        stops_after(&mut run, "SIGTERM", ms(200));
+        let ended = run.ended();
+        assert_eq!((ended.code, count(&ended.err, "failed")), (3, 0), "{ended:?}");
+        assert_eq!(fs::read_to_string(folder.path("told")).unwrap_or_default(), "told\n");
+    }
+}
+
+/// With the app's program and working directory in it.
+#[test]
+fn the_apps_folder_may_be_deleted() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let program = folder.path("app");
+    copy_program(&witness(), &program);
+    let script = "cd \"$0\" && exec \"$@\"";
+    let init =
+        init().under([OsString::from("sh"), "-c".into(), script.into(), folder.0.clone().into()]);
+    let init =
+        init.args("--delay 200ms --ready-file ready --drain-file drain --termination-log log");
+    let init = init.args("--on-drain exec:/bin/true");
+    let mut run = init.command(["./app", "ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    assert!(becomes_true(LIMIT, || folder.path("ready").exists()));
+    fs::remove_dir_all(&folder.0).expect("removed");
+    run.time_to_forward(USR1);
+    stops_after(&mut run, "SIGTERM", ms(200));
+    let ended = run.ended();
+    assert_eq!((ended.code, count(&ended.err, "cannot make drain")), (3, 1), "{ended:?}");
+}
+
+// ---- clocks
+
+/// A filter ends whoever asks for another clock; its own negative control is date(1).
+#[test]
+fn no_clock_but_the_monotonic_is_read() {
+    if !needs_drain_init() {
+        return;
+    }
+    let calls = [libc::SYS_gettimeofday, libc::SYS_time];
+    let mut only = only_with(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC as u32, Verdict::Kills);
+    // These two before it: each call that is not one of them goes on to what follows.
+    let mut both = filter(calls, Verdict::Kills, Verdict::Allowed);
+    both.pop();
+    both.append(&mut only);
+    let date = init().bare().without_vdso().filtered(both.clone()).command(["/bin/date"]).ended();
+    assert_eq!(date.code, 1000 + 31, "SIGSYS: {date:?}");
+    for (last, code) in [("until:15", 3), ("trap", 137)] {
+        let init = Init::new(Kind::DrainInit, static_init()).without_vdso().filtered(both.clone());
+        let options = "--delay 300ms --grace 1s --kill-margin 300ms --escalate 10:200ms --on-drain exec:/bin/true";
+        let mut run = init.args(options).app(["ready", last, "exit:3"]).start();
+        run.line("ready");
+        stops_after(&mut run, "SIGTERM", ms(300));
+        assert_eq!(run.ended().code, code);
+    }
+}
+
+/// A day later and a day earlier, by a clock that everything in the container has.
+#[test]
+fn a_monotonic_clock_with_any_beginning_will_do() {
+    if !needs_drain_init() || !needs_namespaces() || !needs_program("unshare") {
+        return;
+    }
+    let up: f64 = fs::read_to_string("/proc/uptime")
+        .expect("uptime")
+        .split(' ')
+        .next()
+        .and_then(|t| t.parse().ok())
+        .expect("seconds");
+    // No clock begins before zero: as much of a day as the machine has been up.
+    let back = format!("-{}", (up as u64 - 1).min(86_400));
+    for offset in ["86400", &back, "3153600000"] {
+        let clock = ["unshare", "--time", "--monotonic", offset, "--boottime", offset];
+        let seen = init().bare().under(clock).command(["cat", "/proc/uptime"]).ended().out;
+        let seen: f64 = seen[0].split(' ').next().and_then(|t| t.parse().ok()).expect("seconds");
+        let expected = up + offset.parse::<f64>().expect("a number");
+        assert!(
+            (seen - expected).abs() < 600.0,
+            "the namespace has its own time: {seen}, {expected}"
+        );
+        let mut run = init()
+            .under(clock)
+            .args("--delay 300ms --grace 1s --kill-margin 300ms")
+            .app(["ready", "trap"])
+            .start();
+        run.line("ready");
+        let asked = run.signal(TERM);
+        assert_after(offset, run.line("signal 15") - asked, ms(300));
+        let ended = run.ended();
+        assert_after(offset, ended.at - asked, ms(700));
+        assert_eq!(ended.code, 137);
+    }
+}
+
+// ---- time that stands still
+
+/// `docker pause`: the whole container across each deadline in turn, and across all of them.
+#[test]
+fn frozen_across_a_deadline_it_does_what_is_due_when_it_thaws() {
+    if !needs_drain_init() || !needs_cgroup("freezer") {
+        return;
+    }
+    // SIGTERM at 400, SIGRTMIN+6 at 1200, SIGKILL at 2000.
+    let options = "-v --delay 400ms --unready-delay 200ms --grace 2500ms --kill-margin 500ms --escalate RTMIN+6:800ms";
+    let steps = [(400, "signal 15"), (1200, "signal 40")];
+    let frozen = |from: u64, to: u64| {
+        let cgroup = Cgroup::new("freezer");
+        let folder = Folder::new();
+        let ready = folder.path("ready");
+        let init = init().in_cgroup(&cgroup).args(options).arg("--ready-file").arg(&ready);
+        let mut run = init.app(["ready", "trap"]).start();
+        run.line("ready");
+        assert!(becomes_true(LIMIT, || ready.exists()));
+        let asked = run.signal(TERM);
+        run.log("draining");
+        pause((asked + ms(from)).saturating_duration_since(now()));
+        cgroup.freeze();
+        pause((asked + ms(to)).saturating_duration_since(now()));
+        let thawed = now();
+        cgroup.thaw();
+        let due = |at: u64| if (from..to).contains(&at) { thawed - asked } else { ms(at) };
+        if to < 2000 {
+            for (at, line) in steps {
+                assert_after(line, run.line(line) - asked, due(at));
+            }
+        }
+        let ended = run.ended();
+        assert_after("SIGKILL", ended.at - asked, due(2000));
+        assert_eq!((ended.code, ended.left.len(), ready.exists()), (137, 0, false));
+        // In order, and each once, however many were due at once.
+        let order = ["drain over", "SIGRTMIN+6 to the app", "SIGKILL to all"];
+        let found: Vec<&str> = ended
+            .err
+            .iter()
+            .filter_map(|line| order.into_iter().find(|part| line.contains(part)))
+            .collect();
+        assert_eq!(found, order);
+    };
+    std::thread::scope(|scope| {
+        for (from, to) in
+            [(100, 300), (100, 900), (900, 1600), (100, 1600), (1600, 2400), (100, 2400)]
+        {
+            scope.spawn(move || frozen(from, to));
+        }
+    });
+}
+
+/// The same for drain-init alone, whose app lives on: SIGSTOP across the end of the readiness and of the drain.
+#[test]
+fn stopped_in_a_held_drain_it_goes_on_where_the_clock_is() {
+    if !needs_drain_init() {
+        return;
+    }
+    let options = "--delay 200ms --max-delay 600ms --unready-delay 400ms --grace 3s --on-drain";
+    let handler = format!("exec:{} wait:20000", witness().display());
+    let mut run = init().args(options).arg(handler).app(["ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    run.signal(TERM);
+    run.log("draining");
+    run.signal(STOP);
+    run.silent_for(ms(1900));
+    let goes_on = run.signal(CONT);
+    assert_after("SIGTERM", run.line("signal 15") - goes_on, ms(0));
+    assert_eq!(run.ended().code, 3);
+}
+
+/// Whoever is in uninterruptible sleep: SIGKILL is sent, waited for, and drain-init ends on time all the same. As PID 1 the kernel
+/// keeps it until the namespace is empty; what can be seen then is that it is exiting.
+#[test]
+fn an_app_that_cannot_be_killed_does_not_delay_the_exit() {
+    if !needs_drain_init() || !needs_cgroup("freezer") || !needs_namespaces() {
+        return;
+    }
+    for pid1 in [false, true] {
+        let cgroup = Cgroup::new("freezer");
+        let init = if pid1 { init().pid1() } else { init() };
+        let options = "--delay 200ms --grace 1s --kill-margin 200ms";
+        let mut run = init.args(options).app(["ready", "trap"]).start();
+        run.line("ready");
+        children_of(run.pid).iter().for_each(|app| cgroup.add(*app));
+        let asked = run.signal(TERM);
+        cgroup.freeze();
+        let left = run.log("leaving it behind").at - asked;
+        assert_after("it is given up", left, ms(900));
+        if pid1 {
+            assert!(becomes_true(SLACK, || is_exiting(run.pid)), "exit_group was called");
+            cgroup.thaw();
+            assert_eq!(run.ended().code, 137);
+        } else {
+            assert!(run.ends_within(SLACK));
+            cgroup.thaw();
+            assert_eq!(run.ended().code, 137);
+        }
+    }
+}
+
+/// PF_EXITING among the flags of /proc/PID/stat.
+fn is_exiting(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags =
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & 4 != 0)
+}
+
+// ---- under pressure
+
+/// In less than 10 s, in every state: each real-time signal arrives, and the drain and the stop come when they are due. No more
+/// are on the way at once than the kernel queues for a user.
+#[test]
+fn of_100_000_signals_none_is_lost() {
+    if !needs_drain_init() {
+        return;
+    }
+    const MANY: usize = 100_000;
+    const AT_ONCE: usize = 500;
+    // What ships: how fast a debug build is says nothing.
+    let init = Init::new(Kind::DrainInit, static_init());
+    let mut run = init.args("--delay 300ms --grace 40s").app(["ready", "until:15", "trap"]).start();
+    run.line("ready");
+    let began = now();
+    let mut asked = None;
+    for batch in 0..MANY / AT_ONCE {
+        if batch == MANY / AT_ONCE / 2 {
+            asked = Some(run.signal(TERM));
+        }
+        (0..AT_ONCE).for_each(|_| _ = run.signal(40));
+        (0..AT_ONCE).for_each(|_| _ = run.line("signal 40"));
+    }
+    let took = now() - began;
+    println!("{MANY} signals in {took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    run.says("signal 15");
+    assert!(run.when("signal 15") - asked.expect("asked") >= ms(300));
+    let lines = run.killed();
+    assert_eq!((count(&lines, "signal 40"), count(&lines, "signal 15")), (MANY, 1));
+}
+
+/// The app forks on, and what it forks is drain-init's to reap: the drain ends when it should, and no zombie is left.
+#[test]
+fn ten_thousand_processes_that_come_and_go_delay_no_drain() {
+    if !needs_drain_init() {
+        return;
+    }
+    let round = "orphans:1000,release,reaped";
+    let child = format!("child:wait:300,{}", [round; 10].join(","));
+    at_both_levels(|init| {
+        let mut run = init()
+            .args("--delay 3s")
+            .app([&child, "ready", "until:15", "until:10", "exit:3"])
+            .start();
+        run.line("ready");
+        let asked = run.signal(TERM);
+        for _ in 0..10 {
+            run.line_with("reaped in");
+        }
+        let took = now() - asked;
+        run.says("signal 15");
+        assert_after("SIGTERM", run.when("signal 15") - asked, ms(3000));
+        let zombies = children_of(run.pid)
+            .into_iter()
+            .filter(|pid| stat_of(*pid).is_some_and(|s| s.state == 'Z'));
+        println!("10,000 processes in {took:?}");
+        assert!(zombies.count() <= 1, "none but the child, for an instant");
+        run.signal(USR1);
+        let ended = run.ended();
+        assert_eq!((ended.code, ended.left.len()), (3, 0), "{ended:?}");
+    });
+}
