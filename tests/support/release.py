@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 
 def refuse(where, why):
@@ -66,7 +66,7 @@ def bills(folder):
 
 def scripts(workflow, folder):
     """GitHub runs each with `bash -e`; ${{ }} in one would be put into it unquoted."""
-    for name, job in yaml.safe_load(workflow.read_text())["jobs"].items():
+    for name, job in YAML(typ="safe").load(workflow)["jobs"].items():
         for number, step in enumerate(job.get("steps", [])):
             if "run" not in step:
                 refuse(workflow, f"{name}: step {number} runs an action")
