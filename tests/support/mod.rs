@@ -13,6 +13,7 @@
 #![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
 
 pub mod http;
+pub mod options;
 pub mod system;
 pub mod terminal;
 
