@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use support::random::Random;
 use support::system::{self, KILL, can_bind, now, pause};
 use support::{
     Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
@@ -243,23 +244,6 @@ fn with_unready_delay_it_stays_ready_so_long_into_the_drain() {
     assert!(becomes_true(SLACK, || !path.exists()));
 }
 
-/// Numbers that are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let count = self.next() % 400;
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
-
 fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
@@ -280,10 +264,10 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
     pause(ms(200)); // PID 1 has started it, and the probe's connection is gone
     let before = (run.status("VmRSS"), switches(run.pid), descriptors(companion));
     let hostile = std::thread::spawn(move || {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random::new();
         for _ in 0..10_000 {
             if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-                let _ = stream.write_all(&random.bytes());
+                let _ = stream.write_all(&random.bytes(400));
             }
         }
     });

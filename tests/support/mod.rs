@@ -14,6 +14,7 @@
 
 pub mod http;
 pub mod options;
+pub mod random;
 pub mod system;
 pub mod terminal;
 
