@@ -24,7 +24,7 @@ use crate::poll;
 use crate::target::{Target, Url};
 
 /// The most that is read of an answer's head; what it says comes first.
-const HEAD: usize = 8 * 1024;
+pub const HEAD: usize = 8 * 1024;
 
 /// More header fields than these are not looked at.
 const FIELDS: usize = 64;
@@ -345,7 +345,7 @@ fn connected(stream: &TcpStream) -> io::Result<bool> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub enum Answer {
     Status(u16),
     NoHttp,
     Nothing,
@@ -353,7 +353,7 @@ enum Answer {
 
 /// What the answer is, as far as it has come; nothing yet while more of its head may come. The head
 /// is read to its end, as a server that is cut off while it writes logs an error at each probe.
-fn read_answer(head: &[u8], is_all: bool) -> Option<Answer> {
+pub fn read_answer(head: &[u8], is_all: bool) -> Option<Answer> {
     let is_all = is_all || head.len() >= HEAD;
     let mut rest = head;
     loop {

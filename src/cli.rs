@@ -364,7 +364,7 @@ fn quoted(word: &str) -> Cow<'_, str> {
 impl Typed {
     /// Adds what the environment says of options that the command line does not give. `variables`
     /// are names without their prefix, and values.
-    fn add_environment<'a>(
+    pub fn add_environment<'a>(
         &mut self,
         variables: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         mut warn: impl FnMut(Complaint),

@@ -57,13 +57,7 @@ impl Log {
         if level > self.level {
             return;
         }
-        let mut line = Line::default();
-        // Writing to a Line does not fail: it cuts.
-        let _ = match self.format {
-            Format::Text => write!(line, "drain-init: {message}"),
-            Format::Json => write_json(&mut line, level, event, message),
-        };
-        line.end();
+        let line = Line::new(self.format, level, event, message);
         sys::write_line(libc::STDERR_FILENO, line.bytes());
         if let Some(copy) = self.copy {
             sys::write_line(copy.as_raw_fd(), line.bytes());
@@ -90,7 +84,7 @@ fn write_json(line: &mut Line, level: Level, event: &str, message: fmt::Argument
     write!(line, r#"{{"from":"drain-init","level":"{}","event":"{event}","msg":""#, level.name())?;
     // What a long message may fill, so that the object is closed on the line.
     line.limit = LINE - r#""}"#.len() - 1;
-    write!(JsonText(line), "{message}")?;
+    write!(Escaped { line, json: true }, "{message}")?;
     line.limit = LINE;
     line.write_str(r#""}"#)
 }
@@ -109,6 +103,19 @@ impl Default for Line {
 }
 
 impl Line {
+    fn new(format: Format, level: Level, event: &str, message: fmt::Arguments) -> Self {
+        let mut line = Self::default();
+        // Writing to a Line does not fail: it cuts.
+        let _ = match format {
+            Format::Text => {
+                write!(Escaped { line: &mut line, json: false }, "drain-init: {message}")
+            }
+            Format::Json => write_json(&mut line, level, event, message),
+        };
+        line.end();
+        line
+    }
+
     fn end(&mut self) {
         self.limit = LINE;
         let _ = self.write_str("\n");
@@ -133,55 +140,61 @@ impl Write for Line {
     }
 }
 
-/// Escapes what JSON does not have in a string.
-struct JsonText<'a>(&'a mut Line);
+/// Escapes what would end the line or do more to a terminal than to stand there, whoever wrote it
+/// into an option; and what JSON does not have in a string.
+struct Escaped<'a> {
+    line: &'a mut Line,
+    json: bool,
+}
 
-impl Write for JsonText<'_> {
+impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
             match character {
-                '"' | '\\' => self.whole(format_args!("\\{character}"))?,
+                '"' | '\\' if self.json => self.whole(format_args!("\\{character}"))?,
                 '\n' => self.whole(format_args!("\\n"))?,
-                '\0'..='\x1f' => self.whole(format_args!("\\u{:04x}", u32::from(character)))?,
-                _ => self.0.write_char(character)?,
+                _ if character.is_control() => {
+                    self.whole(format_args!("\\u{:04x}", u32::from(character)))?;
+                }
+                _ => self.line.write_char(character)?,
             }
         }
         Ok(())
     }
 }
 
-impl JsonText<'_> {
+impl Escaped<'_> {
     /// An escape is written whole or not at all.
     fn whole(&mut self, escape: fmt::Arguments) -> fmt::Result {
         const LONGEST: usize = r"\u0000".len();
-        if self.0.length + LONGEST <= self.0.limit { self.0.write_fmt(escape) } else { Ok(()) }
+        let fits = self.line.length + LONGEST <= self.line.limit;
+        if fits { self.line.write_fmt(escape) } else { Ok(()) }
     }
+}
+
+/// The line that a message becomes.
+#[cfg(any(test, fuzzing))]
+pub fn text(format: Format, message: &str) -> String {
+    let line = Line::new(format, Level::Info, "test", format_args!("{message}"));
+    String::from_utf8_lossy(line.bytes()).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(format: Format, message: &str) -> String {
-        let mut line = Line::default();
-        match format {
-            Format::Text => write!(line, "drain-init: {message}"),
-            Format::Json => write_json(&mut line, Level::Info, "test", format_args!("{message}")),
-        }
-        .expect("a Line cuts, it does not fail");
-        line.end();
-        String::from_utf8(line.bytes().to_vec()).expect("cut between characters")
-    }
-
     #[test]
     fn a_line_is_cut_and_ended() {
         let line = text(Format::Text, &"ä".repeat(LINE));
         assert!(line.len() >= LINE - 1 && line.len() <= LINE, "{}", line.len());
         assert!(line.ends_with("ä\n"));
+        assert!(text(Format::Text, &"\n".repeat(LINE)).ends_with("\\n\n"));
     }
 
     #[test]
-    fn json_is_escaped() {
+    fn what_would_end_the_line_is_escaped() {
+        let line = text(Format::Text, "a \"b\" \\ \n \u{1b}[2J \u{9b} ä");
+        assert_eq!(line, "drain-init: a \"b\" \\ \\n \\u001b[2J \\u009b ä\n");
         let line = text(Format::Json, "a \"b\" \\ \n \u{1} ä");
         assert!(line.ends_with("\"msg\":\"a \\\"b\\\" \\\\ \\n \\u0001 ä\"}\n"), "{line}");
     }

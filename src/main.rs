@@ -4,6 +4,7 @@
 //! lets the app serve on for the drain, forwards the signal, and kills before the grace period ends.
 
 #![cfg_attr(not(test), no_main)]
+#![cfg_attr(fuzzing, allow(dead_code, reason = "nothing of it starts in a fuzz target"))]
 #![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -59,6 +60,10 @@ mod traffic;
 
 // System calls, and all unsafe code.
 mod sys;
+
+// What holds whatever comes in: for the tests, and as a library for the targets in fuzz/.
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 
 use std::io::Write;
 

@@ -9,7 +9,7 @@
 
 mod connection;
 mod readiness;
-mod request;
+pub mod request;
 
 use std::fs::File;
 use std::io::{self, Read};

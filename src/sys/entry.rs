@@ -11,10 +11,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use core::ffi::{c_char, c_int};
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 use super::Arguments;
 
 /// The signal mask that this process was started with: bit n-1 is signal n.
@@ -27,7 +27,7 @@ pub fn inherited_mask() -> u64 {
 
 // rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). rdx and x0 hold what the dynamic linker wants
 // called at exit; only addresses relative to the program counter are used, as nothing is relocated yet.
-#[cfg(all(not(test), target_arch = "x86_64"))]
+#[cfg(all(not(any(test, fuzzing)), target_arch = "x86_64"))]
 core::arch::global_asm!(
     ".globl drain_init_start",
     "drain_init_start:",
@@ -47,7 +47,7 @@ core::arch::global_asm!(
     inherited = sym INHERITED_MASK,
 );
 
-#[cfg(all(not(test), target_arch = "aarch64"))]
+#[cfg(all(not(any(test, fuzzing)), target_arch = "aarch64"))]
 core::arch::global_asm!(
     ".globl drain_init_start",
     "drain_init_start:",
@@ -79,7 +79,7 @@ core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "b _star
 compile_error!("drain-init runs on x86-64 and arm64");
 
 /// C's `main`: hands the arguments over, as the bytes that they are.
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, which

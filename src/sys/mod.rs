@@ -60,7 +60,6 @@ impl Arguments {
     /// # Safety
     /// `first` points to `count` pointers to C strings and a null pointer after them, all of which
     /// live and stay unchanged until the process ends.
-    #[cfg_attr(test, expect(dead_code))]
     unsafe fn new(first: *const *const c_char, count: usize) -> Self {
         Self { first, count }
     }
@@ -100,6 +99,15 @@ impl Arguments {
     fn as_ptr(self) -> *const *mut c_char {
         self.first.cast()
     }
+}
+
+/// Words as the arguments of the process, while `with` runs; nothing of them may be kept.
+#[cfg(any(test, fuzzing))]
+pub fn with_arguments(words: &[std::ffi::CString], with: impl FnOnce(Arguments)) {
+    let ended = words.iter().map(|word| word.as_ptr()).chain([ptr::null()]);
+    let pointers: Vec<*const c_char> = ended.collect();
+    // SAFETY: as the contract wants it but for their end, and `with` returns nothing.
+    with(unsafe { Arguments::new(pointers.as_ptr(), words.len()) });
 }
 
 unsafe extern "C" {

@@ -95,10 +95,11 @@ fn connection(message: &[u8]) -> Option<Connection> {
         libc::AF_INET6 => (Family::V6, IpAddr::from(*address.first_chunk::<16>()?).to_canonical()),
         _ => return None,
     };
+    let (state, timer) = (*body.get(1)?, *body.get(2)?);
     let mut connection = Connection {
         cookie,
         inode: u32_at(body, 68)?.into(),
-        state: *body.get(1)?,
+        state,
         family,
         port: port_at(body, 4)?,
         peer_port: port_at(body, 6)?,
@@ -108,24 +109,42 @@ fn connection(message: &[u8]) -> Option<Connection> {
         info: None,
     };
     let end_of_stream = u64::from(connection.peer_has_closed());
-    connection.info = info_attribute(message.get(HEADER + BODY..)?)
-        .and_then(|attribute| info(attribute, end_of_stream));
+    let attributes = message.get(HEADER + BODY..)?;
+    connection.info = match info_attribute(attributes)? {
+        Some(attribute) => Some(info(attribute, end_of_stream)?),
+        None if attributes.is_empty() || has_no_info(state, timer) => None,
+        None => return None,
+    };
     if connection.state != state::LISTEN {
         connection.set_queues(u32_at(body, 56)?, u32_at(body, 60)?);
     }
     Some(connection)
 }
 
-fn info_attribute(mut attributes: &[u8]) -> Option<&[u8]> {
-    loop {
+/// Whether it has no tcp_info where it has other attributes: half open, listening, or what is left of
+/// a closed connection, which inet_twsk_diag_fill() tells by this timer.
+fn has_no_info(state: u8, timer: u8) -> bool {
+    const TIME_WAIT: u8 = 3;
+    matches!(state, state::SYN_RECV | state::LISTEN) || timer == TIME_WAIT
+}
+
+/// The one that matters, if it is there. None if they do not follow one another to their very end:
+/// then a length lies, and what is missing may be in what it hides.
+fn info_attribute(mut attributes: &[u8]) -> Option<Option<&[u8]>> {
+    let mut found = None;
+    while !attributes.is_empty() {
         let length = usize::from(u16_at(attributes, 0)?);
         let kind = u16_at(attributes, 2)? & ATTRIBUTE_TYPE;
         let value = attributes.get(4..length)?;
-        if kind == INET_DIAG_INFO {
-            return Some(value);
+        match kind {
+            // No attribute: so begins the next message, whose length is in four bytes.
+            0 => return None,
+            INET_DIAG_INFO => found = Some(value),
+            _ => {}
         }
-        attributes = attributes.get(aligned(length)..)?;
+        attributes = attributes.get(aligned(length)..).unwrap_or_default();
     }
+    Some(found)
 }
 
 /// struct tcp_info, tcp.h: at the least the ages, which have always been there. `end_of_stream` is

@@ -7,15 +7,15 @@
 
 #![forbid(unsafe_code)]
 
-mod connection;
+pub mod connection;
 mod diag;
 mod known;
-mod netlink;
+pub mod netlink;
 mod network;
 mod ports;
-mod proc_net;
-mod source;
-mod verdict;
+pub mod proc_net;
+pub mod source;
+pub mod verdict;
 
 use std::time::Duration;
 

@@ -71,6 +71,12 @@ impl Dumps {
         Self { socket: None, sequence: 0, buffer: vec![0; BUFFER] }
     }
 
+    /// That a dump comes in on this socket.
+    #[cfg(any(test, fuzzing))]
+    pub fn over(socket: OwnedFd) -> Self {
+        Self { socket: Some(socket), ..Self::new() }
+    }
+
     /// Hands out every socket that is in one of the states, over IPv4 and IPv6.
     pub fn dump(
         &mut self,
@@ -148,6 +154,12 @@ impl Closed {
         let groups = 1 << (SKNLGRP_INET_TCP_DESTROY - 1) | 1 << (SKNLGRP_INET6_TCP_DESTROY - 1);
         bind(closed.socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         Ok(closed)
+    }
+
+    /// That the news come in on this socket.
+    #[cfg(any(test, fuzzing))]
+    pub fn over(socket: OwnedFd) -> Self {
+        Self { socket, buffer: vec![0; BUFFER] }
     }
 
     /// Keeps the traffic of others out of the buffer. It only saves time: whoever reads looks at

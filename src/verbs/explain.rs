@@ -27,7 +27,7 @@ pub fn explain(arguments: Arguments) -> u8 {
     }
 }
 
-fn timeline(config: &Config) -> String {
+pub fn timeline(config: &Config) -> String {
     let plan = &config.plan;
     let stops: Vec<String> = plan.stop_on.iter().map(|signal| signal.to_string()).collect();
     let forward = match plan.stop_signal {

@@ -74,6 +74,7 @@ fn a_broken_table_is_an_error() {
         &line.replace("0100007F", "0100007F00"),
         &line.replace("0100007F", "010000ZF"),
         &line.replace(":1F90", ":11F90"),
+        &line.replace(":1F90", ":+F90"),
         &line.replace(" 0A ", " 1000 "),
         &line.replace(" 11 ", " x "),
         &line.replacen("0:", "0", 1),
@@ -85,9 +86,15 @@ fn a_broken_table_is_an_error() {
     assert!(all(&[heading.as_bytes(), b"\n\xff\n"].concat()).is_err());
 }
 
-/// Cut anywhere but between lines, a table is an error.
+/// Cut anywhere but between lines, or with two lines in one, a table is an error.
 #[test]
 fn a_truncated_table_is_an_error() {
+    let ends: Vec<usize> = TABLE.match_indices('\n').map(|(at, _)| at).collect();
+    for end in &ends[..ends.len() - 1] {
+        let mut joined = TABLE.as_bytes().to_vec();
+        joined[*end] = b' ';
+        assert!(all(&joined).is_err(), "{end}");
+    }
     for length in 0..TABLE.len() {
         let cut = &TABLE.as_bytes()[..length];
         assert_eq!(all(cut).is_ok(), cut.ends_with(b"\n"), "{length}");

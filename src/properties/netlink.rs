@@ -1,0 +1,282 @@
+//! Netlink's answers, through the very code that reads them in a drain, over a socket of the test's
+//! own: whatever comes, nothing is made up, and a dump that was damaged is not whole, so that no
+//! drain ends by it.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
+};
+
+use crate::traffic::connection::{Connection, state};
+use crate::traffic::netlink::{Closed, Dumps};
+use crate::traffic::source::Source;
+use crate::traffic::verdict::{Judge, Verdict};
+use crate::traffic::{QuietOn, Watched};
+
+const QUIET: Duration = Duration::from_secs(1);
+/// Of struct nlmsghdr, and of struct inet_diag_msg behind it.
+const HEADER: usize = 16;
+const BODY: usize = 72;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const DONE: u16 = libc::NLMSG_DONE as u16;
+const INET_DIAG_INFO: u16 = 2;
+/// What of struct tcp_info is read: a shorter one leaves room for others to be taken for it.
+const INFO: usize = 160;
+/// More does not fit into a socket at once; a longer one not into the buffer of a dump.
+const MOST: usize = 32 * 1024;
+const MOST_DATAGRAMS: usize = 32;
+
+type Datagrams = Vec<Vec<u8>>;
+
+/// Seven bytes say what is damaged: a kind, a place, a value. What follows are the datagrams of an
+/// answer, each behind its length in two bytes; its sequence numbers are 1 over IPv4, 2 over IPv6.
+pub fn netlink(input: &[u8]) {
+    let Some((head, rest)) = input.split_first_chunk::<7>() else { return };
+    let [kind, place @ .., a, b, c, d] = *head;
+    let (place, value) = (usize::from(u16::from_le_bytes(place)), u32::from_le_bytes([a, b, c, d]));
+    let datagrams = datagrams(rest);
+    let length: usize = datagrams.iter().map(Vec::len).sum();
+    if length > MOST || datagrams.len() > MOST_DATAGRAMS {
+        return;
+    }
+    let Ok(found) = dump(&datagrams) else {
+        // Not whole as it is: it is survived, and that is all.
+        let _ = verdict(&datagrams, &datagrams, &datagrams, &[]);
+        return;
+    };
+    found.iter().for_each(|connection| is_told(connection, &datagrams));
+    let messages = messages(&datagrams);
+    let done = |sequence| messages.iter().any(|it| it.kind == DONE && it.sequence == sequence);
+    assert!(done(1) && done(2), "whole, although its end never came");
+
+    let mut ports: Vec<u16> = found.iter().map(|connection| connection.port).collect();
+    // Where none is watched, none is read.
+    ports.push(8080);
+    ports.sort_unstable();
+    ports.dedup();
+    let events = messages.iter().filter_map(|it| it.event(&datagrams));
+    let events: Datagrams = events.take(MOST_DATAGRAMS).collect();
+    let intact = verdict(&datagrams, &datagrams, &events, &ports);
+    if let Some((damaged, noticed)) = damaged(&datagrams, &messages, kind, place, value) {
+        let verdict = verdict(&datagrams, &damaged, &events, &ports);
+        assert!(!noticed || !verdict.complete, "damaged, and taken for whole: {verdict:?}");
+        if verdict.complete {
+            assert_eq!(verdict, intact, "a damaged dump is taken for a whole one");
+        } else {
+            assert!(!verdict.is_quiet() && !verdict.nothing_in_flight());
+        }
+    }
+    if let Some(damaged) = damaged_event(&events, place, value) {
+        let verdict = verdict(&datagrams, &datagrams, &damaged, &ports);
+        // Traffic at this very instant.
+        assert!(verdict.quiet_for.is_zero() || verdict == intact, "{verdict:?}, {intact:?}");
+    }
+}
+
+fn datagrams(mut bytes: &[u8]) -> Datagrams {
+    let mut datagrams = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+        let (datagram, rest) = rest.split_at(rest.len().min(u16::from_le_bytes(*length).into()));
+        datagrams.push(datagram.to_vec());
+        bytes = rest;
+    }
+    datagrams
+}
+
+/// A socket that the datagrams have come in on.
+fn socket(datagrams: &[Vec<u8>], ends: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    // With boundaries, and with an end.
+    let flags = if ends { SockFlag::empty() } else { SockFlag::SOCK_NONBLOCK };
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    for datagram in datagrams {
+        send(theirs.as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT)?;
+    }
+    if ends {
+        shutdown(theirs.as_raw_fd(), Shutdown::Write)?;
+    }
+    Ok((ours, theirs))
+}
+
+/// The connections, if the answer is whole.
+fn dump(datagrams: &[Vec<u8>]) -> Result<Vec<Connection>, ()> {
+    let (ours, _theirs) = socket(datagrams, true).map_err(|_| ())?;
+    let mut found = Vec::new();
+    let mut each = |connection| found.push(connection);
+    Dumps::over(ours).dump(&state::OF_CONNECTIONS, None, &mut each).map_err(|_| ())?;
+    Ok(found)
+}
+
+/// What a drain makes of it that has seen `first` before, with `events` of what has closed since.
+fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u16]) -> Verdict {
+    let watched = Watched {
+        until_quiet: QUIET,
+        quiet_on: QuietOn::Requests,
+        ports: ports.to_vec(),
+        ignored_peers: Vec::new(),
+    };
+    let mut judge = Judge::new(QUIET, QuietOn::Requests, Duration::ZERO);
+    let mut verdicts = [(first, &[][..]), (second, events)].into_iter().zip(1..).map(
+        |((dump, events), second)| {
+            let (ours, _theirs) = socket(dump, true).expect("room");
+            let (closed, _closers) = socket(events, false).expect("room");
+            let mut source = Source::Netlink {
+                dumps: Dumps::over(ours),
+                closed: Some(Closed::over(closed)),
+                accepted: None,
+            };
+            judge.begin(Duration::from_secs(second));
+            let complete = source.read(&watched, &mut judge, true);
+            judge.end(complete)
+        },
+    );
+    verdicts.by_ref().last().expect("two")
+}
+
+/// Its addresses and numbers stand together somewhere in what came.
+fn is_told(connection: &Connection, datagrams: &[Vec<u8>]) {
+    let told = datagrams.iter().flat_map(|datagram| {
+        datagram
+            .chunks(4)
+            .enumerate()
+            .map(move |(word, _)| datagram.get(4 * word + HEADER..4 * word + HEADER + BODY))
+    });
+    let is_it = |body: &[u8]| {
+        body[1] == connection.state
+            && body[4..6] == connection.port.to_be_bytes()
+            && body[6..8] == connection.peer_port.to_be_bytes()
+            && match connection.peer {
+                IpAddr::V4(peer) if body[0] == libc::AF_INET as u8 => body[24..28] == peer.octets(),
+                IpAddr::V4(peer) => body[24..40] == peer.to_ipv6_mapped().octets(),
+                IpAddr::V6(peer) => body[24..40] == peer.octets(),
+            }
+            && body[44..52] == connection.cookie.to_ne_bytes()
+            && u64::from(u32::from_ne_bytes([body[68], body[69], body[70], body[71]]))
+                == connection.inode
+    };
+    assert!(told.flatten().any(is_it), "made up: {connection:?}");
+}
+
+/// A message that is part of the answer.
+struct Message {
+    datagram: usize,
+    at: usize,
+    length: usize,
+    kind: u16,
+    sequence: u32,
+}
+
+impl Message {
+    fn event(&self, datagrams: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let bytes = &datagrams[self.datagram][self.at..self.at + self.length];
+        (self.kind == SOCK_DIAG_BY_FAMILY).then(|| bytes.to_vec())
+    }
+}
+
+/// Those of an answer that is whole, each family's up to its end.
+fn messages(datagrams: &[Vec<u8>]) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut sequence = 1;
+    'datagrams: for (datagram, bytes) in datagrams.iter().enumerate() {
+        let mut at = 0;
+        while let Some(head) = bytes.get(at..at + HEADER) {
+            let word = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().unwrap());
+            let (length, kind) = (word(0) as usize, u16::from_ne_bytes([head[4], head[5]]));
+            if word(8) == sequence {
+                messages.push(Message { datagram, at, length, kind, sequence });
+                if kind == DONE {
+                    sequence += 1;
+                    if sequence > 2 {
+                        return messages;
+                    }
+                    continue 'datagrams;
+                }
+            }
+            at += length.next_multiple_of(4);
+        }
+    }
+    messages
+}
+
+/// The same answer, damaged in a way that can be noticed whatever it says, and whether it has to be:
+/// a length that lies may do no harm. None where it cannot.
+fn damaged(
+    datagrams: &Datagrams,
+    messages: &[Message],
+    kind: u8,
+    place: usize,
+    value: u32,
+) -> Option<(Datagrams, bool)> {
+    let mut damaged = datagrams.clone();
+    let message = &messages[place % messages.len()];
+    let bytes = &mut damaged[message.datagram];
+    match kind % 8 {
+        // It ends there.
+        1 => {
+            bytes.truncate(message.at + value as usize % message.length);
+            damaged.truncate(message.datagram + 1);
+        }
+        // A part of a message is missing, and what comes later is there.
+        2 => bytes.truncate(message.at + 1 + value as usize % (message.length - 1)),
+        // The length of a message is not what it says.
+        3 if message.kind == SOCK_DIAG_BY_FAMILY => {
+            bytes[message.at..message.at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        // The kernel says that it was changed while it was read.
+        4 => bytes[message.at + 6] |= libc::NLM_F_DUMP_INTR as u8,
+        // The length of an attribute reaches beyond it.
+        5 => {
+            let state = bytes[message.at + HEADER + 1];
+            let tells = state::OF_CONNECTIONS.contains(&state) && state != state::SYN_RECV;
+            if message.kind != SOCK_DIAG_BY_FAMILY || !tells {
+                return None;
+            }
+            let at = attribute(bytes, message, value >> 16)?;
+            let length = u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+            let longer = (value as u16).max(length);
+            bytes[at..at + 2].copy_from_slice(&longer.to_ne_bytes());
+        }
+        // The kernel could not go on.
+        6 if message.kind == DONE && message.length >= HEADER + 4 => {
+            let code = -((value % 4095) as i32 + 1);
+            let place = message.at + HEADER;
+            bytes[place..place + 4].copy_from_slice(&code.to_ne_bytes());
+        }
+        // It is longer than there is room for.
+        7 => bytes.resize(MOST + 1 + value as usize % 1024, 0),
+        _ => return None,
+    }
+    Some((damaged, !matches!(kind % 8, 3 | 5)))
+}
+
+/// Where the attribute of that number begins, if all that is read of tcp_info is in its place.
+fn attribute(bytes: &[u8], message: &Message, number: u32) -> Option<usize> {
+    let end = message.at + message.length;
+    let (mut at, mut all) = (message.at + HEADER + BODY, Vec::new());
+    while at < end {
+        let length = usize::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
+        let kind = u16::from_ne_bytes([bytes[at + 2], bytes[at + 3]]);
+        if kind & 0x3fff == INET_DIAG_INFO && length < 4 + INFO {
+            return None;
+        }
+        all.push(at);
+        at += length.next_multiple_of(4);
+    }
+    let number = (number as usize).checked_rem(all.len())?;
+    all.get(number).copied()
+}
+
+/// The same events, one of them cut short or with a length that lies.
+fn damaged_event(events: &Datagrams, place: usize, value: u32) -> Option<Datagrams> {
+    let mut damaged = events.clone();
+    let event = place.checked_rem(events.len()).and_then(|place| damaged.get_mut(place))?;
+    if value.is_multiple_of(2) {
+        event.truncate(1 + value as usize / 2 % (event.len() - 1));
+    } else {
+        event[..4].copy_from_slice(&(value / 2).to_ne_bytes());
+    }
+    Some(damaged)
+}
