@@ -3,6 +3,7 @@
 
     bill.py cyclonedx UNITS BINARY     its bill of materials, CycloneDX 1.6 in JSON
     bill.py licenses UNITS...          the texts that go with copies of them
+    bill.py expression UNITS...        the licences of all that, as SPDX has it
 
 UNITS is what cargo says that it compiles for one (dist.sh writes it): the crates of drain-init, and those that std is
 rebuilt from. What runs while it is built (macros, build scripts) is not in it. Linked besides is musl, as the toolchain
@@ -180,12 +181,23 @@ def licenses(programs):
     return "\n\n".join(f"{line}\n{names}\n{line}\n\n{text}" for names, text in parts) + "\n"
 
 
+def expression(programs):
+    """Each that is met, once: of what is linked together all count."""
+    found = {"MIT"}  # musl's
+    for program in programs:
+        for crate in program.crates.values():
+            found.update(part.strip("()") for part in crate.license.split(" AND "))
+    return " AND ".join(f"({part})" if " OR " in part else part for part in sorted(found))
+
+
 def main(arguments):
     match arguments:
         case ["cyclonedx", units, binary]:
             print(json.dumps(cyclonedx(Program(units), binary), indent=2))
         case ["licenses", *units] if units:
             print(licenses([Program(path) for path in units]), end="")
+        case ["expression", *units] if units:
+            print(expression([Program(path) for path in units]))
         case _:
             sys.exit(__doc__.rstrip())
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The released image, as an OCI image layout: one for amd64, one for arm64, and the index of both.
 
-    image.py FOLDER VERSION amd64=BINARY arm64=BINARY LICENSES
+    image.py FOLDER VERSION EXPRESSION amd64=BINARY arm64=BINARY LICENSES
 
 It holds drain-init and the texts of the licences, nothing else, and is what Dockerfile.scratch makes: ENTRYPOINT
 ["/drain-init", "--"]. The same bytes from the same files, so its digest can be compared: no date, no owner, and
@@ -45,14 +45,14 @@ class Layout:
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
 
-def main(folder, version, *rest):
+def main(folder, version, expression, *rest):
     *binaries, licenses = rest
     folder = Path(folder)
     layout = Layout(folder)
     about = {
         "org.opencontainers.image.title": "drain-init",
         "org.opencontainers.image.version": version,
-        "org.opencontainers.image.licenses": "(MIT OR Apache-2.0) AND BSD-3-Clause AND Unicode-3.0",
+        "org.opencontainers.image.licenses": expression,
     }
     manifests = []
     for binary in binaries:
@@ -75,6 +75,6 @@ def main(folder, version, *rest):
     print(named["digest"])
 
 
-if len(sys.argv) < 5:
+if len(sys.argv) < 6:
     sys.exit(__doc__.rstrip())
 main(*sys.argv[1:])
