@@ -33,9 +33,14 @@ for architecture; do
         *) echo "dist.sh: $architecture: amd64 or arm64" >&2; exit 2 ;;
     esac
     rustup target add --toolchain "$toolchain" "$target" 2>/dev/null
-    cargo "+$toolchain" build --locked --release --bin drain-init --target "$target" --target-dir target/dist \
-        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
+    build() {
+        cargo "+$toolchain" build --locked --release --bin drain-init --target "$target" --target-dir target/dist \
+            -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size "$@"
+    }
+    build
     mkdir -p "dist/$architecture"
     cp "target/dist/$target/release/drain-init" "dist/$architecture/drain-init"
+    # What it is made of, for release/bill.py.
+    build -Zunstable-options --unit-graph >"target/dist/$target/units.json"
 done
 (cd dist && sha256sum ./*/drain-init && stat -c '%n: %s bytes' ./*/drain-init)

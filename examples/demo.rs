@@ -13,6 +13,8 @@
 //! dies, and Ctrl-C sends drain-init a SIGINT too, which makes that the second stop signal, the one
 //! that ends a drain at once.
 
+#[path = "support/cargo.rs"]
+mod cargo;
 #[path = "support/clients.rs"]
 mod clients;
 
@@ -22,7 +24,7 @@ use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -75,7 +77,7 @@ async fn demo() -> Result<bool> {
         Some(other) => return Err(format!("{other}: only --until-quiet can be asked for").into()),
     };
     println!("{}\n", bold("drain-init demo: a rolling update on one machine"));
-    let (init, server) = build().await?;
+    let (init, server) = build()?;
 
     println!("  The server dies on SIGTERM at once, as most do. Its clients hear that it is");
     println!("  going away 2 s later, as with kube-proxy, and until then they go on: 200 new");
@@ -105,35 +107,17 @@ async fn demo() -> Result<bool> {
 }
 
 /// Builds drain-init as it ships and the server, and says where they are.
-async fn build() -> Result<(PathBuf, PathBuf)> {
-    // This file is TARGET/PROFILE/examples/demo.
-    let exe = env::current_exe()?;
-    let target = exe.ancestors().nth(3).ok_or("not started from a target folder")?;
+fn build() -> Result<(PathBuf, PathBuf)> {
+    let target = cargo::target()?;
     println!("  Building drain-init and the server; the first time takes a minute.\n");
-    cargo_build(target, &["--example", "server"]).await?;
+    cargo::build(&target, &["--example", "server"])?;
     let server = target.join("release/examples/server");
     // For work on the demo itself: another program that takes the same options.
     if let Some(init) = env::var_os("DEMO_INIT") {
         return Ok((init.into(), server));
     }
-    cargo_build(target, &["--bin", "drain-init"]).await?;
+    cargo::build(&target, &["--bin", "drain-init"])?;
     Ok((target.join("release/drain-init"), server))
-}
-
-async fn cargo_build(target: &Path, what: &[&str]) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .arg("--target-dir")
-        .arg(target)
-        .args(what)
-        .status()
-        .await?;
-    if !status.success() {
-        return Err(format!("cargo build {}: {status}", what.join(" ")).into());
-    }
-    Ok(())
 }
 
 #[derive(Default)]

@@ -1,4 +1,5 @@
-//! What drain-init is told: options and variables, what it refuses, --help, --version, explain.
+//! What drain-init is told: options and variables, what it refuses, --version, explain. That they are as --help and README
+//! say is in tests/options.rs.
 
 mod support;
 
@@ -9,40 +10,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use support::options::{SWITCHES, VALUES, variable};
 use support::{
     Ended, Folder, Init, Kind, copy_program, init, needs_drain_init, needs_namespaces,
     needs_program, needs_root, static_init, static_witness,
 };
-
-/// Each option that takes a value: a value that isn't its default, and one that makes no sense.
-const VALUES: [(&str, &str, &str); 24] = [
-    ("delay", "7s", "5x"),
-    ("max-delay", "9s", "-1"),
-    ("until-quiet", "2s", "0"),
-    ("quiet-on", "connections", "silence"),
-    ("watch-port", "8080", "65536"),
-    ("ignore-peer", "10.0.0.0/8", "10.0.0.0/33"),
-    ("on-drain", "exec:/bin/true", "https://gateway/bye"),
-    ("drain-file", "/tmp/drain-init-test-drain", "/no/such/folder/drain"),
-    ("grace", "41s", "1e30"),
-    ("kill-margin", "700ms", "half"),
-    ("stop-on", "QUIT", "NOSUCH"),
-    ("stop-signal", "USR2", "65"),
-    ("escalate", "QUIT:2s", "QUIT"),
-    ("orphan-grace", "4s", "4 s s"),
-    ("ready-file", "/tmp/drain-init-test-ready", "/no/such/folder/ready"),
-    ("ready-listen", "127.0.0.1:19999", "localhost"),
-    ("ready-check", "tcp://localhost:1", "tcp://localhost"),
-    ("unready-delay", "1s", "never"),
-    ("map-signal", "HUP=USR1", "HUP"),
-    ("parent-death-signal", "USR2", "SIGNOTHING"),
-    ("map-exit", "3=4", "300=0"),
-    ("map-stop-exit", "3=0", "143=x"),
-    ("termination-log", "/tmp/drain-init-test-termination", "/tmp"),
-    ("log-format", "json", "xml"),
-];
-
-const SWITCHES: [&str; 3] = ["group", "quiet", "verbose"];
 
 const REPEATABLE: [(&str, &str, &str); 5] = [
     ("stop-on", "QUIT", "HUP"),
@@ -71,10 +43,6 @@ const ON_THE_TIMELINE: [&str; 16] = [
     "ready-file",
     "group",
 ];
-
-fn variable(option: &str) -> String {
-    format!("DRAIN_INIT_{}", option.to_uppercase().replace('-', "_"))
-}
 
 fn explain() -> Init {
     init().arg("explain")
@@ -613,52 +581,6 @@ fn version_is_the_packages() {
         let ended = init().args(form).ended();
         assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
         assert_eq!(ended.out, [concat!("drain-init ", env!("CARGO_PKG_VERSION"))], "{form}");
-    }
-}
-
-/// Fits a terminal; names each option, its variable and its default; nothing on stderr.
-#[test]
-fn help_names_every_option_and_variable_within_80_columns() {
-    if !needs_drain_init() {
-        return;
-    }
-    for form in ["--help", "-h", "run --help", "explain --help"] {
-        let ended = init().args(form).ended();
-        assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
-        let long: Vec<_> = ended.out.iter().filter(|line| line.chars().count() > 80).collect();
-        assert!(long.is_empty(), "{form}: {long:?}");
-        let help = ended.out.join("\n");
-        for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
-            assert!(help.contains(&format!("--{option}")), "{form}: --{option}");
-        }
-    }
-    let help = init().arg("--help").ended().out.join("\n");
-    for default in ["5s", "30s", "500ms", "TERM", "INT", "3s", "text"] {
-        assert!(help.contains(default), "the default {default}");
-    }
-    for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
-        assert!(help.contains(&variable(option)), "{}", variable(option));
-    }
-    // And none that isn't there: each that --help names is taken, with the value that this file has for it.
-    for word in help
-        .split(|c: char| !(c.is_ascii_lowercase() || c == '-'))
-        .filter(|word| word.starts_with("--") && word.len() > 3)
-    {
-        let name = &word[2..];
-        let known = VALUES.iter().any(|row| row.0 == name)
-            || SWITCHES.contains(&name)
-            || ["help", "version", "timeout"].contains(&name);
-        assert!(known, "--help names {word}, which this file doesn't know");
-    }
-}
-
-/// The README's table of options drifts as easily.
-#[test]
-fn the_readme_names_every_option() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    for option in VALUES.iter().map(|row| row.0).chain(SWITCHES) {
-        assert!(readme.contains(&format!("--{option}")), "--{option}");
     }
 }
 

@@ -10,15 +10,18 @@ use std::path::Path;
 use support::{Ended, Folder, Init, init, load, needs_drain_init, needs_namespaces, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 14] = [
+const FOREIGN: [&str; 17] = [
     "--bin",
+    "--check",
     "--chmod",
     "--example",
     "--from",
     "--interval",
     "--listen",
     "--locked",
+    "--ignore-missing",
     "--no-cache",
+    "--only",
     "--quick",
     "--release",
     "--rewrite",
@@ -33,12 +36,16 @@ struct Text {
     text: String,
 }
 
-/// README, what is in docs/, and all of examples/ that is no program.
+/// README and what stands beside it, docs/, and all of examples/ that is no program.
 fn texts() -> Vec<Text> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = vec![];
-    let mut left =
-        ["README.md", "Dockerfile.scratch", "docs", "examples"].map(|n| root.join(n)).to_vec();
+    let beside = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
+    let mut left: Vec<_> = beside
+        .iter()
+        .chain(&["Dockerfile.scratch", "docs", "examples"])
+        .map(|n| root.join(n))
+        .collect();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(

@@ -219,6 +219,16 @@ fn ends_by_ctrl_c_after_fg(terminal: &mut Terminal, app: i32) {
     the_shell_answers(terminal);
 }
 
+/// The app, in the foreground, gets a line and then the end of its input; the shell has its terminal again.
+fn reads_to_its_end(terminal: &mut Terminal) {
+    terminal.types("hello\n");
+    terminal.shows("read hello");
+    terminal.types(CTRL_D);
+    terminal.shows("read end");
+    terminal.shows("prompt> ");
+    the_shell_answers(terminal);
+}
+
 /// The same for reading: an app that runs in the background when `fg` comes, and reads later.
 #[test]
 fn a_running_job_can_read_after_fg() {
@@ -226,12 +236,7 @@ fn a_running_job_can_read_after_fg() {
         terminal.types("$INIT -- $APP ready wait:1000 lines &\n");
         terminal.shows("ready");
         terminal.types("fg\n");
-        terminal.types("hello\n");
-        terminal.shows("read hello");
-        terminal.types(CTRL_D);
-        terminal.shows("read end");
-        terminal.shows("prompt> ");
-        the_shell_answers(&mut terminal);
+        reads_to_its_end(&mut terminal);
     });
 }
 
@@ -248,12 +253,7 @@ fn an_app_that_reads_in_the_background_waits_for_fg() {
         terminal.shows("prompt> ");
         terminal.types("fg\n");
         becomes(app, 'S', "the app");
-        terminal.types("hello\n");
-        terminal.shows("read hello");
-        terminal.types(CTRL_D);
-        terminal.shows("read end");
-        terminal.shows("prompt> ");
-        the_shell_answers(&mut terminal);
+        reads_to_its_end(&mut terminal);
     });
 }
 

@@ -1,15 +1,15 @@
 //! The life of a container under drain-init: running, draining, stopping, killing, and what is left in order afterwards.
-//! Times are short, so that the tests are quick; DESIGN.md's "life of a container" says what is held here.
+//! Times are short, so that the tests are quick. docs/design.md has the states.
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use support::system::{self, now, pause, stuck_pipe};
+use support::system::{self, now, pause};
 use support::{
     Folder, Init, LIMIT, Running, assert_after, at_both_levels, becomes_true, init, ms,
     needs_drain_init, needs_namespaces, stat_of,
@@ -24,7 +24,7 @@ const TERM: i32 = 15;
 const CONT: i32 = 18;
 const STOP: i32 = 19;
 
-/// What drain-init keeps from the app, by DESIGN.md: fault signals, SIGCHLD, the libc's own, and SIGRTMAX.
+/// What drain-init keeps from the app, by README: fault signals, SIGCHLD, the libc's own, and SIGRTMAX.
 const EXCEPTED: [i32; 11] = [4, 5, 6, 7, 8, 11, 17, 31, 32, 33, 64];
 
 /// All that is forwarded, save the two that ask for a stop.
@@ -475,81 +475,6 @@ fn as_pid_1_it_tells_what_the_app_leaves_without_proc() {
     assert_eq!(run.ended().code, 5);
 }
 
-// ---- a log that can't be written
-
-fn with_broken_stderr(what: &str, init: Init) {
-    let mut run = init
-        .args("-v --delay 300ms --grace 1500ms --kill-margin 500ms")
-        .app(["ready", "trap"])
-        .start();
-    run.line("ready");
-    for number in [USR1, 40] {
-        assert_after(what, run.time_to_forward(number), ms(0));
-    }
-    let asked = run.signal(TERM);
-    assert_after(what, run.time_to_forward(USR2), ms(0));
-    assert_after(what, run.line("signal 15") - asked, ms(300));
-    assert_after(what, run.time_to_forward(HUP), ms(0));
-    let ended = run.ended();
-    assert_after(what, ended.at - asked, ms(1000));
-    assert_eq!(ended.code, 137, "{what}");
-    // Of its own broken pipe drain-init gets a SIGPIPE: that is not the app's.
-    assert_eq!(signals(&ended.out), ["10", "40", "12", "15", "1"], "{what}");
-}
-
-#[test]
-fn a_closed_stderr_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| with_broken_stderr("closed", init().closed([2])));
-    }
-}
-
-#[test]
-fn a_full_stderr_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-            with_broken_stderr("/dev/full", init().stderr(full));
-        });
-    }
-}
-
-#[test]
-fn a_stuck_stderr_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let (from, to) = stuck_pipe();
-            with_broken_stderr("a pipe that nobody reads", init().stderr(to));
-            drop(from);
-        });
-    }
-}
-
-#[test]
-fn a_stderr_whose_reader_is_gone_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let (from, to) = system::pipe().expect("a pipe");
-            drop(from);
-            with_broken_stderr("a pipe without a reader", init().stderr(to));
-        });
-    }
-}
-
-/// A slow pipe is the app's too: setting it to non-blocking would be seen there.
-#[test]
-fn stderr_stays_as_blocking_as_it_was() {
-    if !needs_drain_init() {
-        return;
-    }
-    let mut run = init().args("-v --delay 0").app(["ready", "until:10", "fds", "until:15"]).start();
-    run.line("ready");
-    run.signal(USR1);
-    run.log("SIGUSR1"); // the log has been written to
-    let line = run.line_with("fd 2 ").text;
-    assert!(line.ends_with("flags 1"), "write-only and nothing else: {line}");
-}
-
 // ---- stopped clocks
 
 /// Past the deadline everything is due at once: told, then killed, each once.
@@ -794,156 +719,4 @@ fn the_parents_death_is_a_signal_if_asked_for() {
     run.silent_for(ms(100));
     drop(to); // the shell reads the end of its input, and ends
     run.line("signal 12");
-}
-
-// ---- the log
-
-/// Nothing at all while all is well.
-#[test]
-fn an_app_that_ends_well_by_itself_leaves_no_log() {
-    if !needs_drain_init() {
-        return;
-    }
-    at_both_levels(|init| {
-        for code in [0, 3] {
-            let ended =
-                init().app(["orphans:3", "release", "reaped", &format!("exit:{code}")]).ended();
-            assert_eq!((ended.code, ended.err), (code, vec![]));
-        }
-    });
-}
-
-fn log_of_a_stop(options: &str) -> Vec<String> {
-    let mut run = init()
-        .args("--delay 200ms --grace 800ms --kill-margin 100ms")
-        .args(options)
-        .app(["ready", "trap"])
-        .start();
-    run.line("ready");
-    run.signal(USR1);
-    run.line("signal 10");
-    run.signal(TERM);
-    run.ended().err
-}
-
-#[test]
-fn the_log_is_one_line_an_event_and_says_what_follows_until_when() {
-    if !needs_drain_init() {
-        return;
-    }
-    let log = log_of_a_stop("");
-    assert!(log.iter().all(|line| line.starts_with("drain-init: ")), "{log:?}");
-    assert_eq!(log[0], "drain-init: SIGTERM: draining for 200ms, SIGKILL at 700ms");
-    assert!(
-        log[1].contains("drain over")
-            && log[1].contains("SIGTERM")
-            && log[1].contains("SIGKILL in 0.5s"),
-        "{log:?}"
-    );
-    assert!(
-        log[2].contains("SIGKILL") && log[2].contains("grace period"),
-        "why the app was killed: {log:?}"
-    );
-    assert_eq!(
-        log.len(),
-        3 + usize::from(log.len() > 3),
-        "no more than one line about the end: {log:?}"
-    );
-}
-
-#[test]
-fn quiet_leaves_what_is_wrong_and_verbose_adds_each_signal() {
-    if !needs_drain_init() {
-        return;
-    }
-    for option in ["-q", "--quiet"] {
-        let log = log_of_a_stop(option);
-        assert!(
-            !log.is_empty() && log.iter().all(|line| line.contains("SIGKILL")),
-            "the SIGKILL alone: {log:?}"
-        );
-    }
-    for option in ["-v", "--verbose"] {
-        assert!(log_of_a_stop(option).iter().any(|line| line.contains("SIGUSR1")), "{option}");
-    }
-    assert!(!log_of_a_stop("").iter().any(|line| line.contains("SIGUSR1")));
-}
-
-/// Each line an object with what a machine sorts by; the same events as in text.
-#[test]
-fn the_json_log_is_an_object_a_line() {
-    if !needs_drain_init() {
-        return;
-    }
-    let log: Vec<_> =
-        log_of_a_stop("--log-format json -v").iter().map(|line| object(line)).collect();
-    for entry in &log {
-        for key in ["level", "event", "msg"] {
-            assert!(entry.iter().any(|(k, v)| k == key && !v.is_empty()), "{key}: {entry:?}");
-        }
-    }
-    let with = |key: &str, value: &str| {
-        log.iter().any(|entry| entry.iter().any(|(k, v)| k == key && v.contains(value)))
-    };
-    for message in ["SIGTERM: draining for 200ms, SIGKILL at 700ms", "SIGUSR1"] {
-        assert!(with("msg", message), "{message}: {log:?}");
-    }
-    assert!(with("level", "error") && with("level", "info") && with("level", "debug"), "{log:?}");
-}
-
-/// A command's name comes from outside, and may hold anything.
-#[test]
-fn the_json_log_escapes_what_it_quotes() {
-    if !needs_drain_init() {
-        return;
-    }
-    let ended = init().args("--log-format json").command(["/no/such/\"com\\mand\"\n\u{1}"]).ended();
-    assert_eq!((ended.code, ended.err.len()), (127, 1), "{ended:?}");
-    let entry = object(&ended.err[0]);
-    let message = &entry.iter().find(|(key, _)| key == "msg").expect("msg").1;
-    assert!(message.contains("/no/such/"), "{message}");
-}
-
-/// A JSON object of strings, read strictly: what isn't one is a panic.
-fn object(line: &str) -> Vec<(String, String)> {
-    fn string(rest: &mut std::str::Chars) -> String {
-        assert_eq!(rest.next(), Some('"'));
-        let mut text = String::new();
-        loop {
-            match rest.next().expect("a string that ends") {
-                '"' => return text,
-                '\\' => match rest.next().expect("an escape") {
-                    'n' => text.push('\n'),
-                    't' => text.push('\t'),
-                    'r' => text.push('\r'),
-                    'u' => {
-                        let code: String = rest.take(4).collect();
-                        text.push(
-                            char::from_u32(u32::from_str_radix(&code, 16).expect("hex"))
-                                .expect("a character"),
-                        );
-                    }
-                    other if "\"\\/".contains(other) => text.push(other),
-                    other => panic!("escape {other}"),
-                },
-                control if control < ' ' => panic!("a control character"),
-                other => text.push(other),
-            }
-        }
-    }
-    let inner = line
-        .strip_prefix('{')
-        .and_then(|l| l.strip_suffix('}'))
-        .unwrap_or_else(|| panic!("no object: {line}"));
-    let mut rest = inner.chars();
-    let mut entries = vec![];
-    loop {
-        let key = string(&mut rest);
-        assert_eq!(rest.next(), Some(':'), "{line}");
-        entries.push((key, string(&mut rest)));
-        match rest.next() {
-            None => return entries,
-            other => assert_eq!(other, Some(','), "{line}"),
-        }
-    }
 }

@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::random::Random;
 use support::system::{self, KILL, can_bind, now, pause};
 use support::{
     Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
@@ -244,23 +245,6 @@ fn with_unready_delay_it_stays_ready_so_long_into_the_drain() {
     assert!(becomes_true(SLACK, || !path.exists()));
 }
 
-/// Numbers that are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let count = self.next() % 400;
-        (0..count).map(|_| self.next() as u8).collect()
-    }
-}
-
 fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
@@ -271,7 +255,7 @@ fn switches(pid: i32) -> u64 {
 
 /// Random bytes, floods of connections with nothing on them, and requests by the hundred in one: 10,000 of them, and for so long.
 fn attack(port: u16, until: Instant) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new();
     let mut number = 0;
     while number < 10_000 || now() < until {
         number += 1;
@@ -279,7 +263,7 @@ fn attack(port: u16, until: Instant) {
         let _ = match number % 4 {
             0 => Ok(()),
             1 => stream.write_all("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100).as_bytes()),
-            _ => stream.write_all(&random.bytes()),
+            _ => stream.write_all(&random.bytes(400)),
         };
     }
 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::random::Random;
 use support::system::{now, pause};
 use support::{
     Init, LIMIT, Running, SLACK, becomes_true, init, ms, needs_drain_init, needs_program, stat_of,
@@ -377,23 +378,6 @@ fn started_in_mid_drain_it_says_so() {
 
 // ---- slow and hostile clients
 
-/// The same bytes each time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next().to_le_bytes()[3]).collect()
-    }
-}
-
 /// 200 who hold half a request, and come again when they are closed, until told to stop. How often they came.
 fn slow_clients(address: SocketAddr, stop: &AtomicBool) -> usize {
     let open = || {
@@ -421,10 +405,9 @@ fn slow_clients(address: SocketAddr, stop: &AtomicBool) -> usize {
 
 /// 10,000 of them: sent, and either closed at once or read to the end.
 fn random_requests(address: SocketAddr) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new();
     for number in 0..10_000 {
-        let count = 1 + random.next() as usize % 600;
-        let mut bytes = random.bytes(count);
+        let mut bytes = random.bytes(600);
         // Some begin as a request should, to come further in.
         if number % 3 == 0 {
             bytes.splice(0..0, *b"GET /readyz HTTP/1.1\r\n");

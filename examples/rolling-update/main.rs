@@ -7,6 +7,8 @@
 //!
 //! Exit code: 0, or 1 if --until-quiet lost a request or the run shows nothing (`report::verdict`).
 
+#[path = "../support/cargo.rs"]
+mod cargo;
 mod cell;
 mod client;
 mod clock;
@@ -76,7 +78,7 @@ fn rolling_update() -> Result<ExitCode> {
         outside::end_with_the_one_outside();
         arguments.remove(0);
     }
-    let out = outside::target()?.join("rolling-update");
+    let out = cargo::target()?.join("rolling-update");
     let Some(options) = Options::parse(arguments.iter().cloned(), out) else {
         eprintln!("{USAGE}");
         return Ok(ExitCode::from(2));

@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::thread;
 
 use nix::unistd::geteuid;
 
 use crate::Result;
+use crate::cargo;
 use crate::plan::find;
 
 /// The first argument of the one inside.
@@ -42,7 +43,7 @@ pub struct Programs {
 
 impl Programs {
     pub fn in_target() -> Result<Programs> {
-        let release = target()?.join("release");
+        let release = cargo::target()?.join("release");
         let drain_init = match env::var_os(OTHER_INIT) {
             Some(other) => other.into(),
             None => release.join("drain-init"),
@@ -51,33 +52,12 @@ impl Programs {
     }
 }
 
-/// This file is TARGET/PROFILE/examples/rolling-update.
-pub fn target() -> Result<PathBuf> {
-    let exe = env::current_exe()?;
-    Ok(exe.ancestors().nth(3).ok_or("not started from a target folder")?.to_owned())
-}
-
 pub fn build() -> Result<()> {
-    let target = target()?;
+    let target = cargo::target()?;
     if env::var_os(OTHER_INIT).is_none() {
-        cargo_build(&target, &["--bin", "drain-init"])?;
+        cargo::build(&target, &["--bin", "drain-init"])?;
     }
-    cargo_build(&target, &["--example", "server"])
-}
-
-fn cargo_build(target: &Path, what: &[&str]) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .arg("--target-dir")
-        .arg(target)
-        .args(what)
-        .status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("cargo build {}: {status}", what.join(" ")).into()),
-    }
+    Ok(cargo::build(&target, &["--example", "server"])?)
 }
 
 /// With the folders that an ordinary user's lacks, where `ip` and `nft` are.

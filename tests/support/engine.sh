@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # work: a folder of whoever sources this
-# Sourced by tests/container and tests/manifests: a Docker engine of their own, in $work, which stop_engine ends.
+# Sourced by tests/container, tests/manifests and tests/release: a Docker engine of their own, in $work, which stop_engine ends.
 # Needs root.
 
 engine=

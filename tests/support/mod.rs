@@ -15,6 +15,8 @@
 pub mod confined;
 pub mod http;
 pub mod life;
+pub mod options;
+pub mod random;
 pub mod schedule;
 pub mod system;
 pub mod terminal;

@@ -1,0 +1,84 @@
+"""What a release consists of, held to what it says of itself.
+
+    release.py --bills FOLDER       the bills of materials there: CycloneDX's schema, and what cargo knows of the source
+    release.py --scripts WORKFLOW FOLDER   writes what its steps run there, a file a step, for shellcheck
+
+tests/release starts it in a virtual environment with what it imports.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+
+def refuse(where, why):
+    sys.exit(f"{where}: {why}")
+
+
+def crates(target):
+    """What the program is linked from, as `cargo tree` has it: without what runs while it is built."""
+    tree = ["cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--target", target, "--prefix", "none", "--format", "{p}"]
+    lines = subprocess.run(tree, check=True, capture_output=True, text=True).stdout.splitlines()
+    words = (line.split() for line in lines if line.strip())
+    return {f"pkg:cargo/{name}@{version.removeprefix('v')}" for name, version, *_ in words}
+
+
+def bills(folder):
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    licenses = (folder / "LICENSES").read_text()
+    sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    for architecture, target in [("amd64", "x86_64-unknown-linux-musl"), ("arm64", "aarch64-unknown-linux-musl")]:
+        path = folder / f"drain-init-{architecture}.cdx.json"
+        error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text())
+        if error:
+            refuse(path, error)
+        bill = json.loads(path.read_text())
+        program, components = bill["metadata"]["component"], bill["components"]
+        of_binary = hashlib.sha256((folder / f"drain-init-{architecture}").read_bytes()).hexdigest()
+        if not program["hashes"][0]["content"] == of_binary == sums[f"drain-init-{architecture}"]:
+            refuse(path, "is not of the binary beside it")
+
+        refs = [program["bom-ref"]] + [component["bom-ref"] for component in components]
+        if len(set(refs)) != len(refs) or {of["ref"] for of in bill["dependencies"]} != set(refs):
+            refuse(path, "its components are not those of its dependencies")
+        missing = crates(target) - set(refs)
+        if missing:
+            refuse(path, f"cargo tree has what it has not: {missing}")
+        # What else is in it belongs to the toolchain: std, what std is made of, and the C library.
+        names = {component["name"] for component in components}
+        for part in ("core", "alloc", "std", "compiler_builtins", "hashbrown", "musl"):
+            if part not in names:
+                refuse(path, f"{part} is linked and not in it")
+        for part in ("proc_macro", "syn", "argh_derive", "hyper", "tokio"):
+            if part in names:
+                refuse(path, f"{part} is in it and not linked")
+        for component in components:
+            if f"{component['name']} {component['version']}" not in licenses:
+                refuse(path, f"LICENSES has nothing on {component['name']}")
+        print(f"{path.name}: {len(components)} components")
+
+
+def scripts(workflow, folder):
+    """GitHub runs each with `bash -e`; ${{ }} in one would be put into it unquoted."""
+    for name, job in YAML(typ="safe").load(workflow)["jobs"].items():
+        for number, step in enumerate(job.get("steps", [])):
+            if "run" not in step:
+                refuse(workflow, f"{name}: step {number} runs an action")
+            if "${{" in step["run"]:
+                refuse(workflow, f"{name}: step {number} has an expression in its script")
+            (folder / f"{workflow.stem}-{name}-{number}").write_text(f"#!/usr/bin/env bash\nset -e\n{step['run']}")
+
+
+match sys.argv[1:]:
+    case ["--bills", folder]:
+        bills(Path(folder))
+    case ["--scripts", workflow, folder]:
+        scripts(Path(workflow), Path(folder))
+    case _:
+        sys.exit(__doc__.rstrip())
