@@ -400,16 +400,18 @@ impl Reader<'_> {
                 );
             }
         }
-        let room = kill_after.saturating_sub(plan.delay);
+        let longest = plan.longest_drain();
+        let room = kill_after.saturating_sub(longest);
         for given in typed.all("escalate") {
             let before =
                 given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
-            if before.is_some_and(|before| before > room) && plan.delay < kill_after {
+            if before.is_some_and(|before| before > room) && longest < kill_after {
                 self.refuse(
                     given,
                     format_args!(
-                        "comes before the app is told to stop: from the end of --delay to SIGKILL \
-                         there are {}; make its time shorter",
+                        "may come before the app is told to stop: from the end of the longest \
+                         drain, {}, to SIGKILL there are {}; make its time shorter",
+                        Short(longest),
                         Short(room)
                     ),
                 );

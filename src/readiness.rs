@@ -8,9 +8,10 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt,
 };
@@ -214,12 +215,22 @@ pub struct Listener {
 impl Listener {
     /// Takes the port. For HTTP it is open from now on.
     pub fn bind(listen: ListenOn) -> io::Result<Self> {
-        let address = listen.address();
-        let family = match address {
-            SocketAddr::V4(_) => AddressFamily::Inet,
-            SocketAddr::V6(_) => AddressFamily::Inet6,
+        let mut address = listen.address();
+        let make = |address: SocketAddr| {
+            let family = match address {
+                SocketAddr::V4(_) => AddressFamily::Inet,
+                SocketAddr::V6(_) => AddressFamily::Inet6,
+            };
+            socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
         };
-        let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket = match make(address) {
+            // Every address of a node without IPv6 is every one of IPv4.
+            Err(Errno::EAFNOSUPPORT) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+                address = (Ipv4Addr::UNSPECIFIED, address.port()).into();
+                make(address)?
+            }
+            made => made?,
+        };
         let socket = above_standard(socket)?;
         if address.is_ipv6() {
             // [::] is every address of both families, whatever the system's default is.

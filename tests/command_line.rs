@@ -97,6 +97,11 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--escalate", "QUIT:2x"], &["--escalate QUIT:2x"]),
     (&["--escalate", "QUIT:40s"], &["--escalate QUIT:40s"]), // before the stop began
     (&["--escalate", "QUIT:27s"], &["--escalate QUIT:27s"]), // before the app is told
+    // It may be told only when the longest drain is over, 15 s before the grace period is.
+    (
+        &["--until-quiet", "2s", "--escalate", "QUIT:20s"],
+        &["--escalate QUIT:20s", "longest drain, 15s"],
+    ),
     (&["--map-signal", "HUP"], &["--map-signal HUP"]),
     (&["--map-signal", "HUP=NOSUCH"], &["--map-signal HUP=NOSUCH"]),
     (&["--map-signal", "NOSUCH=HUP"], &["--map-signal NOSUCH=HUP"]),

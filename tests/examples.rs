@@ -10,7 +10,7 @@ use std::path::Path;
 use support::{Ended, Folder, Init, init, load, needs_drain_init, needs_namespaces, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 17] = [
+const FOREIGN: [&str; 18] = [
     "--bin",
     "--check",
     "--chmod",
@@ -21,6 +21,7 @@ const FOREIGN: [&str; 17] = [
     "--locked",
     "--ignore-missing",
     "--no-cache",
+    "--nocapture",
     "--only",
     "--quick",
     "--release",

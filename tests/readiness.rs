@@ -13,7 +13,7 @@ use support::random::Random;
 use support::system::{self, KILL, can_bind, now, pause};
 use support::{
     Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
-    init, ms, needs, needs_drain_init, status_of,
+    init, ms, needs, needs_drain_init, needs_program, status_of,
 };
 
 const TERM: i32 = 15;
@@ -159,6 +159,20 @@ fn every_address_of_ipv6_is_every_address_of_ipv4_too() {
         let answer = ask((host, port), b"GET /readyz HTTP/1.0\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
     }
+}
+
+/// As on a node that was booted with ipv6.disable=1: the first socket that is asked for is refused.
+#[test]
+fn without_ipv6_every_address_is_every_address_of_ipv4() {
+    if !needs_drain_init() || !needs_program("strace") {
+        return;
+    }
+    let port = free_port();
+    let inject = "inject=socket:error=EAFNOSUPPORT:when=1";
+    let init = init().under(["strace", "-qq", "-o", "/dev/null", "-e", inject]);
+    let _run = started(init.arg("--ready-listen").arg(format!("[::]:{port}")));
+    let answer = ask(("127.0.0.1", port), b"GET /readyz HTTP/1.0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 /// What a tcp:// check can't see, as the kernel accepts for an app that hangs.

@@ -58,6 +58,17 @@ pub struct ExitCodes {
     pub after_stop: Vec<(u8, u8)>,
 }
 
+impl Plan {
+    /// How long after the stop signal the app is told at the latest; with traffic it may be a second
+    /// later, where an instant with nothing in flight is looked for.
+    pub fn longest_drain(&self) -> Duration {
+        match self.held_by {
+            HeldBy::Nothing => self.delay,
+            HeldBy::Handlers | HeldBy::Traffic => self.max_delay,
+        }
+    }
+}
+
 impl ExitCodes {
     /// What a code is passed on as.
     pub fn pass_on(&self, code: u8, after_stop: bool) -> u8 {

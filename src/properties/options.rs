@@ -114,7 +114,7 @@ fn leaves_time(plan: &Plan) {
     assert!(plan.delay <= plan.max_delay, "{plan:?}");
     assert!(plan.max_delay < kill_after, "{plan:?}");
     assert!(plan.unready_delay <= plan.max_delay, "{plan:?}");
-    let room = kill_after.saturating_sub(plan.delay);
+    let room = kill_after.saturating_sub(plan.longest_drain());
     let mut before = Duration::MAX;
     for escalation in &plan.escalate {
         assert!(escalation.before_kill <= room.min(before), "{plan:?}");

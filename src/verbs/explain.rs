@@ -115,7 +115,9 @@ fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
     match plan.held_by {
         HeldBy::Nothing => say(plan.delay, format_args!("{forward} to {told}: {stops}")),
         HeldBy::Handlers | HeldBy::Traffic => {
-            say(plan.delay, format_args!("{forward} to {told} if that is over: {stops}"));
+            if plan.delay < plan.max_delay {
+                say(plan.delay, format_args!("{forward} to {told} if that is over: {stops}"));
+            }
             say(plan.max_delay, format_args!("{forward} to {told} whatever goes on"));
         }
     }
