@@ -18,28 +18,17 @@ const TERM: i32 = 15;
 
 /// Of another machine than this one, where the same thing is done by another call.
 const ELSEWHERE: &[&str] = if cfg!(target_arch = "x86_64") {
-    &["dup3", "faccessat", "newfstatat", "openat", "ppoll", "readlinkat", "renameat", "unlinkat"]
+    &["dup3", "faccessat", "newfstatat", "ppoll", "renameat", "unlinkat"]
 } else {
-    &[
-        "access",
-        "arch_prctl",
-        "dup2",
-        "fork",
-        "lstat",
-        "open",
-        "poll",
-        "readlink",
-        "rename",
-        "stat",
-        "unlink",
-    ]
+    &["access", "arch_prctl", "dup2", "lstat", "poll", "rename", "stat", "unlink"]
 };
 
 /// Made by the kernel, when a wait goes on after a SIGSTOP or a freezer.
 const NOT_SEEN: &[&str] = &["restart_syscall"];
 
 /// What the witness uses besides: a filter is the app's too.
-const OF_THE_WITNESS: &[&str] = &["getppid", "nanosleep", "pause", "pipe", "prlimit64", "setsid"];
+const OF_THE_WITNESS: &[&str] =
+    &["brk", "fork", "getppid", "nanosleep", "open", "pause", "pipe", "prlimit64", "setsid"];
 
 macro_rules! numbers {
     ($($call:ident = $number:ident)*) => { &[$((stringify!($call), libc::$number)),*] };
@@ -65,6 +54,7 @@ const NUMBERS: &[(&str, c_long)] = numbers! {
     getpeername = SYS_getpeername
     getpgid = SYS_getpgid
     getpid = SYS_getpid
+    getrandom = SYS_getrandom
     getppid = SYS_getppid
     getsockname = SYS_getsockname
     getsockopt = SYS_getsockopt
