@@ -5,16 +5,21 @@
 
 #![forbid(unsafe_code)]
 
+mod signals;
+mod times;
+
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use signals::Role;
+
 use crate::cli::{Complain, Given, Refused, Typed};
-use crate::duration::{self, Short};
-use crate::lifecycle::{Escalation, ExitCodes, HeldBy, Plan};
+use crate::duration;
+use crate::lifecycle::{ExitCodes, HeldBy, Plan};
 use crate::log::{Format, Level, Log};
 use crate::marker;
-use crate::signal::{Signal, SignalMap, SignalSet};
+use crate::signal::Signal;
 use crate::target::{Handler, ListenOn, Target};
 use crate::traffic::{Network, QuietOn, Watched};
 
@@ -204,117 +209,6 @@ impl Reader<'_> {
             .ok()
     }
 
-    fn signal(&mut self, option: &'static str, role: Role) -> Option<Signal> {
-        let given = self.typed.one(option)?;
-        self.named(given, given.text, role)
-    }
-
-    /// A signal that an option may name for this.
-    fn named(&mut self, given: &Given, name: &str, role: Role) -> Option<Signal> {
-        let Some(signal) = Signal::parse(name) else {
-            let remedy = "write TERM, SIGTERM, 15 or SIGRTMIN+3";
-            self.refuse(given, format_args!("there is no signal \"{name}\"; {remedy}"));
-            return None;
-        };
-        match (signal.excepted(), role) {
-            (Some(reason), _) => {
-                self.refuse(given, format_args!("{signal} cannot be named: {reason}"));
-            }
-            (None, Role::Received) if signal.uncatchable() => {
-                let why = "never reaches drain-init: no process can catch it";
-                self.refuse(given, format_args!("{signal} {why}"));
-            }
-            (None, Role::Sent) if signal.uncatchable() => {
-                let why = "leaves the app no choice; --grace says when SIGKILL falls";
-                self.refuse(given, format_args!("{signal} {why}"));
-            }
-            (None, Role::OfParent) if signal == Signal::STOP => {
-                self.refuse(given, format_args!("would stop drain-init for ever"));
-            }
-            (None, Role::Received | Role::Sent | Role::OfParent) => return Some(signal),
-        }
-        None
-    }
-
-    fn stop_on(&mut self) -> SignalSet {
-        if self.typed.one("stop-on").is_none() {
-            return SignalSet::from_iter([Signal::TERM, Signal::INT]);
-        }
-        let mut set = SignalSet::default();
-        for given in self.typed.all("stop-on") {
-            if let Some(signal) = self.named(given, given.text, Role::Received) {
-                set.insert(signal);
-            }
-        }
-        set
-    }
-
-    fn escalate(&mut self) -> Vec<Escalation> {
-        let mut escalations = Vec::<Escalation>::new();
-        for given in self.typed.all("escalate") {
-            let Some((name, before)) = given.text.split_once(':') else {
-                self.refuse(given, format_args!("has no `:`; write SIGNAL:TIME, as in QUIT:2s"));
-                continue;
-            };
-            let signal = self.named(given, name, Role::Sent);
-            match (signal, duration::parse(before)) {
-                (Some(signal), Ok(before_kill)) => {
-                    // Longest before the SIGKILL is due first; equals keep their order.
-                    let place = escalations.partition_point(|it| it.before_kill >= before_kill);
-                    escalations.insert(place, Escalation { signal, before_kill });
-                }
-                (_, Err(why)) => self.refuse(given, format_args!("its time {why}; write QUIT:2s")),
-                (None, Ok(_)) => {}
-            }
-        }
-        escalations
-    }
-
-    fn signal_map(&mut self) -> SignalMap {
-        let mut map = SignalMap::default();
-        for given in self.typed.all("map-signal") {
-            let Some((from, to)) = given.text.split_once('=') else {
-                self.refuse(given, format_args!("has no `=`; write FROM=TO, as in HUP=USR1"));
-                continue;
-            };
-            let from = self.named(given, from, Role::Received);
-            let to = if to.eq_ignore_ascii_case("none") {
-                Some(None)
-            } else {
-                self.named(given, to, Role::Sent).map(Some)
-            };
-            if let (Some(from), Some(to)) = (from, to) {
-                map.set(from, to);
-            }
-        }
-        map
-    }
-
-    /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
-    /// container with no drain and no deadline.
-    fn check_stops_survive(&mut self, map: &SignalMap, stop_on: SignalSet) {
-        for given in self.typed.all("map-signal") {
-            let from = given.text.split_once('=').and_then(|(from, _)| Signal::parse(from));
-            let Some(from) = from.filter(|from| stop_on.contains(*from)) else {
-                continue;
-            };
-            match map.get(from) {
-                None => {
-                    let why = "asks for a stop and cannot be dropped; see --stop-on";
-                    self.refuse(given, format_args!("{from} {why}"));
-                }
-                Some(to) if !stop_on.contains(to) => self.refuse(
-                    given,
-                    format_args!(
-                        "{from} would ask for no stop any more; \
-                         --stop-signal {to} is what sends the app another signal"
-                    ),
-                ),
-                Some(_) => {}
-            }
-        }
-    }
-
     fn level(&mut self) -> Level {
         let [quiet, verbose] = ["quiet", "verbose"].map(|option| self.typed.one(option).is_some());
         match (quiet, verbose) {
@@ -337,110 +231,6 @@ impl Reader<'_> {
             self.refuse(given, format_args!("{why}"));
         }
         Some(given.text)
-    }
-
-    /// The times against each other: each must leave room for the next.
-    fn check_times(&mut self, plan: &Plan) {
-        let typed = self.typed;
-        let [delay, grace, kill_margin] =
-            ["delay", "grace", "kill-margin"].map(|option| typed.one(option));
-        let kill_after = plan.kill_after();
-        if kill_after.is_zero() {
-            if let Some(given) = kill_margin.or(grace) {
-                self.refuse(
-                    given,
-                    format_args!(
-                        "SIGKILL would fall at once: --grace {} less --kill-margin {} leaves \
-                         nothing; make the grace period longer or the margin shorter",
-                        Short(plan.grace),
-                        Short(plan.kill_margin)
-                    ),
-                );
-            }
-            return;
-        }
-        let no_time = NoTime(kill_after);
-        if plan.delay >= kill_after {
-            match (delay, grace, kill_margin) {
-                (Some(given), _, _) => {
-                    let remedy = "make --delay shorter or --grace longer";
-                    self.refuse(given, format_args!("{no_time}; {remedy}"));
-                }
-                (None, Some(given), _) => {
-                    let delay = Short(plan.delay);
-                    self.refuse(
-                        given,
-                        format_args!("{no_time}; give --delay, which is {delay} without"),
-                    );
-                }
-                // Then it is the margin that leaves none.
-                (None, None, Some(given)) => {
-                    self.refuse(given, format_args!("{no_time}; make it shorter"));
-                }
-                (None, None, None) => {}
-            }
-        }
-        if let Some(given) = typed.one("max-delay") {
-            if plan.max_delay < plan.delay {
-                let delay = Short(plan.delay);
-                let why = format_args!("is shorter than --delay, {delay}; make it at least that");
-                self.refuse(given, why);
-            } else if plan.max_delay >= kill_after && plan.delay < kill_after {
-                self.refuse(given, format_args!("{no_time}; make it shorter"));
-            }
-        }
-        for option in ["until-quiet", "unready-delay"] {
-            if let Some(given) = typed.one(option)
-                && duration::parse(given.text).is_ok_and(|time| time > plan.max_delay)
-            {
-                let longest = Short(plan.max_delay);
-                self.refuse(
-                    given,
-                    format_args!("is longer than the longest drain, {longest}; make it shorter"),
-                );
-            }
-        }
-        let longest = plan.longest_drain();
-        let room = kill_after.saturating_sub(longest);
-        for given in typed.all("escalate") {
-            let before =
-                given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
-            if before.is_some_and(|before| before > room) && longest < kill_after {
-                self.refuse(
-                    given,
-                    format_args!(
-                        "may come before the app is told to stop: from the end of the longest \
-                         drain, {}, to SIGKILL there are {}; make its time shorter",
-                        Short(longest),
-                        Short(room)
-                    ),
-                );
-            }
-        }
-    }
-}
-
-/// What a signal is named for.
-#[derive(Clone, Copy)]
-enum Role {
-    /// drain-init is to receive it.
-    Received,
-    /// The app is to be sent it.
-    Sent,
-    /// The parent's end is to send it.
-    OfParent,
-}
-
-/// What is wrong with a drain that lasts until SIGKILL falls, so long after the stop signal.
-struct NoTime(Duration);
-
-impl fmt::Display for NoTime {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let kill_after = Short(self.0);
-        write!(
-            f,
-            "leaves the app no time to stop: SIGKILL falls {kill_after} after the stop signal"
-        )
     }
 }
 

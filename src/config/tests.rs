@@ -1,6 +1,7 @@
 //! What options mean together. One bad value at a time is tried on the binary, in tests/.
 
 use super::*;
+use crate::signal::SignalSet;
 
 /// The options, and their texts.
 fn config(options: &[(&str, &'static str)]) -> Result<Config, Vec<String>> {

@@ -1,5 +1,6 @@
 //! Timelines, and a walk through every history up to a length that checks the laws.
 
+use super::steps::{KILLED, code};
 use super::*;
 use crate::signal::{SignalMap, SignalSet};
 
@@ -508,4 +509,60 @@ fn the_laws_hold_in_every_history() {
             });
         }
     });
+}
+
+/// The diagram in docs/design.md has each way from one state to another, and no other.
+#[test]
+fn the_design_draws_each_way_between_states() {
+    let name = |state: State| {
+        let debug = format!("{state:?}");
+        debug.split([' ', '(']).next().expect("a name").to_owned()
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let status = Status::Exited(7);
+    for plan in [
+        plan(),
+        Plan { delay: Duration::ZERO, ..plan() },
+        Plan { held_by: HeldBy::Traffic, ..plan() },
+    ] {
+        let mut states = vec![(State::Running, Duration::ZERO)];
+        for _ in 0..7 {
+            let mut next_states: Vec<(State, Time)> = vec![];
+            for (state, now) in states {
+                let lefts = [Left::Nobody, Left::Orphans, Left::Companions];
+                let events = [
+                    sent("TERM"),
+                    by_hand(),
+                    sent("USR1"),
+                    Event::DrainAsked,
+                    Event::CompanionEnded { well: false },
+                    Event::AppStopped { by: Signal::TSTP },
+                ]
+                .into_iter()
+                .chain(lefts.map(|left| Event::AppEnded { status, left }))
+                .chain(lefts.map(|left| Event::OthersReaped { left }))
+                .map(|event| (event, now))
+                .chain(plan.deadline(state).map(|deadline| (Event::Wake, deadline)));
+                for (event, now) in events {
+                    let (next, _) = plan.step(state, event, now);
+                    if name(state) != name(next) {
+                        seen.insert((name(state), name(next)));
+                    }
+                    if !next_states.iter().any(|(s, _)| *s == next) {
+                        next_states.push((next, now));
+                    }
+                }
+            }
+            states = next_states;
+        }
+    }
+    let design = include_str!("../../docs/design.md");
+    let diagram = design.split("```mermaid").nth(1).and_then(|rest| rest.split("```").next());
+    let edges =
+        diagram.expect("the diagram").lines().filter_map(|line| line.trim().split_once(" --> "));
+    let drawn = edges
+        .map(|(from, to)| (from.to_owned(), to.split(':').next().expect("a state").to_owned()))
+        .filter(|(from, to)| from != "[*]" && to != "[*]")
+        .collect();
+    assert_eq!(seen, drawn);
 }

@@ -18,7 +18,7 @@ use crate::sys::Arguments;
 use crate::{OWN_FAILURE, print};
 
 /// What --help says. A test holds it to the options.
-const HELP: &str = include_str!("../help.txt");
+const HELP: &str = include_str!("help.txt");
 
 /// The options of an entrypoint.
 const ENTRYPOINT: Options = Options::AllBut(&["timeout"]);

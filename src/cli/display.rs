@@ -1,0 +1,65 @@
+//! Options and command lines in complaints: as they were written, or as a shell is to be given them.
+
+use std::fmt::{self, Write};
+
+use super::{Given, PREFIX, Source, capitals};
+use crate::sys::Arguments;
+
+/// As it was written.
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { option, text, source } = self;
+        match source {
+            Source::CommandLine => write!(f, "--{option} {}", Quoted(text)),
+            Source::Environment => {
+                f.write_str(PREFIX)?;
+                capitals(option).try_for_each(|byte| f.write_char(byte.into()))?;
+                write!(f, "={text}")
+            }
+        }
+    }
+}
+
+/// A command line as it was meant.
+pub(super) struct Meant {
+    pub verb: &'static str,
+    pub words: Arguments,
+    /// Where COMMAND begins.
+    pub command: usize,
+}
+
+impl fmt::Display for Meant {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("drain-init")?;
+        if !self.verb.is_empty() {
+            write!(f, " {}", self.verb)?;
+        }
+        for (index, word) in self.words.iter().enumerate() {
+            if index == self.command {
+                f.write_str(" --")?;
+            }
+            write!(f, " {}", Quoted(&word.to_string_lossy()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A word as a shell would have to be given it.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
+        if self.0.bytes().all(plain) {
+            return f.write_str(self.0);
+        }
+        f.write_char('\'')?;
+        for character in self.0.chars() {
+            match character {
+                '\'' => f.write_str(r"'\''")?,
+                _ => f.write_char(character)?,
+            }
+        }
+        f.write_char('\'')
+    }
+}
