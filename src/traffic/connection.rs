@@ -81,6 +81,8 @@ pub struct Info {
     pub round_trip: Duration,
     /// Whether anything was ever received.
     pub any_received: bool,
+    /// Whether all that was ever received is no more than a full segment of the peer's.
+    pub one_segment: bool,
     /// Only kernels from 4.6 on tell.
     pub counts: Option<Counts>,
 }

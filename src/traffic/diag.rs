@@ -156,13 +156,16 @@ fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
             (u32_at(bytes, 136)?, u32_at(bytes, 152)?, u32_at(bytes, 156)?);
         Some(Counts { data_in, data_out, bare_out: segments_out.wrapping_sub(data_out) })
     };
-    let bytes_received = bytes.get(128..).and_then(|bytes| bytes.first_chunk::<8>());
+    let bytes_received = bytes.get(128..).and_then(|bytes| bytes.first_chunk());
+    let bytes_received = bytes_received.map(|bytes| u64::from_ne_bytes(*bytes));
+    let full_segment = u32_at(bytes, 20)?;
     Some(Info {
         sent: millis(44)?,
         received: millis(52)?,
         acknowledged: millis(56)?,
         round_trip: Duration::from_micros(u32_at(bytes, 68)?.into()),
-        any_received: bytes_received.is_none_or(|bytes| u64::from_ne_bytes(*bytes) > end_of_stream),
+        any_received: bytes_received.is_none_or(|bytes| bytes > end_of_stream),
+        one_segment: bytes_received.is_some_and(|bytes| bytes <= full_segment.into()),
         counts: counts(),
     })
 }

@@ -67,6 +67,10 @@ impl Known {
     }
 
     pub fn update(&mut self, counts: Option<Counts>) {
+        if counts.is_none() {
+            // Whether anything has come since is not told.
+            self.answered = false;
+        }
         if counts == self.counts {
             return;
         }
@@ -92,9 +96,7 @@ impl Known {
 
     pub fn in_flight(&mut self, connection: &Connection, until_quiet: Duration) -> InFlight {
         if connection.unread > 0 || connection.undelivered > 0 {
-            if connection.unread > 0 {
-                self.answered = false;
-            }
+            self.answered = false;
             return InFlight::Yes;
         }
         if !connection.can_be_answered() {
@@ -140,6 +142,7 @@ impl Known {
             _ if !self.bare_since_earlier() => InFlight::No,
             None => InFlight::Unsettled,
             Some(false) => InFlight::Yes,
+            Some(true) if self.earlier.is_none() && info.one_segment => InFlight::No,
             // The kernel acknowledges more than a full segment at once, and the connection stays
             // interactive with nothing answered.
             Some(true) => {

@@ -11,7 +11,7 @@ use super::ports::Listener;
 use super::proc_net;
 use super::verdict::Judge;
 use crate::log::{Level, Log};
-use crate::sys;
+use crate::sys::{self, Described};
 
 /// Where connections are read.
 pub enum Source {
@@ -47,15 +47,17 @@ impl Source {
             Ok(accepted) => {
                 let message = format_args!(
                     "netlink sock_diag: {refused}: reading /proc/net/tcp instead, where every \
-                     established connection counts as a request in flight"
+                     established connection counts as a request in flight, and every one that is \
+                     accepted on any port as traffic"
                 );
                 log.line(Level::Info, "traffic", message);
                 Self::ProcNet { accepted }
             }
             Err(error) => {
                 let message = format_args!(
-                    "netlink sock_diag: {refused}, /proc/net/tcp: {error}: the connections cannot \
-                     be seen, so the drain goes on to its longest"
+                    "netlink sock_diag: {refused}, /proc/net/tcp: {}: the connections cannot be \
+                     seen, so the drain goes on to its longest",
+                    Described(&error)
                 );
                 log.line(Level::Info, "traffic", message);
                 Self::Nothing
@@ -72,8 +74,9 @@ impl Source {
             Err(error) => {
                 *accepted = proc_net::accepted().ok();
                 let message = format_args!(
-                    "netlink sock_diag tells nothing of closed connections: {error}: every \
-                     connection that is accepted on any port counts as traffic"
+                    "netlink sock_diag tells nothing of closed connections: {}: every \
+                     connection that is accepted on any port counts as traffic",
+                    Described(&error)
                 );
                 log.line(Level::Info, "traffic", message);
             }

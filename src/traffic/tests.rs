@@ -303,6 +303,24 @@ fn fifty_idle_connections_that_were_answered_at_once_hold_nothing_up() {
     }
 }
 
+/// As many clients send a head and a body, and the answer is one segment.
+#[test]
+fn idle_connections_whose_first_request_came_in_two_segments_hold_nothing_up() {
+    let app = App::on(V4);
+    let mut connections: Vec<_> = (0..50).map(|_| app.connection()).collect();
+    for (client, server) in &mut connections {
+        client.set_nodelay(true).expect("set");
+        ask(client, server);
+        ask(client, server);
+        answer(client, server);
+    }
+    pause(300);
+    let mut drain = Drain::begin(&app, 1000, QuietOn::Requests);
+    let verdict = drain.goes_on_until("idle", Verdict::is_quiet);
+    assert_eq!(verdict.idle, 50);
+    assert_lasted(drain.began.elapsed(), 1000);
+}
+
 /// Busy connections that are answered at once leave instants at which nothing is owed.
 #[test]
 fn busy_connections_leave_an_instant() {

@@ -99,6 +99,7 @@ fn a_socket_is_read() {
                 acknowledged: Duration::from_millis(30),
                 round_trip: Duration::from_millis(40),
                 any_received: true,
+                one_segment: false,
                 counts: Some(Counts { data_in: 5, data_out: 7, bare_out: 2 }),
             }),
         };

@@ -25,6 +25,8 @@ struct Peer {
     counts: Counts,
     unread: u32,
     undelivered: u32,
+    /// All that was received would fit into a segment.
+    small: bool,
 }
 
 impl Peer {
@@ -38,6 +40,7 @@ impl Peer {
             counts: Counts::default(),
             unread: 0,
             undelivered: 0,
+            small: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl Peer {
                 acknowledged: age(self.acknowledged),
                 round_trip: ms(1),
                 any_received: self.counts.data_in > 0,
+                one_segment: self.small,
                 counts: Some(self.counts),
             }),
         }
@@ -474,6 +478,32 @@ mod ties {
         assert_eq!(in_flight(&mut judge, 15_000, &[peer]), 1);
     }
 
+    /// Nothing of it can have been acknowledged at once for its size.
+    #[test]
+    fn a_small_request_of_two_segments_on_a_new_connection_was_answered_if_the_kernel_says_so() {
+        for (interactive, small, owed) in [(true, true, 0), (true, false, 1), (false, true, 1)] {
+            let mut judge = requests();
+            let mut peer = Peer { small, ..Peer::connects(1, 3000) };
+            peer.asks(9000).is_acknowledged().asks(9000).is_acknowledged();
+            peer.is_answered(9001).acknowledges(9001);
+            assert_eq!(in_flight(&mut judge, 9200, &[peer]), 1);
+            judge.settle(1001, interactive);
+            assert_eq!(in_flight(&mut judge, 9210, &[peer]), owed);
+        }
+    }
+
+    /// A sample that finds the answer under way has not seen its end.
+    #[test]
+    fn an_answer_under_way_is_none_yet() {
+        let mut judge = requests();
+        let mut peer = *fast().acknowledges(9041);
+        assert_eq!(in_flight(&mut judge, 10_000, &[peer]), 0);
+        peer.asks(10_010).is_answered(10_011);
+        assert_eq!(in_flight(&mut judge, 10_012, &[Peer { undelivered: 9, ..peer }]), 1);
+        peer.is_answered(10_020).asks(10_021);
+        assert_eq!(in_flight(&mut judge, 10_030, &[peer]), 1);
+    }
+
     #[test]
     fn unread_data_is_a_further_request() {
         let mut judge = requests();
@@ -502,6 +532,17 @@ mod ties {
             judge.begin(ms(now));
             judge.open(&Connection { info, ..connection });
             assert_eq!(judge.end(true).in_flight, 1);
+        }
+        // Neither is what comes after an answer that was seen.
+        let [answered, next] = [(9000, 9041), (17_000, 17_001)].map(|(asked, answered)| {
+            let mut peer = Peer::connects(1, 3000);
+            let info = peer.asks(asked).is_answered(answered).at(answered).info;
+            info.map(|info| Info { counts: None, ..info })
+        });
+        for (now, info, owed) in [(9041, answered, 0), (17_001, next, 1)] {
+            judge.begin(ms(now));
+            judge.open(&Connection { info, ..connection });
+            assert_eq!(judge.end(true).in_flight, owed, "{now}");
         }
     }
 
@@ -568,6 +609,7 @@ fn random_connections_bring_nothing_down() {
                     acknowledged: any(word()),
                     round_trip: any(word()),
                     any_received: word() % 2 > 0,
+                    one_segment: word() % 2 > 0,
                     counts: (word() % 4 > 0).then(|| Counts {
                         data_in: word() as u32,
                         data_out: word() as u32,
