@@ -18,7 +18,7 @@ use crate::connect;
 use crate::duration::Short;
 use crate::lookup::LookUp;
 use crate::poll;
-use crate::sys::{self, Polled};
+use crate::sys::{self, Described, Polled};
 use crate::target::{Endpoint, Target, Url};
 
 /// The most that is read of an answer's head; what it says comes first.
@@ -61,6 +61,9 @@ enum State {
     Reading { stream: TcpStream, head: Vec<u8> },
     Over(Result<(), Reason>),
 }
+
+/// How long one of several addresses is waited for at the most, where there is time without end.
+const LONGEST_SHARE: Duration = Duration::from_secs(5);
 
 /// Asks, and returns with the answer or when `limit` is over.
 pub fn ask(target: &Target, limit: Duration, clock: Clock) -> Result<(), Reason> {
@@ -131,7 +134,8 @@ impl Check {
         if addresses.is_empty() {
             match LookUp::begin(endpoint) {
                 Ok(look_up) => self.state = State::LookingUp(look_up),
-                Err(error) => self.end(Err(self.reason(format_args!("cannot be asked: {error}")))),
+                Err(error) => self
+                    .end(Err(self.reason(format_args!("cannot be asked: {}", Described(&error))))),
             }
         } else {
             self.connect_to(addresses, now);
@@ -266,7 +270,8 @@ impl Check {
             // Each address gets its share of the time: one that swallows packets leaves some to the
             // rest.
             let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
-            self.next_at = now.saturating_add(self.deadline.saturating_sub(now) / shares);
+            let share = self.deadline.saturating_sub(now) / shares;
+            self.next_at = now.saturating_add(share.min(LONGEST_SHARE));
             match connect::to(address, SockType::Stream, SockFlag::SOCK_NONBLOCK) {
                 Ok(socket) => return self.state = State::Connecting(socket.into()),
                 Err(error) => {

@@ -24,7 +24,7 @@ use crate::check;
 use crate::clock::{Clock, Time};
 use crate::log::Log;
 use crate::poll;
-use crate::sys::Polled;
+use crate::sys::{Described, Polled};
 use crate::target::Target;
 
 /// How many clients there are at a time.
@@ -52,7 +52,8 @@ fn non_blocking(listener: OwnedFd) -> Option<TcpListener> {
     let listener = TcpListener::from(listener);
     let result = listener.local_addr().and_then(|_| listener.set_nonblocking(true));
     if let Err(error) = &result {
-        Log::default().error("ready", format_args!("cannot listen for probes: {error}"));
+        Log::default()
+            .error("ready", format_args!("cannot listen for probes: {}", Described(error)));
     }
     result.is_ok().then_some(listener)
 }
@@ -168,11 +169,15 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the oldest of those who have not asked yet, or the oldest.
+    /// Closes the oldest of those who have their answer, or of those who have not asked yet, or the
+    /// oldest.
     fn make_room(&mut self) {
-        let slow = self.connections.iter().position(|connection| !connection.is_complete());
-        if !self.connections.is_empty() {
-            self.connections.remove(slow.unwrap_or(0));
+        let oldest = |which: fn(&Connection) -> bool| self.connections.iter().position(which);
+        let place = oldest(Connection::is_answered)
+            .or_else(|| oldest(|connection| !connection.is_complete()))
+            .unwrap_or(0);
+        if place < self.connections.len() {
+            self.connections.remove(place);
         }
     }
 }

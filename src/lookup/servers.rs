@@ -10,13 +10,17 @@ use nix::sys::socket::{SockFlag, SockType};
 
 use super::files::Resolver;
 use super::message::{self, A, AAAA, Answer};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::connect;
 use crate::poll;
 use crate::sys::{self, Polled};
 
 /// An answer over UDP is no longer, as nobody is told that it may be.
 const LONGEST: usize = 512;
+
+/// How long the addresses of one family are waited for when those of the other are there: one of two
+/// questions from one port may be lost on its way through a node's address translation.
+const OTHER_FAMILY: Duration = Duration::from_millis(200);
 
 struct Question {
     message: Vec<u8>,
@@ -42,6 +46,7 @@ pub fn ask(resolver: &Resolver, port: u16, name: &str, clock: Clock) -> Option<V
         }
     }
     let pause = Duration::from_secs(resolver.timeout.into()) / resolver.attempts;
+    let mut enough: Option<Time> = None;
     for attempt in 1..=resolver.attempts as usize {
         for question in questions.iter().filter(|question| question.found.is_none()) {
             for server in &servers {
@@ -52,6 +57,7 @@ pub fn ask(resolver: &Resolver, port: u16, name: &str, clock: Clock) -> Option<V
         let until = clock.now().saturating_add(pause);
         while questions.iter().any(|question| question.waits(attempt * servers.len())) {
             let now = clock.now();
+            let until = enough.map_or(until, |enough| enough.min(until));
             if now >= until {
                 break;
             }
@@ -63,6 +69,12 @@ pub fn ask(resolver: &Resolver, port: u16, name: &str, clock: Clock) -> Option<V
             for server in &servers {
                 read(server, &mut questions);
             }
+            if enough.is_none() && questions.iter().any(Question::has_addresses) {
+                enough = Some(clock.now().saturating_add(OTHER_FAMILY));
+            }
+        }
+        if enough.is_some() {
+            break;
         }
     }
     let silent = questions.iter().all(|question| question.found.is_none() && question.failed == 0);
@@ -74,6 +86,10 @@ pub fn ask(resolver: &Resolver, port: u16, name: &str, clock: Clock) -> Option<V
 }
 
 impl Question {
+    fn has_addresses(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| !found.is_empty())
+    }
+
     /// Whether there may be an answer yet, if it was asked so many times.
     fn waits(&self, asked: usize) -> bool {
         self.found.is_none() && self.failed < asked

@@ -57,6 +57,11 @@ impl Connection {
         !matches!(self.state, State::Reading(_))
     }
 
+    /// Whether it has its answer, as far as the kernel has taken it.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     pub fn is_asking(&self) -> bool {
         matches!(self.state, State::Asking { .. })
     }

@@ -118,7 +118,8 @@ fn one_kind_is_enough_where_the_other_is_not_answered() {
     let (found, lasted) =
         asked(&[|_, question| (kind(question) == A).then(|| found(question, "10.0.0.1"))]);
     assert_eq!(found, Some(vec!["10.0.0.1".to_owned()]));
-    assert!(lasted >= Duration::from_secs(1), "{lasted:?}");
+    // Nobody's probe has the resolver's whole timeout.
+    assert!(lasted >= OTHER_FAMILY && lasted < Duration::from_secs(1), "{lasted:?}");
 }
 
 #[test]
