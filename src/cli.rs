@@ -15,7 +15,7 @@ use display::Meant;
 use crate::sys::{self, Arguments};
 
 /// What every variable's name begins with.
-const PREFIX: &str = "DRAIN_INIT_";
+pub const PREFIX: &str = "DRAIN_INIT_";
 
 /// What an option takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,11 @@ pub enum Source {
 
 /// The options as typed.
 #[derive(Debug, Default)]
-pub struct Typed(Vec<Given>);
+pub struct Typed {
+    given: Vec<Given>,
+    /// What variables that are no options' are called, without the prefix.
+    pub unknown: Vec<&'static str>,
+}
 
 /// What a command line asks for.
 pub enum Asked {
@@ -138,13 +142,8 @@ fn refused<T>(complain: Complain, line: fmt::Arguments) -> Result<T, Refused> {
 }
 
 /// Reads the options of a verb from `arguments` (what follows the verb) and from the environment.
-/// Complains of everything that is not an option; of variables that are none, through `warn`.
-pub fn read(
-    verb: &Verb,
-    arguments: Arguments,
-    complain: Complain,
-    warn: Complain,
-) -> Result<Asked, Refused> {
+/// Complains of everything that is not an option.
+pub fn read(verb: &Verb, arguments: Arguments, complain: Complain) -> Result<Asked, Refused> {
     let separator = arguments.iter().position(|argument| argument.to_bytes() == b"--");
     let words = arguments.head(separator.unwrap_or(arguments.len()));
     let command = arguments.tail(separator.map_or(arguments.len(), |separator| separator + 1));
@@ -185,8 +184,23 @@ pub fn read(
         let line = format_args!("there is no {wanted}: drain-init {name} {wanted}");
         return refused(complain, line);
     }
-    typed.add_environment(sys::environment(PREFIX.as_bytes()), complain, warn)?;
+    typed.add_environment(sys::environment(PREFIX.as_bytes()), complain)?;
     Ok(Asked::Options(Read { typed, operand, words, command }))
+}
+
+/// Whether JSON is asked for: before the options are read, for what there is to say of them.
+pub fn json_is_asked(arguments: Arguments) -> bool {
+    let mut variables = sys::environment(PREFIX.as_bytes());
+    let mut is_json = variables.any(|variable| variable == (&b"LOG_FORMAT"[..], &b"json"[..]));
+    let mut words = arguments.iter().map(CStr::to_bytes).take_while(|word| *word != b"--");
+    while let Some(word) = words.next() {
+        let text = match word {
+            b"--log-format" => words.next(),
+            _ => word.strip_prefix(b"--log-format="),
+        };
+        is_json = text.map_or(is_json, |text| text == b"json");
+    }
+    is_json
 }
 
 fn utf8(word: &'static CStr, complain: Complain) -> Result<&'static str, Refused> {
@@ -244,7 +258,7 @@ impl Typed {
             let line = format_args!("{name} {text}: it is given twice; give it once");
             return refused(complain, line);
         }
-        self.0.push(Given { option, text, source: Source::CommandLine });
+        self.given.push(Given { option, text, source: Source::CommandLine });
         Ok(rest)
     }
 
@@ -254,10 +268,9 @@ impl Typed {
         &mut self,
         variables: impl Iterator<Item = (&'static [u8], &'static [u8])>,
         complain: Complain,
-        warn: Complain,
     ) -> Result<(), Refused> {
         let mut result = Ok(());
-        let typed = self.0.len();
+        let typed = self.given.len();
         // An empty one is an unset one, known or not.
         for (name, value) in variables.filter(|(_, value)| !value.is_empty()) {
             let (Ok(name), Ok(value)) = (str::from_utf8(name), str::from_utf8(value)) else {
@@ -269,9 +282,7 @@ impl Typed {
             let Some(&(option, takes)) = OPTIONS.iter().find(is_named) else {
                 // Kubernetes sets these in every pod beside a Service called drain-init.
                 if !name.starts_with("SERVICE_") && !name.starts_with("PORT") {
-                    warn(format_args!(
-                        "{PREFIX}{name}: there is no such option; `drain-init --help` lists them"
-                    ));
+                    self.unknown.push(name);
                 }
                 continue;
             };
@@ -281,8 +292,8 @@ impl Typed {
                 let same = |given: &Given| {
                     given.option == option || (is_level(given.option) && is_level(option))
                 };
-                if !self.0.iter().take(typed).any(same) {
-                    self.0.push(Given { option, text, source: Source::Environment });
+                if !self.given.iter().take(typed).any(same) {
+                    self.given.push(Given { option, text, source: Source::Environment });
                 }
             };
             match takes {
@@ -306,7 +317,7 @@ impl Typed {
 
     /// Each time that an option is given.
     pub fn all<'a>(&'a self, option: &'static str) -> impl Iterator<Item = &'a Given> {
-        self.0.iter().filter(move |given| given.option == option)
+        self.given.iter().filter(move |given| given.option == option)
     }
 
     /// An option that is given once.

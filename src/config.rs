@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use signals::Role;
 
-use crate::cli::{Complain, Given, Refused, Typed};
+use crate::cli::{Complain, Given, PREFIX, Refused, Typed};
 use crate::duration;
 use crate::lifecycle::{ExitCodes, HeldBy, Plan};
 use crate::log::{Format, Level, Log};
@@ -27,6 +27,16 @@ const DELAY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
 const KILL_MARGIN: Duration = Duration::from_millis(500);
 const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+
+/// Options that do nothing unless another is given.
+const NEEDS: [(&str, &[&str], &str); 6] = [
+    ("quiet-on", &["until-quiet"], "--until-quiet"),
+    ("watch-port", &["until-quiet"], "--until-quiet"),
+    ("ignore-peer", &["until-quiet"], "--until-quiet"),
+    ("max-delay", &["until-quiet", "on-drain"], "--until-quiet or --on-drain"),
+    ("ready-check", &["ready-file", "ready-listen"], "--ready-file or --ready-listen"),
+    ("unready-delay", &["ready-file", "ready-listen"], "--ready-file or --ready-listen"),
+];
 
 /// Everything that a run is told.
 #[derive(Debug)]
@@ -70,6 +80,22 @@ impl Config {
     }
 }
 
+/// Tells of variables that are no options', and of options that do nothing, as nothing is given that
+/// they are about.
+pub fn without_effect(typed: &Typed, warn: Complain) {
+    for name in &typed.unknown {
+        let why = "there is no such option; `drain-init --help` lists them";
+        warn(format_args!("{PREFIX}{name} is ignored: {why}"));
+    }
+    for (option, needs, needed) in NEEDS {
+        if let Some(given) = typed.one(option)
+            && needs.iter().all(|need| typed.one(need).is_none())
+        {
+            warn(format_args!("{given}: has no effect without {needed}"));
+        }
+    }
+}
+
 /// Reads values and says what is wrong with them; a value that is wrong is its default from then
 /// on, so that the others can be looked at too.
 struct Reader<'a> {
@@ -104,8 +130,8 @@ impl Reader<'_> {
             escalate,
             map_signal,
             exit_codes: ExitCodes {
-                always: self.values("map-exit", exit_codes),
-                after_stop: self.values("map-stop-exit", exit_codes),
+                always: self.exit_codes("map-exit"),
+                after_stop: self.exit_codes("map-stop-exit"),
             },
         };
         let max_delay = self.duration("max-delay");
@@ -121,7 +147,7 @@ impl Reader<'_> {
             ready_file: self.file("ready-file"),
             ready_listen: self.value("ready-listen", ListenOn::parse),
             ready_check: self.value("ready-check", Target::parse_local),
-            termination_log: self.value("termination-log", termination_log),
+            termination_log: self.termination_log(),
             group: self.typed.one("group").is_some(),
             parent_death_signal: self.signal("parent-death-signal", Role::OfParent),
             log: Log {
@@ -201,12 +227,43 @@ impl Reader<'_> {
         Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
     }
 
+    fn exit_codes(&mut self, option: &'static str) -> Vec<(u8, u8)> {
+        let mut codes = Vec::<(u8, u8)>::new();
+        for given in self.typed.all(option) {
+            let Some((from, to)) = self.parsed(given, exit_codes) else {
+                continue;
+            };
+            if codes.iter().any(|(other, _)| *other == from) {
+                self.refuse(given, format_args!("{from} is rewritten already; say it once"));
+            }
+            codes.push((from, to));
+        }
+        codes
+    }
+
     fn duration(&mut self, option: &'static str) -> Option<Duration> {
         let given = self.typed.one(option)?;
         let parsed = duration::parse(given.text);
         parsed
             .map_err(|why| self.refuse(given, format_args!("{why}; write 500ms, 5s or 1m30s")))
             .ok()
+    }
+
+    fn termination_log(&mut self) -> Option<&'static str> {
+        let given = self.typed.one("termination-log")?;
+        let path = given.text;
+        if self.surroundings == Surroundings::Checked {
+            let (folder, _) = marker::split(path);
+            if path.is_empty() || Path::new(path).is_dir() {
+                self.refuse(given, format_args!("is no file; write /dev/termination-log"));
+            } else if !Path::new(folder).is_dir() {
+                self.refuse(
+                    given,
+                    format_args!("there is no folder {folder}; name one that is there"),
+                );
+            }
+        }
+        Some(path)
     }
 
     fn level(&mut self) -> Level {
@@ -248,13 +305,6 @@ fn log_format(text: &str) -> Result<Format, &'static str> {
         "json" => Ok(Format::Json),
         _ => Err("is neither text nor json"),
     }
-}
-
-fn termination_log(path: &'static str) -> Result<&'static str, &'static str> {
-    if path.is_empty() || Path::new(path).is_dir() {
-        return Err("is no file; write /dev/termination-log");
-    }
-    Ok(path)
 }
 
 /// Half of the grace period, if that leaves the app time to stop.

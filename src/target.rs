@@ -14,6 +14,9 @@ type Why = String;
 /// The port of http where none is given.
 const HTTP_PORT: u16 = 80;
 
+/// What complaints give as an example.
+const A_URL: &str = "http://127.0.0.1:8080/path";
+
 /// The longest name that DNS has.
 const LONGEST_NAME: usize = 253;
 
@@ -98,10 +101,10 @@ impl Target {
                 Ok(Self::File(path.into()))
             };
         }
-        refuse_https(text)?;
-        Err(why(
-            "has no scheme; write tcp://127.0.0.1:8080, http://127.0.0.1:8080/path or file:/path",
-        ))
+        refuse_https(text, A_URL)?;
+        let what = if text.contains("://") { "has an unknown scheme" } else { "has no scheme" };
+        let remedy = "write tcp://127.0.0.1:8080, http://127.0.0.1:8080/path or file:/path";
+        Err(format!("{what}; {remedy}"))
     }
 
     /// A target that is asked again and again and must not wait for a name server.
@@ -125,10 +128,10 @@ impl Target {
     }
 }
 
-fn refuse_https(text: &str) -> Result<(), Why> {
+fn refuse_https(text: &str, instead: &str) -> Result<(), Why> {
     match text.get(..6) {
         Some(scheme) if scheme.eq_ignore_ascii_case("https:") => {
-            Err(why("https is not spoken here; write http://127.0.0.1:8080/path"))
+            Err(format!("https is not spoken here; write {instead}"))
         }
         _ => Ok(()),
     }
@@ -225,7 +228,7 @@ impl Url {
 
 impl ListenOn {
     pub fn parse(text: &str) -> Result<Self, Why> {
-        refuse_https(text)?;
+        refuse_https(text, "[::]:9000")?;
         let (text, is_tcp) = match text.strip_prefix("tcp://") {
             Some(text) => (text, true),
             None => (text.strip_prefix("http://").unwrap_or(text), false),
@@ -259,12 +262,12 @@ impl Handler {
         if let Some(command) = text.strip_prefix("exec:") {
             return Self::parse_exec(command);
         }
-        refuse_https(text)?;
+        refuse_https(text, A_URL)?;
         let (method, url) = match text.split_once(' ') {
             Some((method, url)) => (method, url.trim_start_matches(' ')),
             None => ("GET", text),
         };
-        refuse_https(url)?;
+        refuse_https(url, A_URL)?;
         // What RFC 9110, 5.6.2 has in a token.
         let of_a_token =
             |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

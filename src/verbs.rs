@@ -12,8 +12,8 @@ pub mod run;
 use std::fmt;
 
 use crate::cli::{self, Asked, Options, Read, Refused, Verb};
-use crate::config::{Config, Surroundings};
-use crate::log::{Level, Log};
+use crate::config::{self, Config, Surroundings};
+use crate::log::{Format, Level, Log};
 use crate::sys::Arguments;
 use crate::{OWN_FAILURE, print};
 
@@ -26,13 +26,7 @@ const ENTRYPOINT: Options = Options::AllBut(&["timeout"]);
 /// Reads the options of a verb; answers --help and --version itself, and refuses nonsense with a
 /// line for each finding. An error is the exit code.
 fn read(verb: &Verb, arguments: Arguments) -> Result<Read, u8> {
-    let mut warn = |warning: fmt::Arguments| {
-        // The entrypoint has said so, and a probe would say it every second.
-        if verb.command {
-            Log::default().line(Level::Info, "options", warning);
-        }
-    };
-    match cli::read(verb, arguments, &mut complain, &mut warn) {
+    match cli::read(verb, arguments, &mut complain_to(arguments)) {
         Ok(Asked::Help) => Err(print(HELP)),
         Ok(Asked::Version) => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
         Ok(Asked::Options(read)) => Ok(read),
@@ -47,17 +41,25 @@ fn configured(
     surroundings: Surroundings,
 ) -> Result<(Read, Config), u8> {
     let read = read(verb, arguments)?;
-    match Config::new(&read.typed, surroundings, &mut complain) {
-        Ok(config) => Ok((read, config)),
-        Err(Refused) => Err(OWN_FAILURE),
+    let Ok(config) = Config::new(&read.typed, surroundings, &mut complain_to(arguments)) else {
+        return Err(OWN_FAILURE);
+    };
+    // A hook's options are the entrypoint's, which has said so.
+    if verb.command {
+        let log = config.log;
+        config::without_effect(&read.typed, &mut |line| log.line(Level::Info, "options", line));
     }
+    Ok((read, config))
 }
 
-fn complain(line: fmt::Arguments) {
-    Log::default().error("refused", line);
+/// Says what is wrong in the form that these arguments ask for.
+fn complain_to(arguments: Arguments) -> impl FnMut(fmt::Arguments) {
+    let format = if cli::json_is_asked(arguments) { Format::Json } else { Format::Text };
+    let log = Log { format, ..Log::default() };
+    move |line| log.error("refused", line)
 }
 
 fn refuse(line: fmt::Arguments) -> u8 {
-    complain(line);
+    Log::default().error("refused", line);
     OWN_FAILURE
 }

@@ -78,8 +78,8 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--delay", "5x"], &["--delay 5x"]),
     (&["--delay", "1e30"], &["--delay 1e30"]),
     (&["--delay", "99999999999999999999"], &["--delay 99999999999999999999"]),
-    (&["--delay", ""], &["--delay"]),
-    (&["--delay="], &["--delay"]),
+    (&["--delay", ""], &["--delay '': "]),
+    (&["--delay="], &["--delay '': "]),
     (&["--delay", "1.5.2s"], &["--delay 1.5.2s"]),
     (&["--max-delay", "2s"], &["--max-delay 2s", "--delay"]), // less than --delay
     (&["--max-delay", "30s"], &["--max-delay 30s"]),
@@ -109,12 +109,18 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--map-signal", "INT=none"], &["--map-signal INT=none"]),
     (&["--stop-on", "QUIT", "--map-signal", "QUIT=none"], &["--map-signal QUIT=none"]),
     (&["--map-signal", "TERM=QUIT"], &["--map-signal TERM=QUIT", "--stop-signal"]), // TERM would ask for nothing
+    (
+        &["--map-signal", "HUP=USR1", "--map-signal", "1=USR2"],
+        &["--map-signal 1=USR2", "SIGHUP", "already"],
+    ),
     (&["--map-exit", "300=0"], &["--map-exit 300=0"]),
+    (&["--map-exit", "1=2", "--map-exit", "1=3"], &["--map-exit 1=3", "already"]),
     (&["--map-exit", "0=256"], &["--map-exit 0=256"]),
     (&["--map-exit", "-1=0"], &["--map-exit -1=0"]),
     (&["--map-exit", "143"], &["--map-exit 143"]),
     (&["--map-stop-exit", "300=0"], &["--map-stop-exit 300=0"]),
     (&["--map-stop-exit", "a=b"], &["--map-stop-exit a=b"]),
+    (&["--map-stop-exit", "1=2", "--map-stop-exit", "1=2"], &["--map-stop-exit 1=2", "already"]),
     (&["--parent-death-signal", "NOSUCH"], &["--parent-death-signal NOSUCH"]),
     (&["--log-format", "xml"], &["--log-format xml"]),
     (&["--ready-file", "/no/such/folder/ready"], &["--ready-file /no/such/folder/ready"]),
@@ -141,6 +147,10 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--ready-check", "tcp://database:5432"], &["--ready-check", "address"]),
     (&["--unready-delay", "20s"], &["--unready-delay 20s"]), // longer than the longest drain
     (&["--termination-log", "/tmp"], &["--termination-log /tmp"]),
+    (
+        &["--termination-log", "/no/such/folder/log"],
+        &["--termination-log", "no folder /no/such/folder;"],
+    ),
     (&["--timeout", "1s"], &["--timeout"]), // the probe's alone
     (&["-q", "-v"], &["quiet", "verbose"]),
     (&["--quiet=1"], &["--quiet"]),
@@ -377,8 +387,75 @@ fn a_marker_file_in_a_folder_that_cannot_be_written_is_refused() {
 
 fn explained(init: Init) -> String {
     let ended = init.ended();
-    assert_eq!((ended.code, &ended.err), (0, &vec![]), "{ended:?}");
+    // Options are tried one by one, and some do nothing alone.
+    let wrong = ended.err.iter().find(|line| !line.contains("has no effect without"));
+    assert_eq!((ended.code, wrong), (0, None), "{ended:?}");
     ended.out.join("\n")
+}
+
+/// An option that is about another is no mistake, as the other may be set elsewhere; it is told of, and the app starts.
+#[test]
+fn an_option_without_effect_is_told_of() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let file = folder.path("ready").display().to_string();
+    for (option, value, needed, needed_value) in [
+        ("quiet-on", "connections", "until-quiet", "1s"),
+        ("watch-port", "8080", "until-quiet", "1s"),
+        ("ignore-peer", "10.0.0.7", "until-quiet", "1s"),
+        ("max-delay", "9s", "until-quiet", "1s"),
+        ("max-delay", "9s", "on-drain", "exec:/bin/true"),
+        ("ready-check", "tcp://localhost:8080", "ready-file", &file),
+        ("unready-delay", "1s", "ready-listen", "127.0.0.1:18099"),
+    ] {
+        let typed = format!("--{option} {value}: has no effect without ");
+        let told = |ended: &Ended| ended.err.iter().any(|line| line.contains(&typed));
+        let with = |init: Init| init.arg(format!("--{option}")).arg(value);
+        let both = |init: Init| with(init).arg(format!("--{needed}")).arg(needed_value);
+        for (options, expected) in [(with(explain()), true), (both(explain()), false)] {
+            let ended = options.ended();
+            assert_eq!((ended.code, told(&ended)), (0, expected), "{option}, {needed}: {ended:?}");
+        }
+        let ended = with(init()).app(["ready"]).ended();
+        assert!(ended.code == 0 && ended.out == ["ready"] && told(&ended), "{option}: {ended:?}");
+        let quiet = with(init()).arg("--quiet").app(["ready"]).ended();
+        assert_eq!(quiet.err, [""; 0], "{option}");
+        let ended = init().env(&variable(option), value).app(["ready"]).ended();
+        let named = format!("{}={value}: has no effect without --", variable(option));
+        assert!(ended.err.iter().any(|line| line.contains(&named)), "{option}: {ended:?}");
+    }
+}
+
+/// Whoever reads the log as JSON reads why the app was not started as well.
+#[test]
+fn refusals_have_the_form_of_the_log() {
+    if !needs_drain_init() {
+        return;
+    }
+    for options in ["--delay 40s", "--ready-file /proc/ready", "--ready-listen 192.0.2.1:9000", ""]
+    {
+        let init = init().args("--log-format json").args(options);
+        let ended = if options.is_empty() { init.ended() } else { init.app(["ready"]).ended() };
+        assert_eq!((ended.code, ended.err.len()), (125, 1), "{options}: {ended:?}");
+        let line = &ended.err[0];
+        assert!(
+            line.starts_with('{') && line.contains("\"refused\"") && line.ends_with('}'),
+            "{line}"
+        );
+    }
+}
+
+/// Whole seconds are all that the kubelet and `docker stop` are told in.
+#[test]
+fn a_grace_period_of_no_whole_seconds_is_rounded_up_for_who_kills_from_outside() {
+    if !needs_drain_init() {
+        return;
+    }
+    let text = explained(explain().args("--delay 1s --grace 4.5s"));
+    assert!(text.contains("      4s  SIGKILL to all"), "{text}");
+    assert!(text.contains("      5s  the kubelet (terminationGracePeriodSeconds: 5)"), "{text}");
 }
 
 /// What can be seen of the options: on explain's timeline, or in two runs with a signal or two, a child, and a stop.

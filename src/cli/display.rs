@@ -50,7 +50,7 @@ struct Quoted<'a>(&'a str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,+@%".contains(&byte);
-        if self.0.bytes().all(plain) {
+        if !self.0.is_empty() && self.0.bytes().all(plain) {
             return f.write_str(self.0);
         }
         f.write_char('\'')?;

@@ -15,7 +15,7 @@ impl Typed {
             let option = option.expect("an option");
             Given { option, text, source: Source::CommandLine }
         };
-        Self(options.iter().map(given).collect())
+        Self { given: options.iter().map(given).collect(), ..Self::default() }
     }
 
     fn texts(&self, option: &'static str) -> Vec<&str> {
@@ -31,7 +31,7 @@ fn read_words(words: &[&str]) -> Result<Typed, String> {
     sys::with_arguments(words, |arguments| {
         let mut line = String::new();
         let mut complain = |complaint: fmt::Arguments| line = complaint.to_string();
-        let asked = read(&VERB, arguments, &mut complain, &mut |warning| panic!("{warning}"));
+        let asked = read(&VERB, arguments, &mut complain);
         result = match asked {
             Ok(Asked::Options(read)) => Ok(read.typed),
             Ok(Asked::Help | Asked::Version) => panic!("{words:?} are no options"),
@@ -49,20 +49,14 @@ fn complaint(words: &[&str]) -> String {
     read_words(words).expect_err("a complaint")
 }
 
-/// What is complained of, and what is warned of.
-fn add(
-    typed: &mut Typed,
-    variables: &[(&'static str, &'static str)],
-) -> (Vec<String>, Vec<String>) {
-    let (mut complaints, mut warnings) = (Vec::new(), Vec::new());
+/// What is complained of.
+fn add(typed: &mut Typed, variables: &[(&'static str, &'static str)]) -> Vec<String> {
+    let mut complaints = Vec::new();
     let variables = variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let result = typed.add_environment(
-        variables,
-        &mut |line| complaints.push(line.to_string()),
-        &mut |line| warnings.push(line.to_string()),
-    );
+    let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
+    let result = typed.add_environment(variables, &mut complain);
     assert_eq!(result.is_err(), !complaints.is_empty());
-    (complaints, warnings)
+    complaints
 }
 
 #[test]
@@ -88,7 +82,7 @@ fn what_is_no_option_is_complained_of() {
 #[test]
 fn the_command_line_wins_over_the_environment() {
     let mut typed = typed(&["--delay", "1s", "--stop-on", "HUP", "-q"]);
-    let (complaints, warnings) = add(
+    let complaints = add(
         &mut typed,
         &[
             ("DELAY", "9s"),
@@ -104,13 +98,14 @@ fn the_command_line_wins_over_the_environment() {
     assert_eq!(typed.texts("stop-on"), ["HUP"]);
     assert_eq!(typed.texts("map-exit"), ["1=2", "3=4"]);
     assert!(typed.one("verbose").is_none() && typed.one("grace").is_none());
-    assert!(matches!(&warnings[..], [one] if one.starts_with("DRAIN_INIT_NO_SUCH: ")));
+    assert_eq!(typed.unknown, ["NO_SUCH"]);
 }
 
 #[test]
 fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
     let set = [("SERVICE_HOST", "10.0.0.1"), ("PORT_80_TCP_ADDR", "10.0.0.1")];
-    assert_eq!(add(&mut Typed::default(), &set), (vec![], vec![]));
+    let mut typed = Typed::default();
+    assert_eq!((add(&mut typed, &set), typed.unknown), (vec![], vec![]));
 }
 
 /// Every option is in --help and in README, with its variable, and the variable is read.
@@ -128,7 +123,7 @@ fn every_option_is_documented_with_its_variable() {
             assert!(help.contains(&format!("-{short}, --{option} ")), "--help lacks -{short}");
         }
         let mut typed = Typed::default();
-        assert_eq!(add(&mut typed, &[(name, "1")]), (vec![], vec![]));
+        assert_eq!(add(&mut typed, &[(name, "1")]), [""; 0]);
         assert!(typed.one(option).is_some(), "{name} is not read");
     }
     let count = help.matches("[DRAIN_INIT_").count();

@@ -88,6 +88,7 @@ impl Reader<'_> {
 
     pub(super) fn signal_map(&mut self) -> SignalMap {
         let mut map = SignalMap::default();
+        let mut mapped = SignalSet::default();
         for given in self.typed.all("map-signal") {
             let Some((from, to)) = given.text.split_once('=') else {
                 self.refuse(given, format_args!("has no `=`; write FROM=TO, as in HUP=USR1"));
@@ -99,9 +100,14 @@ impl Reader<'_> {
             } else {
                 self.named(given, to, Role::Sent).map(Some)
             };
-            if let (Some(from), Some(to)) = (from, to) {
-                map.set(from, to);
+            let (Some(from), Some(to)) = (from, to) else {
+                continue;
+            };
+            if mapped.contains(from) {
+                self.refuse(given, format_args!("{from} is rewritten already; say it once"));
             }
+            mapped.insert(from);
+            map.set(from, to);
         }
         map
     }

@@ -60,29 +60,30 @@ impl Reader<'_> {
                 self.refuse(given, format_args!("{no_time}; make it shorter"));
             }
         }
+        let longest = plan.longest_drain();
         for option in ["until-quiet", "unready-delay"] {
             if let Some(given) = typed.one(option)
-                && duration::parse(given.text).is_ok_and(|time| time > plan.max_delay)
+                && duration::parse(given.text).is_ok_and(|time| time > longest)
             {
-                let longest = Short(plan.max_delay);
+                let longest = Short(longest);
                 self.refuse(
                     given,
                     format_args!("is longer than the longest drain, {longest}; make it shorter"),
                 );
             }
         }
-        let longest = plan.longest_drain();
-        let room = kill_after.saturating_sub(longest);
+        let told_after = plan.told_after();
+        let room = kill_after.saturating_sub(told_after);
         for given in typed.all("escalate") {
             let before =
                 given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
-            if before.is_some_and(|before| before > room) && longest < kill_after {
+            if before.is_some_and(|before| before > room) && told_after < kill_after {
                 self.refuse(
                     given,
                     format_args!(
-                        "may come before the app is told to stop: from the end of the longest \
-                         drain, {}, to SIGKILL there are {}; make its time shorter",
-                        Short(longest),
+                        "may come before the app is told to stop, which may be {} after the stop \
+                         signal and {} before SIGKILL; make its time shorter",
+                        Short(told_after),
                         Short(room)
                     ),
                 );

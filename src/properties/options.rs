@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::is_one_line;
 use crate::cli::{self, Asked, Options, Read, Typed, Verb};
-use crate::config::{Config, Surroundings};
+use crate::config::{self, Config, Surroundings};
 use crate::lifecycle::Plan;
 use crate::log;
 use crate::signal::Signal;
@@ -47,8 +47,7 @@ pub fn options(input: &[u8]) {
         // Of this process's own environment nothing is to depend, and nothing does: it has no such
         // variable, as a rule.
         let mut complaints = Vec::new();
-        let read =
-            cli::read(&verb, all, &mut |line| complaints.push(line.to_string()), &mut |_| {});
+        let read = cli::read(&verb, all, &mut |line| complaints.push(line.to_string()));
         match read {
             Ok(Asked::Help | Asked::Version) => {}
             Ok(Asked::Options(read)) => {
@@ -80,11 +79,10 @@ fn is_all(read: &Read, arguments: &[CString]) {
 }
 
 fn with_environment(mut typed: Typed, environment: impl Iterator<Item = &'static [u8]>) {
-    let (mut complaints, mut warnings) = (Vec::new(), Vec::new());
+    let mut complaints = Vec::new();
     let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
-    let mut warn = |line: fmt::Arguments| warnings.push(line.to_string());
-    let added = typed.add_environment(environment.map(split_at_equals), &mut complain, &mut warn);
-    warnings.iter().for_each(|warning| is_clear(warning));
+    let added = typed.add_environment(environment.map(split_at_equals), &mut complain);
+    config::without_effect(&typed, &mut |warning| is_clear(&warning.to_string()));
     if added.is_err() {
         return are_clear(&complaints);
     }
@@ -113,8 +111,9 @@ fn leaves_time(plan: &Plan) {
     assert!(kill_after == plan.grace.saturating_sub(plan.kill_margin));
     assert!(plan.delay <= plan.max_delay, "{plan:?}");
     assert!(plan.max_delay < kill_after, "{plan:?}");
-    assert!(plan.unready_delay <= plan.max_delay, "{plan:?}");
-    let room = kill_after.saturating_sub(plan.longest_drain());
+    assert!(plan.unready_delay <= plan.longest_drain(), "{plan:?}");
+    assert!(plan.told_after() < kill_after, "{plan:?}");
+    let room = kill_after.saturating_sub(plan.told_after());
     let mut before = Duration::MAX;
     for escalation in &plan.escalate {
         assert!(escalation.before_kill <= room.min(before), "{plan:?}");

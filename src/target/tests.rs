@@ -40,7 +40,7 @@ fn what_is_no_target_is_refused_with_a_remedy() {
         ("127.0.0.1:8080", "has no scheme"),
         ("localhost", "has no scheme"),
         ("/run/ready", "has no scheme"),
-        ("udp://localhost:1", "has no scheme"),
+        ("udp://localhost:1", "has an unknown scheme; write tcp://"),
         ("tcp:localhost:80", "has no scheme"),
         ("http:/localhost/", "has no scheme"),
         ("https://localhost/", "https is not spoken here; write http://"),
@@ -75,7 +75,7 @@ fn what_is_no_target_is_refused_with_a_remedy() {
         ("http://localhost/ä", "no request can carry"),
         ("http://localhost/#top", "no request can carry"),
         ("http://local host/", "is no host"),
-        (" http://localhost/", "has no scheme"),
+        (" http://localhost/", "has an unknown scheme"),
         ("file:", "names no absolute path; write file:/path"),
         ("file:relative", "names no absolute path"),
         ("file:/a\nb", "control character"),
@@ -132,7 +132,7 @@ fn listeners_have_an_address_and_a_port() {
         ("0.0.0.0:0", "\"0\" is no port"),
         ("0.0.0.0:65536", "\"65536\" is no port"),
         ("http://[::]:9000/readyz", "is no port"),
-        ("https://[::]:9000", "https is not spoken here"),
+        ("https://[::]:9000", "https is not spoken here; write [::]:9000"),
     ] {
         let why = ListenOn::parse(text).expect_err(text);
         assert!(why.contains(part), "{text:?}: {why}");

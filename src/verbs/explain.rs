@@ -126,9 +126,11 @@ fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
         say(at, format_args!("{signal} to {told}, if it is still there"));
     }
     say(plan.kill_after(), format_args!("SIGKILL to all that is left, exit code 137"));
-    let grace = plan.grace.as_secs();
+    // What kills from outside knows whole seconds alone.
+    let (seconds, rest) = (plan.grace.as_secs(), plan.grace.subsec_nanos());
+    let grace = seconds.saturating_add(u64::from(rest > 0));
     say(
-        plan.grace,
+        Duration::from_secs(grace),
         format_args!(
             "the kubelet (terminationGracePeriodSeconds: {grace}) or `docker stop -t {grace}` would \
              kill"

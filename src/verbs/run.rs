@@ -2,14 +2,17 @@
 
 #![forbid(unsafe_code)]
 
-use super::{ENTRYPOINT, configured, refuse};
+use std::fmt;
+
+use super::{ENTRYPOINT, configured};
+use crate::OWN_FAILURE;
 use crate::app::App;
 use crate::cli::Verb;
 use crate::config::Surroundings;
 use crate::marker;
 use crate::readiness::Readiness;
 use crate::supervisor::Supervisor;
-use crate::sys::Arguments;
+use crate::sys::{Arguments, Described};
 
 /// Returns the exit code of the container. `name` is the verb as typed, if it was.
 pub fn run(name: &'static str, arguments: Arguments) -> u8 {
@@ -20,25 +23,30 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     };
     if read.command.len() == 0 {
         let usage = "it follows `--`: drain-init [OPTIONS] -- COMMAND [ARG...]";
-        return refuse(format_args!("there is no COMMAND; {usage}"));
+        config.log.error("refused", format_args!("there is no COMMAND; {usage}"));
+        return OWN_FAILURE;
     }
     // What `explain` cannot find out, as it changes nothing.
-    let mut code = 0;
+    let mut is_refused = false;
+    let mut refuse = |line: fmt::Arguments| {
+        config.log.error("refused", line);
+        is_refused = true;
+    };
     for option in ["ready-file", "drain-file"] {
         if let Some(given) = read.typed.one(option)
             && let Err(why) = marker::prepare(given.text)
         {
-            code = refuse(format_args!("{given}: {why}"));
+            refuse(format_args!("{given}: {why}"));
         }
     }
     let listener = config.bind().unwrap_or_else(|error| {
         if let Some(given) = read.typed.one("ready-listen") {
-            code = refuse(format_args!("{given}: cannot listen there: {error}"));
+            refuse(format_args!("{given}: cannot listen there: {}", Described(&error)));
         }
         None
     });
-    if code != 0 {
-        return code;
+    if is_refused {
+        return OWN_FAILURE;
     }
     let (command, words) = (read.command, read.words);
     drop(read);
