@@ -9,7 +9,7 @@ use crate::OWN_FAILURE;
 use crate::config::Config;
 use crate::descendants;
 use crate::signal::Signal;
-use crate::sys::{self, AppStart, Arguments, Pid, Recipient};
+use crate::sys::{self, AppStart, Arguments, Described, Pid, Recipient};
 use crate::terminal::Terminal;
 
 /// The app, from its start until it was reaped, and what it may leave behind.
@@ -47,11 +47,11 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Own { what, error } => write!(f, "cannot {what}: {error}"),
+            Self::Own { what, error } => write!(f, "cannot {what}: {}", Described(error)),
             Self::Command { name, error } => match self.exit_code() {
                 127 => write!(f, "{name}: not found, or its interpreter is not"),
-                126 => write!(f, "{name}: cannot be executed: {error}"),
-                _ => write!(f, "{name}: cannot be started: {error}"),
+                126 => write!(f, "{name}: cannot be executed: {}", Described(error)),
+                _ => write!(f, "{name}: cannot be started: {}", Described(error)),
             },
         }
     }
@@ -130,11 +130,15 @@ impl App {
             let _ = sys::send(Recipient::Everyone, signal);
             return;
         }
-        let descendants = descendants::of(self.own_pid);
         // The group's number is the app's pid: safe to name while the app is there, or while there
-        // is no /proc that would tell of members.
-        if !self.ended || descendants.is_empty() {
-            let _ = sys::send(Recipient::Group(self.pid), signal);
+        // is no /proc that would tell of members. First, as the scan takes its time.
+        let to_group = || sys::send(Recipient::Group(self.pid), signal);
+        if !self.ended {
+            let _ = to_group();
+        }
+        let descendants = descendants::of(self.own_pid);
+        if self.ended && descendants.is_empty() {
+            let _ = to_group();
         }
         for pid in descendants {
             let _ = sys::send(Recipient::Process(pid), signal);

@@ -13,15 +13,11 @@ use std::time::Duration;
 use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::duration::Short;
-use crate::log::Log;
+use crate::log::{Format, Log};
 use crate::signal::{Signal, SignalSet};
-use crate::sys::{self, CompanionStart, Pid, Program, Reaped, Recipient, Status};
+use crate::sys::{self, CompanionStart, Described, Pid, Program, Reaped, Recipient, Status};
 use crate::target::Handler;
 use crate::traffic::{Verdict, Watch, Watched};
-
-/// How long past its longest time a drain looks for an instant at which nothing is in flight: less
-/// than PID 1 waits for it.
-const LOOKED_FOR: Duration = Duration::from_millis(900);
 
 /// How long before its longest time is over samples come as quickly as they may: so it is known of
 /// busy connections, by then, when one is owed nothing.
@@ -40,6 +36,8 @@ pub enum End {
 pub struct Drain<'a> {
     delay: Duration,
     max_delay: Duration,
+    /// Past its longest time it looks for an instant at which nothing is in flight, until then.
+    last_look: Duration,
     running: Vec<Running<'a>>,
     watched: Option<Watched>,
     log: Log,
@@ -54,17 +52,13 @@ struct Running<'a> {
 impl<'a> Drain<'a> {
     /// Begins it: the handlers run from now on, and write to `output`.
     pub fn begin(config: &'a Config, output: BorrowedFd) -> Self {
-        let mut drain = Self {
-            delay: config.plan.delay,
-            max_delay: config.plan.max_delay,
-            running: Vec::new(),
-            watched: config.watched.clone(),
-            log: config.log,
-        };
+        let mut drain = Self { watched: config.watched.clone(), ..Self::join(config) };
         for handler in &config.handlers {
-            match start(handler, output) {
+            match start(handler, config.log.format, output) {
                 Ok(pid) => drain.running.push(Running { pid, handler }),
-                Err(error) => drain.failed(handler, format_args!("cannot be started: {error}")),
+                Err(error) => {
+                    drain.failed(handler, format_args!("cannot be started: {}", Described(&error)))
+                }
             }
         }
         drain
@@ -72,8 +66,15 @@ impl<'a> Drain<'a> {
 
     /// A drain that has been going on already, whose handlers are somebody else's.
     pub fn join(config: &'a Config) -> Self {
-        let (delay, max_delay) = (config.plan.delay, config.plan.max_delay);
-        Self { delay, max_delay, running: Vec::new(), watched: None, log: config.log }
+        let plan = &config.plan;
+        Self {
+            delay: plan.delay,
+            max_delay: plan.max_delay,
+            last_look: plan.max_delay.saturating_add(plan.looked_for()),
+            running: Vec::new(),
+            watched: None,
+            log: config.log,
+        }
     }
 
     /// Waits until it is over, `before` included, or one of these signals comes.
@@ -96,15 +97,14 @@ impl<'a> Drain<'a> {
                 next = self.max_delay;
             }
             if let Some(watch) = &mut watch {
-                let last_look = self.max_delay.saturating_add(LOOKED_FOR);
-                if now() >= watch.next_sample().min(last_look) {
+                if now() >= watch.next_sample().min(self.last_look) {
                     let verdict = watch.sample(&now);
                     if let Some(why) = self.over(&verdict, now()) {
                         return End::Seen(why);
                     }
                 }
                 // The last look is taken whatever it costs: it says what the end may cut.
-                next = if cut { last_look } else { next }.min(watch.next_sample());
+                next = if cut { self.last_look } else { next }.min(watch.next_sample());
             } else if cut || (now() >= self.delay && self.running.is_empty()) {
                 return End::Over;
             }
@@ -123,8 +123,7 @@ impl<'a> Drain<'a> {
     fn over(&self, verdict: &Verdict, now: Time) -> Option<String> {
         if now >= self.max_delay {
             let longest = Short(self.max_delay);
-            let over =
-                verdict.nothing_in_flight() || now >= self.max_delay.saturating_add(LOOKED_FOR);
+            let over = verdict.nothing_in_flight() || now >= self.last_look;
             return over.then(|| format!("at its longest, {longest}: {verdict}"));
         }
         let over = now >= self.delay && self.running.is_empty() && verdict.is_quiet();
@@ -175,7 +174,7 @@ impl<'a> Drain<'a> {
     }
 }
 
-fn start(handler: &Handler, output: BorrowedFd) -> std::io::Result<Pid> {
+fn start(handler: &Handler, format: Format, output: BorrowedFd) -> std::io::Result<Pid> {
     let mut words = Vec::new();
     let program = match handler {
         Handler::Exec(command) => {
@@ -186,6 +185,9 @@ fn start(handler: &Handler, output: BorrowedFd) -> std::io::Result<Pid> {
         }
         Handler::Call { .. } => {
             words.extend([c"companion".into(), c"call".into(), CString::new(handler.to_string())?]);
+            if format == Format::Json {
+                words.push(c"json".into());
+            }
             Program::Own
         }
     };

@@ -20,10 +20,6 @@ use crate::clock::Time;
 use crate::signal::Signal;
 use crate::sys::Status;
 
-/// How much longer than its longest time a companion has before the clock ends the drain: it looks
-/// for an instant at which nothing is in flight.
-const COMPANION_MARGIN: Duration = Duration::from_secs(1);
-
 /// A stop that has been asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
@@ -184,11 +180,6 @@ enum Meaning {
 }
 
 impl Plan {
-    /// How long after the stop signal SIGKILL falls.
-    pub fn kill_after(&self) -> Duration {
-        self.grace.saturating_sub(self.kill_margin)
-    }
-
     /// When something is due without anything having happened.
     pub fn deadline(&self, state: State) -> Option<Time> {
         match state {
@@ -283,7 +274,7 @@ impl Plan {
             }
             (Stopping(stop, escalation), Wake) => self.escalate(stop, escalation, now),
             // A companion that does not end on SIGKILL: somebody else may be there as well.
-            (Leaving { stop, status, .. }, Wake) => self.orphaned(stop, status, None, now),
+            (Leaving { stop, status, .. }, Wake) => self.orphaned(stop, status, [None, None], now),
             (Orphaned { stop, status, .. }, Wake) => {
                 Self::kill(stop, Some(status), Note::OrphansKilled, now)
             }
@@ -314,7 +305,7 @@ impl Plan {
                 self.exit(stop, Some(status), [None, None])
             }
             (Leaving { stop, status, .. }, OthersReaped { left: Left::Orphans }) => {
-                self.orphaned(stop, status, None, now)
+                self.orphaned(stop, status, [None, None], now)
             }
             (Killing { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
                 self.exit(stop, status, [None, None])
@@ -370,7 +361,7 @@ impl Plan {
     fn drain_end(&self, drain: Drain) -> Time {
         let longest = match drain.until {
             Until::Delay => self.delay,
-            Until::Companion => self.max_delay.saturating_add(COMPANION_MARGIN),
+            Until::Companion => self.max_delay.saturating_add(self.companion_margin()),
             Until::Longest => self.max_delay,
         };
         let Stop { began, .. } = drain.stop;

@@ -1,7 +1,7 @@
 //! What happens, one line an event, on standard error: nothing at all while all is well.
 //!
-//! A line is put together in a buffer of its own size and written once. Nothing here allocates,
-//! blocks or fails: a log that cannot be written is no reason to stop a container.
+//! A line is put together in a buffer of its own size and written once. Nothing here blocks
+//! or fails: a log that cannot be written is no reason to stop a container.
 
 #![forbid(unsafe_code)]
 

@@ -76,7 +76,11 @@ const OWN_FAILURE: u8 = 125;
 /// Runs what the arguments ask for and returns the exit code. A verb is the very first argument.
 #[cfg_attr(test, expect(dead_code))]
 fn run_verb(arguments: Arguments) -> u8 {
-    match arguments.get(1).map(std::ffi::CStr::to_bytes) {
+    let verb = arguments.get(1).map(std::ffi::CStr::to_bytes);
+    if let Some(b"probe" | b"install" | b"explain") = verb {
+        sys::let_signals_end_it();
+    }
+    match verb {
         Some(b"run") => verbs::run::run("run", arguments.tail(2)),
         Some(b"prestop") => verbs::prestop::prestop(arguments.tail(2)),
         Some(b"probe") => verbs::probe::probe(arguments.tail(2)),

@@ -27,7 +27,7 @@ impl fmt::Display for Unusable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Folder => f.write_str("is a folder; name a file in it"),
-            Self::Kept(error) => write!(f, "is there and cannot be removed: {error}"),
+            Self::Kept(error) => write!(f, "is there and cannot be removed: {}", Described(error)),
             Self::In(folder, error) => write!(
                 f,
                 "no file can be made in {folder}: {}; name a folder that is there and can be \
@@ -86,13 +86,13 @@ pub fn create(path: &str, log: Log) {
     // A pipe or a device of that name must not hold PID 1 up.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     if let Err(error) = sys::open(path, libc::O_WRONLY | libc::O_CREAT | flags) {
-        log.error("marker", format_args!("cannot make {path}: {error}"));
+        log.error("marker", format_args!("cannot make {path}: {}", Described(&error)));
     }
 }
 
 /// Removes the file.
 pub fn remove(path: &str, log: Log) {
     if let Err(error) = removed(path) {
-        log.error("marker", format_args!("cannot remove {path}: {error}"));
+        log.error("marker", format_args!("cannot remove {path}: {}", Described(&error)));
     }
 }

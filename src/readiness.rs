@@ -21,7 +21,7 @@ use crate::companions::{Companions, Wanted};
 use crate::config::Config;
 use crate::log::{Level, Log};
 use crate::marker;
-use crate::sys::{CompanionStart, Pid, Status};
+use crate::sys::{CompanionStart, Described, Pid, Status};
 use crate::target::ListenOn;
 
 pub struct Readiness {
@@ -72,9 +72,10 @@ impl Readiness {
         {
             match listener.open() {
                 Ok(()) => self.server.want(now),
-                Err(error) => config
-                    .log
-                    .error("ready", format_args!("cannot open {}: {error}", listener.listen)),
+                Err(error) => config.log.error(
+                    "ready",
+                    format_args!("cannot open {}: {}", listener.listen, Described(&error)),
+                ),
             }
         }
     }
@@ -161,7 +162,8 @@ fn tried(log: Log, started: io::Result<Pid>, wanted: &Wanted) -> Option<Pid> {
     let level = if wanted.has_failed() { Level::Debug } else { Level::Error };
     started
         .map_err(|error| {
-            let what = format_args!("cannot start a companion: {error}, trying again");
+            let what =
+                format_args!("cannot start a companion: {}, trying again", Described(&error));
             log.line(level, "ready", what);
         })
         .ok()

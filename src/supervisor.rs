@@ -19,9 +19,12 @@ use crate::log::Level;
 use crate::marker;
 use crate::readiness::Readiness;
 use crate::signal::Signal;
-use crate::sys::{self, Arguments, CompanionStart, Pid, Reaped, Received, Status};
+use crate::sys::{self, Arguments, CompanionStart, Described, Pid, Reaped, Received, Status};
 use crate::terminal;
 use crate::termination::TerminationLog;
+
+/// After so many orphans the clock and the signals are looked at.
+const REAPED_AT_ONCE: u32 = 1000;
 
 pub struct Supervisor<'a> {
     config: &'a Config,
@@ -34,6 +37,8 @@ pub struct Supervisor<'a> {
     readiness: Readiness,
     drain: Option<Pid>,
     termination_log: TerminationLog,
+    /// There may be more that have ended.
+    more_to_reap: bool,
     exit_code: Option<u8>,
 }
 
@@ -41,6 +46,8 @@ impl<'a> Supervisor<'a> {
     /// Takes over an app that was just started.
     pub fn new(config: &'a Config, words: Arguments, app: App, readiness: Readiness) -> Self {
         let termination_log = TerminationLog::new(config.termination_log, config.log);
+        // Of an earlier life, where the file has outlived it.
+        termination_log.write(None);
         let mut supervisor = Self {
             config,
             words,
@@ -51,6 +58,7 @@ impl<'a> Supervisor<'a> {
             readiness,
             drain: None,
             termination_log,
+            more_to_reap: false,
             exit_code: None,
         };
         sys::show_that_it_takes(Signal::DRAIN);
@@ -65,6 +73,10 @@ impl<'a> Supervisor<'a> {
             let mut now = self.now();
             let mut deadline = self.config.plan.deadline(self.state);
             while deadline.is_some_and(|deadline| deadline <= now) {
+                // The scan for those that were killed may have taken the time that they had to end.
+                if let State::Killing { .. } = self.state {
+                    self.reap();
+                }
                 self.handle(Event::Wake, now);
                 now = self.now();
                 deadline = self.config.plan.deadline(self.state);
@@ -74,9 +86,17 @@ impl<'a> Supervisor<'a> {
             }
             self.readiness.due(self.config, &mut self.companions, now);
             let deadline = deadline.into_iter().chain(self.readiness.deadline()).min();
-            let timeout = deadline.map(|deadline| deadline.saturating_sub(now));
+            // Starting a companion takes its time.
+            let mut timeout = deadline.map(|deadline| deadline.saturating_sub(self.now()));
+            let more_to_reap = std::mem::take(&mut self.more_to_reap);
+            if more_to_reap {
+                timeout = Some(Duration::ZERO);
+            }
             if let Some(received) = sys::wait_for_signal(timeout) {
                 self.received(received);
+            }
+            if more_to_reap {
+                self.reap();
             }
             if let Some(code) = self.exit_code {
                 return code;
@@ -101,12 +121,17 @@ impl<'a> Supervisor<'a> {
         self.handle(Event::Signal { signal, by_hand }, self.now());
     }
 
-    /// Reaps until nobody is left who has ended: signals of one kind merge, children don't.
+    /// Reaps all who have ended, as signals of one kind merge and children don't; not without end,
+    /// as they may come as fast as they are reaped, and the deadline is to be looked at.
     fn reap(&mut self) {
         let mut app_ended: Option<Status> = None;
         let mut orphans = 0_u32;
         let mut companions = 0_u32;
         let any_left = loop {
+            if orphans >= REAPED_AT_ONCE {
+                self.more_to_reap = true;
+                break true;
+            }
             match sys::reap(self.app.has_terminal()) {
                 Reaped::Ended(pid, status) if self.app.is(pid) => {
                     self.app.ended();
@@ -184,7 +209,7 @@ impl<'a> Supervisor<'a> {
         match started {
             Ok(pid) => self.drain = Some(pid),
             Err(error) => {
-                let what = format_args!("cannot start the drain companion: {error}");
+                let what = format_args!("cannot start the drain companion: {}", Described(&error));
                 self.config.log.error("draining", what);
                 self.drain = None;
             }

@@ -383,6 +383,22 @@ pub fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
     checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) }).map(drop)
 }
 
+/// For a verb that no app depends on: signals do what they did to whoever started it. Not SIGPIPE:
+/// that nobody reads is an error, and has its exit code.
+pub fn let_signals_end_it() {
+    let mask = inherited_mask() | Signal::PIPE.bit();
+    // SAFETY: the pointer is to a live signal set of the size named; no old one is asked for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            ptr::null_mut::<u64>(),
+            SIGNAL_SET_BYTES,
+        );
+    }
+}
+
 /// Stops the process group of the caller as the terminal's ctrl-Z does, and returns when the
 /// caller goes on. By the kernel's rules for SIGTSTP nothing stops where nobody could make it
 /// go on: in an orphaned process group, or as PID 1.
@@ -431,13 +447,25 @@ pub fn write_line(descriptor: c_int, line: &[u8]) {
             return;
         }
         match io::Error::last_os_error().raw_os_error() {
-            Some(libc::EAGAIN) if !is_regular_file(descriptor) => {}
-            Some(libc::EPIPE) => {}
-            _ => {
-                libc::write(descriptor, line.as_ptr().cast(), line.len());
-            }
+            _ if is_regular_file(descriptor) => {}
+            Some(libc::EAGAIN | libc::EPIPE) => return,
+            // A terminal, which takes a part of the line and waits with the rest; a pipe of a kernel
+            // that does not know the flag for pipes.
+            _ if write_to_own(descriptor, line).is_ok() => return,
+            _ => {}
         }
+        libc::write(descriptor, line.as_ptr().cast(), line.len());
     }
+}
+
+/// Writes to an open file of our own of what `descriptor` is open on: that may be non-blocking
+/// without the app's being so.
+fn write_to_own(descriptor: c_int, line: &[u8]) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{descriptor}");
+    let mut own = open(&path, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
+    // What it does not take is dropped.
+    let _ = io::Write::write(&mut own, line);
+    Ok(())
 }
 
 /// A write to a regular file waits for memory at most, whatever RWF_NOWAIT says of it.

@@ -7,7 +7,7 @@
 use std::io::IsTerminal;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgrp, getpid, tcgetpgrp, tcsetpgrp};
 
 use crate::signal::Signal;
 use crate::sys::{self, Recipient};
@@ -52,6 +52,9 @@ impl Terminal {
     pub fn app_stopped(self, app: sys::Pid, by: Signal) {
         if [Signal::TTIN, Signal::TTOU].contains(&by) && self.has_foreground() {
             self.give_to(Pid::from_raw(app));
+            let _ = sys::send(Recipient::Group(app), Signal::CONT);
+        } else if by == Signal::TSTP && getpid() == Pid::from_raw(1) {
+            // Ctrl-Z where no shell is that could let it go on: without an init it does nothing.
             let _ = sys::send(Recipient::Group(app), Signal::CONT);
         } else {
             sys::suspend_own_group();

@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 
 use crate::lifecycle::Note;
 use crate::log::Log;
-use crate::sys;
+use crate::sys::{self, Described};
 
 /// What the kubelet reads of it.
 const LONGEST: usize = 4096;
@@ -54,13 +54,16 @@ impl TerminationLog {
         if let Some(path) = self.path
             && let Err(error) = write(path, text)
         {
-            self.log.error("termination-log", format_args!("{path}: {error}"));
+            self.log.error("termination-log", format_args!("{path}: {}", Described(&error)));
         }
     }
 }
 
 fn write(path: &str, text: Option<fmt::Arguments>) -> io::Result<()> {
-    let mut file = open(path)?;
+    let mut file = match open(path, text.is_some()) {
+        Err(error) if text.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
     let length = file.metadata()?.len();
     if length > 0 && !is_ours(&mut file)? {
         return Ok(());
@@ -76,10 +79,10 @@ fn write(path: &str, text: Option<fmt::Arguments>) -> io::Result<()> {
     file.write_all(line.as_bytes())
 }
 
-fn open(path: &str) -> io::Result<File> {
+fn open(path: &str, create: bool) -> io::Result<File> {
     // A pipe or a device of that name must not hold PID 1 up.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    sys::open(path, libc::O_RDWR | libc::O_APPEND | libc::O_CREAT | flags)
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | if create { libc::O_CREAT } else { 0 };
+    sys::open(path, libc::O_RDWR | libc::O_APPEND | flags)
 }
 
 /// Whether the app has left it to us: then it is one line, which has not ended.

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use support::life::{own_address, readyz};
-use support::system::{self, KILL, pause};
+use support::system::{self, KILL, now, pause};
 use support::{
     Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, children_of, ms,
     needs_drain_init, needs_program, stat_of, static_init, witness,
@@ -229,6 +229,28 @@ fn a_kill_that_fails_holds_nothing_up() {
         }
         app.iter().for_each(|pid| system::try_signal(*pid, KILL));
     }
+}
+
+/// It looks through /proc for who is left only after it has sent SIGKILL to those that it knows; and if that takes longer than the
+/// 100 ms that it waits for the killed, they are seen to have ended all the same.
+#[test]
+fn a_slow_look_through_proc_makes_no_sigkill_late() {
+    if !can_inject() {
+        return;
+    }
+    let init = injected(&["getdents64:delay_enter=400000"]);
+    let options = "--delay 0 --grace 1s --kill-margin 300ms";
+    let mut run = init.args(options).app(["ready", "trap"]).start();
+    run.line("ready");
+    let app = children_of(run.pid)[0];
+    let asked = run.signal(TERM);
+    let is_dead = || stat_of(app).is_none_or(|stat| stat.state == 'Z');
+    assert!(becomes_true(LIMIT, is_dead));
+    assert_after("SIGKILL", now() - asked, ms(700));
+    assert!(now() - asked < ms(1050), "before the look through /proc: {:?}", now() - asked);
+    let ended = run.ended();
+    assert_eq!(ended.code, 137);
+    assert_eq!(count(&ended.err, "does not end"), 0, "{:?}", ended.err);
 }
 
 #[test]

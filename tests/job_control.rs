@@ -8,7 +8,7 @@ use std::fs;
 use support::terminal::{CTRL_C, CTRL_D, CTRL_Z, Terminal};
 use support::{
     Folder, Init, LIMIT, at_both_levels, becomes_true, children_of, init, ms, needs_drain_init,
-    needs_program, stat_of, system, witness,
+    needs_namespaces, needs_program, stat_of, system, witness,
 };
 
 const SHELLS: [&[&str]; 2] =
@@ -133,6 +133,22 @@ fn on_the_terminal_of_a_container_the_app_has_the_foreground() {
         terminal.shows("read end");
         assert_eq!(terminal.leader.ended().code, 0);
     });
+}
+
+/// Ctrl-Z in a container: no shell is there that could let the app go on. Without an init the kernel ignores it for PID 1.
+#[test]
+fn on_the_terminal_of_a_container_ctrl_z_stops_nothing_for_long() {
+    if !needs_drain_init() || !needs_namespaces() {
+        return;
+    }
+    let mut terminal = Terminal::start(init().pid1().app(["ready", "lines"]));
+    terminal.shows("ready");
+    terminal.types(CTRL_Z);
+    terminal.types("hello\n");
+    terminal.shows("read hello");
+    terminal.types(CTRL_D);
+    terminal.shows("read end");
+    assert_eq!(terminal.leader.ended().code, 0);
 }
 
 // ---- ctrl-Z, fg, bg

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::File;
 
-use support::system::{self, stuck_pipe};
+use support::system::{self, stuck_pipe, stuck_terminal};
 use support::{Init, assert_after, at_both_levels, init, ms, needs_drain_init};
 
 const HUP: i32 = 1;
@@ -211,6 +211,18 @@ fn a_stuck_stderr_delays_nothing() {
         at_both_levels(|init| {
             let (from, to) = stuck_pipe();
             with_broken_stderr("a pipe that nobody reads", init().stderr(to));
+            drop(from);
+        });
+    }
+}
+
+/// It takes a part of a line, and the rest of a blocking write would wait for ever.
+#[test]
+fn a_terminal_that_nobody_reads_delays_nothing() {
+    if needs_drain_init() {
+        at_both_levels(|init| {
+            let (from, to) = stuck_terminal();
+            with_broken_stderr("a terminal that nobody reads", init().stderr(to));
             drop(from);
         });
     }

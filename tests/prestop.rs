@@ -435,6 +435,25 @@ fn the_termination_log_is_written_early_and_grows() {
     assert_eq!(text.lines().count(), 1);
 }
 
+/// A volume, or a container that is started again, keeps the line of the life before.
+#[test]
+fn the_termination_log_is_of_this_life() {
+    if !needs_drain_init() {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("log");
+    let init = || init().args("--delay 0 --termination-log").arg(&path);
+    for life in 0..3 {
+        let mut run = init().app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        assert_eq!(read(&path), "", "{life}");
+        run.signal(TERM);
+        assert_eq!(run.ended().code, 3);
+        assert_eq!(read(&path).matches("app exited with 3").count(), 1, "{life}");
+    }
+}
+
 #[test]
 fn the_termination_log_is_never_longer_than_4096_bytes() {
     if !needs_drain_init() {

@@ -304,6 +304,46 @@ fn of_100_000_signals_none_is_lost() {
     assert_eq!((count(&lines, "signal 40"), count(&lines, "signal 15")), (MANY, 1));
 }
 
+/// More than are reaped at once, of whose ends one signal tells: all are reaped, and the stop signal that came with them is not behind
+/// them.
+#[test]
+fn three_thousand_that_have_ended_while_it_was_stopped_are_all_reaped() {
+    if !needs_drain_init() {
+        return;
+    }
+    at_both_levels(|init| {
+        let mut run = init()
+            .args("--delay 0")
+            .app([
+                "ready",
+                "until:10",
+                "orphans:3000",
+                "until:10",
+                "release",
+                "reaped",
+                "until:15",
+                "exit:3",
+            ])
+            .start();
+        run.line("ready");
+        let app = children_of(run.pid)[0];
+        run.signal(USR1);
+        run.line("orphans 3000");
+        run.signal(STOP);
+        system::signal(app, USR1);
+        let zombies = || {
+            let children = children_of(run.pid);
+            children.iter().filter(|pid| stat_of(**pid).is_some_and(|it| it.state == 'Z')).count()
+        };
+        assert!(becomes_true(LIMIT, || zombies() == 3000), "{}", zombies());
+        run.signal(CONT);
+        run.line_with("reaped in");
+        run.signal(TERM);
+        let ended = run.ended();
+        assert_eq!((ended.code, ended.left.len()), (3, 0), "{ended:?}");
+    });
+}
+
 /// The app forks on, and what it forks is drain-init's to reap: the drain ends when it should, and no zombie is left.
 #[test]
 fn ten_thousand_processes_that_come_and_go_delay_no_drain() {

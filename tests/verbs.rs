@@ -138,6 +138,24 @@ fn an_answer_is_waited_for_as_long_as_told() {
 }
 
 /// A head that comes a byte at a time, and is never whole.
+/// By hand, in a container: ctrl-C ends what waits, whatever it waits for.
+#[test]
+fn a_probe_can_be_interrupted() {
+    if !needs_drain_init() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = listener.local_addr().expect("bound").port();
+    for number in [2, 15] {
+        let probe = probe(&format!("http://127.0.0.1:{port}/")).args("--timeout 60s").start();
+        let (_stream, _) = listener.accept().expect("it asks");
+        let asked = probe.signal(number);
+        let ended = probe.ended();
+        assert_after("the end", ended.at - asked, ms(0));
+        assert_eq!(ended.code, 1000 + number, "killed by it");
+    }
+}
+
 #[test]
 fn an_answer_that_never_ends_is_none() {
     if !needs_drain_init() {

@@ -58,14 +58,41 @@ pub struct ExitCodes {
     pub after_stop: Vec<(u8, u8)>,
 }
 
+/// How much longer than its longest time a companion has before the clock ends the drain.
+const COMPANION_MARGIN: Duration = Duration::from_secs(1);
+
 impl Plan {
-    /// How long after the stop signal the app is told at the latest; with traffic it may be a second
-    /// later, where an instant with nothing in flight is looked for.
+    /// How long after the stop signal SIGKILL falls.
+    pub fn kill_after(&self) -> Duration {
+        self.grace.saturating_sub(self.kill_margin)
+    }
+
+    /// How long the drain is meant to last at the most.
     pub fn longest_drain(&self) -> Duration {
         match self.held_by {
             HeldBy::Nothing => self.delay,
             HeldBy::Handlers | HeldBy::Traffic => self.max_delay,
         }
+    }
+
+    /// How much longer a companion may hold the drain, while it looks for an instant at which nothing
+    /// is in flight, or hangs: a part of what the app has left to stop in.
+    pub fn companion_margin(&self) -> Duration {
+        COMPANION_MARGIN.min(self.kill_after().saturating_sub(self.max_delay) / 2)
+    }
+
+    /// How long after the stop signal the app is told at the latest.
+    pub fn told_after(&self) -> Duration {
+        let longer = match self.held_by {
+            HeldBy::Nothing => Duration::ZERO,
+            HeldBy::Handlers | HeldBy::Traffic => self.companion_margin(),
+        };
+        self.longest_drain().saturating_add(longer)
+    }
+
+    /// How long past the longest time such an instant is looked for: less than PID 1 waits.
+    pub fn looked_for(&self) -> Duration {
+        self.companion_margin() * 9 / 10
     }
 }
 

@@ -158,7 +158,11 @@ impl Plan {
                 let state = State::Leaving { stop, status, until };
                 (state, Actions::of(&[unready, Action::EndCompanions]))
             }
-            Left::Orphans => self.orphaned(stop, status, Some(unready), now),
+            Left::Orphans => {
+                // One that is still to be started would hold the exit up.
+                let actions = [Some(unready), Some(Action::EndCompanions)];
+                self.orphaned(stop, status, actions, now)
+            }
         }
     }
 
@@ -166,13 +170,13 @@ impl Plan {
         &self,
         stop: Option<Stop>,
         status: Status,
-        before: Option<Action>,
+        [before, then]: [Option<Action>; 2],
         now: Time,
     ) -> (State, Actions) {
         let until = now.saturating_add(self.orphan_grace).min(self.latest(stop));
         let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
         let state = State::Orphaned { stop, status, until };
-        let actions = [before, Some(Action::TerminateRest), Some(Action::Say(note)), None];
+        let actions = [before, then, Some(Action::TerminateRest), Some(Action::Say(note))];
         (state, Actions::some(actions))
     }
 

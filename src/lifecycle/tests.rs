@@ -114,6 +114,16 @@ fn no_delay_and_a_person_at_the_terminal_forward_at_once() {
 }
 
 #[test]
+fn a_drain_that_may_last_almost_to_the_deadline_leaves_the_app_a_part_of_the_rest() {
+    let plan = Plan { max_delay: MS(5_300), held_by: HeldBy::Traffic, escalate: vec![], ..plan() };
+    assert_eq!((plan.told_after(), plan.looked_for()), (MS(5_400), MS(90)));
+    let mut life = Life::new(plan);
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain", "StartCompanion(0ns)"]);
+    assert!(life.at(5_399, None).is_empty());
+    assert_eq!(life.at(5_400, None)[..2], ["EndCompanion", "SIGTERM"]);
+}
+
+#[test]
 fn what_was_missed_while_stopped_is_done_once_and_in_order() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
@@ -124,7 +134,10 @@ fn what_was_missed_while_stopped_is_done_once_and_in_order() {
 #[test]
 fn orphans_are_told_and_killed_after_their_grace() {
     let mut life = Life::new(plan());
-    assert_eq!(life.at(0, Some(ended(4, Left::Orphans))), ["Unready", "TerminateRest"]);
+    assert_eq!(
+        life.at(0, Some(ended(4, Left::Orphans))),
+        ["Unready", "EndCompanions", "TerminateRest"]
+    );
     assert!(life.at(999, Some(Event::OthersReaped { left: Left::Orphans })).is_empty());
     assert_eq!(life.at(1_000, None), ["KillRest"]);
     assert_eq!(life.at(1_001, Some(Event::OthersReaped { left: Left::Nobody })), ["Exit(4)"]);
@@ -136,13 +149,13 @@ fn orphans_get_nothing_past_the_deadline() {
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
     assert_eq!(
         life.at(4_400, Some(ended(0, Left::Orphans))),
-        ["SIGTERM", "Unready", "TerminateRest"]
+        ["SIGTERM", "Unready", "EndCompanions", "TerminateRest"]
     );
     assert_eq!(life.at(5_400, None), ["KillRest"]);
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
     let lines = life.at(5_000, Some(ended(0, Left::Orphans)));
-    assert_eq!(lines, ["SIGTERM", "SIGQUIT", "Unready", "TerminateRest"]);
+    assert_eq!(lines, ["SIGTERM", "SIGQUIT", "Unready", "EndCompanions", "TerminateRest"]);
     assert!(life.at(5_499, None).is_empty());
     assert_eq!(life.at(5_500, None), ["KillRest"]);
 }

@@ -16,10 +16,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Surroundings};
 use crate::drain::{Drain, End, standard_error};
 use crate::duration::Rounded;
-use crate::log::{Level, Log};
+use crate::log::{Format, Level, Log};
 use crate::ready_server;
 use crate::signal::{Signal, SignalSet};
-use crate::sys::{self, Arguments, SECOND_INPUT};
+use crate::sys::{self, Arguments, Described, SECOND_INPUT};
 use crate::target::{Handler, Target};
 use crate::termination::TerminationLog;
 
@@ -33,7 +33,10 @@ pub fn companion(words: Arguments) -> u8 {
         (Some("drain"), Some(before)) => with_options(words.tail(2), |config| {
             drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
         }),
-        (Some("call"), Some(handler)) => call(handler),
+        (Some("call"), Some(handler)) => {
+            let format = if text(2) == Some("json") { Format::Json } else { Format::Text };
+            call(handler, Log { format, ..Log::default() })
+        }
         (Some(what), target) => readiness(what, target),
         (None, _) => refuse(format_args!("companion: which one? drain-init starts them itself")),
     }
@@ -59,7 +62,9 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
     };
     match result {
         Ok(code) => code,
-        Err(error) => refuse(format_args!("companion {what}: a descriptor is missing: {error}")),
+        Err(error) => {
+            refuse(format_args!("companion {what}: a descriptor is missing: {}", Described(&error)))
+        }
     }
 }
 
@@ -87,7 +92,7 @@ fn drain(config: &Config, before: Duration) -> u8 {
 }
 
 /// Calls a handler's URL: whoever started this ends it when its time is over.
-fn call(handler: &str) -> u8 {
+fn call(handler: &str, log: Log) -> u8 {
     let (method, url) = match Handler::parse(handler) {
         Ok(Handler::Call { method, url }) => (method, url),
         Ok(Handler::Exec(_)) => return refuse(format_args!("companion call: calls a URL")),
@@ -96,7 +101,7 @@ fn call(handler: &str) -> u8 {
     match check::call(&method, &url, Duration::MAX, Clock::start()) {
         Ok(()) => 0,
         Err(reason) => {
-            Log::default().error("on-drain", format_args!("{handler}: {reason}"));
+            log.error("on-drain", format_args!("{handler}: {reason}"));
             1
         }
     }

@@ -65,7 +65,7 @@ impl fmt::Display for Problem<'_> {
                 "is on a file system that is mounted noexec: nothing can be executed from there; \
                  choose another, such as an emptyDir",
             ),
-            Self::NoSource(error) => write!(f, "cannot read this program: {error}"),
+            Self::NoSource(error) => write!(f, "cannot read this program: {}", Described(error)),
             Self::NotWritten(error) => write!(f, "cannot be written: {}", Described(error)),
         }
     }

@@ -285,6 +285,47 @@ pub fn stuck_pipe() -> (OwnedFd, OwnedFd) {
     (from, to)
 }
 
+/// A terminal that nobody reads, with room for a part of a line: poll(2) says that it is writable.
+pub fn stuck_terminal() -> (OwnedFd, OwnedFd) {
+    const LEFT: usize = 20;
+    let (ours, theirs) = terminal();
+    let (from, to) = (ours.as_raw_fd(), theirs.as_raw_fd());
+    // SAFETY: descriptors of ours and valid buffers.
+    let writable = |timeout| unsafe {
+        let mut poll = libc::pollfd { fd: to, events: libc::POLLOUT, revents: 0 };
+        libc::poll(&raw mut poll, 1, timeout) == 1
+    };
+    let write = |most: usize| {
+        let written =
+            // SAFETY: as above.
+            (0..most).take_while(|_| unsafe { libc::write(to, [b'.'].as_ptr().cast(), 1) == 1 });
+        written.count()
+    };
+    let read_until_writable = || {
+        while !writable(50) {
+            // SAFETY: as above.
+            let read = unsafe { libc::read(from, [0_u8; 64].as_mut_ptr().cast(), 64) };
+            assert!(read > 0, "it is full of something");
+        }
+    };
+    // SAFETY: as above. The flag is taken back, as for the pipe.
+    unsafe { libc::fcntl(to, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) };
+    // The kernel passes on what was written a little later, which makes room.
+    while write(1 << 20) > 0 || writable(50) {}
+    let mut room = 0;
+    for _ in 0..2 {
+        read_until_writable();
+        room = write(1 << 20);
+    }
+    // As much comes free each time.
+    read_until_writable();
+    assert_eq!(write(room - LEFT), room - LEFT);
+    assert!(writable(0), "there is room");
+    // SAFETY: as above.
+    unsafe { libc::fcntl(to, libc::F_SETFL, libc::O_RDWR) };
+    (ours, theirs)
+}
+
 /// The two sides of a new terminal; it echoes nothing, so that what is read is what programs wrote.
 pub fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC; // from the start: other threads start programs meanwhile
