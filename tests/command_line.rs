@@ -97,10 +97,10 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--escalate", "QUIT:2x"], &["--escalate QUIT:2x"]),
     (&["--escalate", "QUIT:40s"], &["--escalate QUIT:40s"]), // before the stop began
     (&["--escalate", "QUIT:27s"], &["--escalate QUIT:27s"]), // before the app is told
-    // It may be told only when the longest drain is over, 15 s before the grace period is.
+    // It may be told only when the longest drain is over, 15 s before the grace period is, and 1 s more.
     (
         &["--until-quiet", "2s", "--escalate", "QUIT:20s"],
-        &["--escalate QUIT:20s", "longest drain, 15s"],
+        &["--escalate QUIT:20s", "16s after the stop signal", "13.5s before SIGKILL"],
     ),
     (&["--map-signal", "HUP"], &["--map-signal HUP"]),
     (&["--map-signal", "HUP=NOSUCH"], &["--map-signal HUP=NOSUCH"]),
@@ -523,7 +523,8 @@ fn the_command_line_wins_over_the_environment() {
     }
     for (option, value, nonsense) in VALUES {
         let (typed, variable) = (format!("--{option}"), variable(option));
-        let ended = explain().arg(&typed).arg(value).env(&variable, nonsense).ended();
+        // Some have no effect alone, which is told of.
+        let ended = explain().arg("-q").arg(&typed).arg(value).env(&variable, nonsense).ended();
         assert_eq!(
             (ended.code, &ended.err),
             (0, &vec![]),
