@@ -116,7 +116,7 @@ fn no_clock_but_the_monotonic_is_read() {
     assert_eq!(date.code, 1000 + 31, "SIGSYS: {date:?}");
     for (last, code) in [("until:15", 3), ("trap", 137)] {
         let init = Init::new(Kind::DrainInit, static_init()).without_vdso().filtered(both.clone());
-        let options = "--delay 300ms --grace 1s --kill-margin 300ms --escalate 10:200ms --on-drain exec:/bin/true";
+        let options = "--delay 300ms --grace 1s --kill-margin 300ms --escalate 10:100ms --on-drain exec:/bin/true";
         let mut run = init.args(options).app(["ready", last, "exit:3"]).start();
         run.line("ready");
         stops_after(&mut run, "SIGTERM", ms(300));
