@@ -132,7 +132,7 @@ impl Schedule {
             unready: c.of(&[0, 0, delay / 2]),
             orphan_grace: c.of(&[100, 300]),
             stop_signal,
-            escalate: c.one_in(3).then_some(60),
+            escalate: c.one_in(3).then_some(40),
             handler,
             until_quiet: c.one_in(6),
             listens: c.one_in(3),
@@ -538,8 +538,9 @@ impl Story<'_> {
             }
         }
         // The first one is forwarded, and the second one at most ends the drain instead.
+        let kill_after = self.schedule.kill_after;
         let longest = match (self.schedule.until_quiet, self.schedule.handler) {
-            (true, _) => max_delay + 1000,
+            (true, _) => max_delay + (kill_after - max_delay).min(2000) / 2,
             (false, Some(_)) => max_delay,
             (false, None) => delay,
         };
