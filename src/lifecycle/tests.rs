@@ -214,6 +214,15 @@ fn where_nobody_sees_the_traffic_end_the_drain_lasts_its_longest() {
 }
 
 #[test]
+fn where_the_traffic_was_seen_to_end_the_delay_is_what_is_left() {
+    let mut life = Life::new(Plan { held_by: HeldBy::Traffic, ..plan() });
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(1_000, Some(Event::CompanionEnded { well: true })).is_empty());
+    assert!(life.at(1_999, None).is_empty());
+    assert_eq!(life.at(2_000, None), ["SIGTERM"]);
+}
+
+#[test]
 fn without_a_delay_a_companion_still_holds_the_drain() {
     let mut life = Life::new(Plan { delay: Duration::ZERO, ..held() });
     assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
@@ -231,6 +240,25 @@ fn a_hook_drains_and_the_stop_signal_after_it_is_forwarded_at_once() {
     assert_eq!(life.at(2_200, Some(sent("TERM"))), ["SIGTERM"]);
     assert_eq!(life.at(5_499, None), ["SIGQUIT"]);
     assert_eq!(life.at(5_500, None), ["KillRest"], "counted from the hook");
+}
+
+/// With a hook alone none was asked for: the app has ended by itself.
+#[test]
+fn the_stop_signal_after_a_hook_makes_it_a_stop() {
+    let exit_codes = ExitCodes { always: vec![], after_stop: vec![(3, 0)] };
+    let plan = Plan { exit_codes, ..plan() };
+    for (signal_comes, code) in [(false, "Exit(3)"), (true, "Exit(0)")] {
+        let mut life = Life::new(plan.clone());
+        assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
+        assert!(life.at(2_000, Some(Event::CompanionEnded { well: true })).is_empty());
+        if signal_comes {
+            assert_eq!(life.at(2_200, Some(sent("TERM"))), ["SIGTERM"]);
+        }
+        assert_eq!(
+            life.at(2_300, Some(ended(3, Left::Nobody))).last().map(String::as_str),
+            Some(code)
+        );
+    }
 }
 
 #[test]
