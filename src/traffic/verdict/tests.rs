@@ -492,6 +492,18 @@ mod ties {
         }
     }
 
+    /// The sample in between saw nothing owed.
+    #[test]
+    fn a_request_within_the_tick_of_the_answer_that_was_seen_is_owed_one() {
+        let mut judge = requests();
+        let mut peer = *fast().acknowledges(9041);
+        assert_eq!(in_flight(&mut judge, 10_000, &[peer]), 0);
+        peer.asks(10_040).is_answered(10_041);
+        assert_eq!(in_flight(&mut judge, 10_042, &[peer]), 0);
+        peer.asks(10_043);
+        assert_eq!(in_flight(&mut judge, 10_044, &[peer]), 1);
+    }
+
     /// A sample that finds the answer under way has not seen its end.
     #[test]
     fn an_answer_under_way_is_none_yet() {
