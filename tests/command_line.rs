@@ -447,6 +447,20 @@ fn refusals_have_the_form_of_the_log() {
     }
 }
 
+#[test]
+fn what_counts_as_traffic_is_on_the_timeline() {
+    if !needs_drain_init() {
+        return;
+    }
+    for (options, what) in [
+        ("--until-quiet 2s", "until 2s without requests"),
+        ("--until-quiet 2s --quiet-on connections", "until 2s without new connections"),
+    ] {
+        let text = explained(explain().args(options));
+        assert!(text.contains(what), "{text}");
+    }
+}
+
 /// Whole seconds are all that the kubelet and `docker stop` are told in.
 #[test]
 fn a_grace_period_of_no_whole_seconds_is_rounded_up_for_who_kills_from_outside() {

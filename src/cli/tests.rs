@@ -101,6 +101,16 @@ fn the_command_line_wins_over_the_environment() {
     assert_eq!(typed.unknown, ["NO_SUCH"]);
 }
 
+/// A comma too many is a mistake; a line of a YAML block that is empty is none.
+#[test]
+fn a_variable_lists_with_commas_or_lines() {
+    let mut typed = Typed::default();
+    let lists = [("STOP_ON", "QUIT,,HUP"), ("ON_DRAIN", "exec:a b,c\n\nexec:d\n")];
+    assert_eq!(add(&mut typed, &lists), [""; 0]);
+    assert_eq!(typed.texts("stop-on"), ["QUIT", "", "HUP"]);
+    assert_eq!(typed.texts("on-drain"), ["exec:a b,c", "exec:d"]);
+}
+
 #[test]
 fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
     let set = [("SERVICE_HOST", "10.0.0.1"), ("PORT_80_TCP_ADDR", "10.0.0.1")];
