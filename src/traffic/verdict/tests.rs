@@ -120,6 +120,30 @@ fn in_flight(judge: &mut Judge, now: u64, open: &[Peer]) -> u32 {
 }
 
 #[test]
+fn the_window_is_over_when_no_traffic_has_come_for_so_long() {
+    let mut judge = requests();
+    for (now, is_over) in [(10_000, false), (11_999, false), (12_000, true), (12_500, true)] {
+        judge.begin(ms(now));
+        assert_eq!(judge.window_is_over(), is_over, "{now}");
+    }
+    judge.open(&Peer::connects(1, 12_500).asks(12_500).at(12_500));
+    assert!(!judge.window_is_over());
+}
+
+/// Where /proc/net/tcp is all that is read.
+#[test]
+fn what_nothing_is_known_of_but_its_state_is_in_flight_if_it_can_be_answered() {
+    for (state, in_flight) in
+        [(state::ESTABLISHED, 1), (state::CLOSE_WAIT, 1), (state::FIN_WAIT2, 0)]
+    {
+        let mut judge = requests();
+        judge.begin(ms(15_000));
+        judge.present(&Connection { state, info: None, ..Peer::connects(1, 3000).at(15_000) });
+        assert_eq!(judge.end(true).in_flight, in_flight, "{state}");
+    }
+}
+
+#[test]
 fn without_connections_it_is_quiet_when_the_window_is_over() {
     let mut judge = requests();
     assert_eq!(judge.quiet_at(), ms(12_000));
@@ -393,7 +417,7 @@ mod ties {
             assert_eq!(in_flight(&mut judge, 9030, &[peer]), 1);
             assert!(judge.unsettled() == Families::default(), "too early to ask");
             assert_eq!(in_flight(&mut judge, 9200, &[peer]), 1);
-            assert!(judge.unsettled() != Families::default());
+            assert!(judge.unsettled() != Families::default() && judge.only_unsettled());
             judge.settle(1001, interactive);
             judge.settle(1002, true);
             let owed = u32::from(!interactive);
