@@ -454,6 +454,7 @@ fn what_counts_as_traffic_is_on_the_timeline() {
     }
     for (options, what) in [
         ("--until-quiet 2s", "until 2s without requests"),
+        ("--until-quiet 2s --quiet-on requests", "until 2s without requests"),
         ("--until-quiet 2s --quiet-on connections", "until 2s without new connections"),
     ] {
         let text = explained(explain().args(options));
