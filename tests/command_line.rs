@@ -68,7 +68,9 @@ fn assert_refused(init: Init, what: &str, parts: &[&str]) {
 /// Options, and what the line has to name of them.
 const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--delay", "30s", "--grace", "30s"], &["--delay 30s", "--grace"]),
-    (&["--delay", "29.5s"], &["--delay 29.5s"]),
+    (&["--delay", "29.5s"], &["--delay 29.5s", "no time to stop", "29.5s after the stop signal"]),
+    (&["--delay", "29.5s", "--escalate", "QUIT:1s"], &["--delay 29.5s"]),
+    (&["--delay", "29.5s", "--max-delay", "29.5s"], &["--delay 29.5s"]),
     (&["--delay", "40s"], &["--delay 40s"]),
     (&["--grace", "5s"], &["--grace 5s"]), // less than the default delay
     (&["--grace", "0"], &["--grace 0"]),
@@ -122,6 +124,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--map-stop-exit", "a=b"], &["--map-stop-exit a=b"]),
     (&["--map-stop-exit", "1=2", "--map-stop-exit", "1=2"], &["--map-stop-exit 1=2", "already"]),
     (&["--parent-death-signal", "NOSUCH"], &["--parent-death-signal NOSUCH"]),
+    (&["--parent-death-signal", "STOP"], &["--parent-death-signal STOP", "for ever"]),
     (&["--log-format", "xml"], &["--log-format xml"]),
     (&["--ready-file", "/no/such/folder/ready"], &["--ready-file /no/such/folder/ready"]),
     (&["--ready-file", "/tmp"], &["--ready-file /tmp"]),
@@ -230,6 +233,11 @@ fn a_command_line_without_a_command_or_without_dashes_is_refused() {
         init().arg("/app").arg("two words"),
         "to be quoted",
         &["drain-init -- /app 'two words'"],
+    );
+    assert_refused(
+        init().arg("/app").arg("it's"),
+        "with a quotation mark",
+        &[r"drain-init -- /app 'it'\''s'"],
     );
 }
 
@@ -445,6 +453,8 @@ fn refusals_have_the_form_of_the_log() {
             "{line}"
         );
     }
+    let text = init().args("--log-format text --delay 40s").app(["ready"]);
+    assert_refused(text, "as text", &["--delay 40s"]);
 }
 
 #[test]

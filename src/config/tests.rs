@@ -52,3 +52,27 @@ fn a_stop_signal_may_become_another_stop_signal_only() {
     let complaints = with("TERM=QUIT").expect_err("no stop any more");
     assert!(complaints.concat().contains("--stop-signal SIGQUIT"), "{complaints:?}");
 }
+
+/// Half of the grace period is no drain where SIGKILL falls then.
+#[test]
+fn the_longest_drain_is_half_of_the_grace_period_if_that_leaves_time() {
+    let longest = |options: &[_]| config(options).expect("right").plan.max_delay;
+    assert_eq!(longest(&[]), Duration::from_secs(15));
+    assert_eq!(longest(&[("delay", "20s")]), Duration::from_secs(20));
+    let grace = [("delay", "1"), ("grace", "4")];
+    assert_eq!(longest(&[&grace[..], &[("kill-margin", "1.9s")]].concat()), Duration::from_secs(2));
+    assert_eq!(longest(&[&grace[..], &[("kill-margin", "2s")]].concat()), Duration::from_secs(1));
+    assert_eq!(longest(&[("max-delay", "5s")]), Duration::from_secs(5), "as long as the delay");
+}
+
+#[test]
+fn times_may_be_as_long_as_there_is_time_for_them() {
+    for (options, too_long) in [
+        ([("unready-delay", "5s"), ("delay", "5s")], ("unready-delay", "5001ms")),
+        ([("until-quiet", "15s"), ("delay", "5s")], ("until-quiet", "15001ms")),
+        ([("escalate", "QUIT:24.5s"), ("delay", "5s")], ("escalate", "QUIT:24501ms")),
+    ] {
+        assert!(config(&options).is_ok(), "{options:?}");
+        assert!(config(&[too_long, options[1]]).is_err(), "{too_long:?}");
+    }
+}
