@@ -162,7 +162,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--nope=1"], &["--nope"]),
     (&["-x"], &["-x"]),
     (&["--delay"], &["--delay"]),
-    (&["stray"], &["stray"]),
+    (&["stray"], &["stray", "between the options"]),
     (&["probe"], &["probe"]),
 ];
 
