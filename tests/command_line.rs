@@ -242,6 +242,19 @@ fn a_command_line_without_a_command_or_without_dashes_is_refused() {
 }
 
 #[test]
+fn a_word_too_many_is_refused() {
+    if !needs_drain_init() {
+        return;
+    }
+    for words in ["probe file:/a file:/b", "install /tmp/a /tmp/b", "prestop now"] {
+        let verb = words.split(' ').next().expect("a verb");
+        let last = words.rsplit(' ').next().expect("a word");
+        let line = format!("{last}: is one word too many for {verb}");
+        assert_refused(init().args(words), words, &[&line]);
+    }
+}
+
+#[test]
 fn arguments_that_are_no_utf8_are_refused_before_the_dashes() {
     if !needs_drain_init() {
         return;
