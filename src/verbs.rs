@@ -54,9 +54,10 @@ fn configured(
 
 /// Says what is wrong in the form that these arguments ask for.
 fn complain_to(arguments: Arguments) -> impl FnMut(fmt::Arguments) {
-    let format = if cli::json_is_asked(arguments) { Format::Json } else { Format::Text };
-    let log = Log { format, ..Log::default() };
-    move |line| log.error("refused", line)
+    move |line| {
+        let format = if cli::json_is_asked(arguments) { Format::Json } else { Format::Text };
+        Log { format, ..Log::default() }.error("refused", line);
+    }
 }
 
 fn refuse(line: fmt::Arguments) -> u8 {

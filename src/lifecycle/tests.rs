@@ -552,6 +552,18 @@ fn the_laws_hold_in_every_history() {
     });
 }
 
+#[test]
+fn the_line_of_a_drain_says_how_long_it_may_last() {
+    let note = |at_most| Note::Draining {
+        by: Some(Signal::TERM),
+        lasts: MS(2_000),
+        at_most: MS(at_most),
+        kill_in: MS(5_500),
+    };
+    assert_eq!(note(2_000).to_string(), "SIGTERM: draining for 2s, SIGKILL at 5.5s");
+    assert_eq!(note(3_000).to_string(), "SIGTERM: draining for 2s to 3s, SIGKILL at 5.5s");
+}
+
 /// The diagram in docs/design.md has each way from one state to another, and no other.
 #[test]
 fn the_design_draws_each_way_between_states() {
