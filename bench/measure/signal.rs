@@ -11,8 +11,19 @@ use crate::{Contender, Rounds};
 const TURN: usize = 50;
 
 pub fn latency(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
+    on_one_processor(|| measured(contenders, rounds))
+}
+
+/// Does it on one processor, with all that it starts.
+pub fn on_one_processor<T>(work: impl FnOnce() -> T) -> T {
     let everywhere = affinity();
     stay_on(&one_of(&everywhere));
+    let done = work();
+    stay_on(&everywhere);
+    done
+}
+
+fn measured(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
     let program = own_program();
     let start = |contender: &Contender| {
         let mut child = with_output(contender.command(&[], &[&program, "app", "handler"]));
@@ -36,7 +47,6 @@ pub fn latency(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
         unsafe { libc::kill(child.id().cast_signed(), libc::SIGQUIT) };
         let _ = child.wait();
     }
-    stay_on(&everywhere);
     let mut of =
         |part: fn(&mut [f64]) -> Option<f64>| times.iter_mut().map(|times| part(times)).collect();
     vec![

@@ -3,12 +3,27 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::signal::on_one_processor;
 use crate::table::{Bar, Row, median, quantile};
 use crate::{Contender, Rounds};
 
 const APP: &str = "/bin/true";
 
 pub fn added(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
+    let bar = Bar::Times { debian: 0.35, musl: Some(1.2) };
+    let [median, quantile] = measured(contenders, rounds);
+    // Without what it costs to wake up another processor, which is much on a virtual machine.
+    let [on_one, _] = on_one_processor(|| measured(contenders, rounds));
+    let row = |what, figures, bar| Row { what, unit: "ms", figures, bar };
+    vec![
+        row("time over a bare start, median", median, bar),
+        row("the same, 99th percentile", quantile, Bar::None),
+        row("time over a bare start on one processor, median", on_one, Bar::None),
+    ]
+}
+
+/// Of each: the median and the 99th percentile.
+fn measured(contenders: &[Contender], rounds: &Rounds) -> [Vec<Option<f64>>; 2] {
     let rounds = rounds.of(2000);
     let mut bare = vec![];
     let mut times: Vec<Vec<f64>> = contenders.iter().map(|_| vec![]).collect();
@@ -25,16 +40,7 @@ pub fn added(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
         let all = times.iter_mut().map(|times| Some((part(times)? - bare?).max(0.0)));
         all.collect()
     };
-    let bar = Bar::Times { debian: 0.35, musl: Some(1.2) };
-    vec![
-        Row { what: "time over a bare start, median", unit: "ms", figures: over(median), bar },
-        Row {
-            what: "the same, 99th percentile",
-            unit: "ms",
-            figures: over(|times| quantile(times, 0.99)),
-            bar: Bar::None,
-        },
-    ]
+    [over(median), over(|times| quantile(times, 0.99))]
 }
 
 /// In milliseconds.
