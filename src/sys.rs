@@ -386,12 +386,17 @@ pub fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
 /// For a verb that no app depends on: signals do what they did to whoever started it. Not SIGPIPE:
 /// that nobody reads is an error, and has its exit code.
 pub fn let_signals_end_it() {
-    let mask = inherited_mask() | Signal::PIPE.bit();
+    change_mask(libc::SIG_SETMASK, inherited_mask() | Signal::PIPE.bit());
+}
+
+/// Not by sigprocmask(3): musl's leaves 32 to 34 out. Allocates nothing, for a child that shares its
+/// parent's memory.
+fn change_mask(how: c_int, mask: u64) {
     // SAFETY: the pointer is to a live signal set of the size named; no old one is asked for.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
+            how,
             &raw const mask,
             ptr::null_mut::<u64>(),
             SIGNAL_SET_BYTES,
@@ -403,20 +408,10 @@ pub fn let_signals_end_it() {
 /// caller goes on. By the kernel's rules for SIGTSTP nothing stops where nobody could make it
 /// go on: in an orphaned process group, or as PID 1.
 pub fn suspend_own_group() {
-    let only: u64 = Signal::TSTP.bit();
     // Nobody is there who could refuse a signal from itself.
     let _ = send(Recipient::OwnGroup, Signal::TSTP);
     for how in [libc::SIG_UNBLOCK, libc::SIG_BLOCK] {
-        // SAFETY: the pointer is to a live signal set of the size named; no old one is asked for.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigprocmask,
-                how,
-                &raw const only,
-                ptr::null_mut::<u64>(),
-                SIGNAL_SET_BYTES,
-            );
-        }
+        change_mask(how, Signal::TSTP.bit());
     }
 }
 

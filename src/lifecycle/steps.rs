@@ -42,10 +42,7 @@ impl Plan {
         let note = Note::Draining {
             by: stop.signal,
             lasts: self.delay,
-            at_most: match self.held_by {
-                HeldBy::Nothing => self.delay,
-                HeldBy::Handlers | HeldBy::Traffic => self.max_delay,
-            },
+            at_most: self.longest_drain(),
             kill_in: self.kill_after(),
         };
         let unready = (!ready).then_some(Action::Unready);

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::{Arguments, Pid, SIGNAL_SET_BYTES, checked, environ, environment, inherited_mask};
+use super::{Arguments, Pid, change_mask, checked, environ, environment, inherited_mask};
 
 /// What execvp takes where there is no PATH.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
@@ -179,14 +179,7 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
                 hand_over(companion);
             }
         }
-        let mask = inherited_mask();
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const mask,
-            ptr::null_mut::<u64>(),
-            SIGNAL_SET_BYTES,
-        );
+        change_mask(libc::SIG_SETMASK, inherited_mask());
         let mut failure = libc::ENOENT;
         for program in child.programs {
             libc::execve(program.as_ptr(), child.arguments, environ);
