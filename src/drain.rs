@@ -6,18 +6,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod entrypoint;
+pub mod traffic;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
-use crate::config::Config;
 use crate::duration::Short;
 use crate::log::{Format, Log};
+use crate::options::config::Config;
+use crate::options::target::Handler;
+use crate::options::watched::Watched;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::{self, CompanionStart, Described, Pid, Program, Reaped, Recipient, Status};
-use crate::target::Handler;
-use crate::traffic::{Verdict, Watch, Watched};
+use traffic::{Verdict, Watch};
 
 /// How long before its longest time is over samples come as quickly as they may: so it is known of
 /// busy connections, by then, when one is owed nothing.

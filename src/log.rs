@@ -8,7 +8,6 @@
 use std::fmt::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::lifecycle::Note;
 use crate::sys;
 
 /// The longest line; what is longer is cut. Below PIPE_BUF, so that a line is written whole.
@@ -70,13 +69,6 @@ impl Log {
 
     pub fn debug(&self, event: &str, message: fmt::Arguments) {
         self.line(Level::Debug, event, message);
-    }
-
-    pub fn note(&self, note: Note) {
-        let (level, event) = note.class();
-        if level <= self.level {
-            self.line(level, event, format_args!("{note}"));
-        }
     }
 }
 

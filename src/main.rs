@@ -18,46 +18,29 @@
     )
 )]
 
-// The verbs, each a page of what the program can be asked to do.
+// What the program can be asked to do, a page a verb.
 mod verbs;
 
-// The core: what happens when (pure), and the loop that makes it happen.
-mod lifecycle;
-mod supervisor;
+// The command line and the environment, as typed and as meant.
+mod options;
 
-// The drain, and who can be asked for it.
+// PID 1: signals, children and clocks, and nothing else. It starts what follows and never calls it.
+mod pid1;
+
+// The drain companion and the hook: handlers, and the end of the traffic.
 mod drain;
-mod entrypoint;
 
-// Readiness: what PID 1 keeps of it, who answers, and how the app is asked.
-mod check;
-mod connect;
-mod lookup;
-mod readiness;
-mod ready_server;
+// The readiness companions, and how a target is asked.
+mod ready;
 
-// The options: as typed, then what they mean.
-mod cli;
-mod config;
-
-// Values.
+// The few words that all of them need. They import nothing from above.
 mod clock;
 mod duration;
-mod signal;
-mod target;
-
-// The edges: each performs one kind of action.
-mod app;
-mod companions;
-mod descendants;
 mod log;
 mod marker;
 mod poll;
-mod terminal;
-mod termination;
-
-// The end of the traffic: the kernel's socket tables, and what they say.
-mod traffic;
+mod processes;
+mod signal;
 
 // System calls, and all unsafe code.
 mod sys;

@@ -11,14 +11,14 @@ pub mod run;
 
 use std::fmt;
 
-use crate::cli::{self, Asked, Options, Read, Refused, Verb};
-use crate::config::{self, Config, Surroundings};
 use crate::log::{Format, Level, Log};
+use crate::options::command_line::{self, Asked, Options, Read, Refused, Verb};
+use crate::options::config::{self, Config, Surroundings};
 use crate::sys::Arguments;
 use crate::{OWN_FAILURE, print};
 
 /// What --help says. A test holds it to the options.
-const HELP: &str = include_str!("help.txt");
+const HELP: &str = include_str!("options/help.txt");
 
 /// The options of an entrypoint.
 const ENTRYPOINT: Options = Options::AllBut(&["timeout"]);
@@ -26,7 +26,7 @@ const ENTRYPOINT: Options = Options::AllBut(&["timeout"]);
 /// Reads the options of a verb; answers --help and --version itself, and refuses nonsense with a
 /// line for each finding. An error is the exit code.
 fn read(verb: &Verb, arguments: Arguments) -> Result<Read, u8> {
-    match cli::read(verb, arguments, &mut complain_to(arguments)) {
+    match command_line::read(verb, arguments, &mut complain_to(arguments)) {
         Ok(Asked::Help) => Err(print(HELP)),
         Ok(Asked::Version) => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
         Ok(Asked::Options(read)) => Ok(read),
@@ -55,7 +55,8 @@ fn configured(
 /// Says what is wrong in the form that these arguments ask for.
 fn complain_to(arguments: Arguments) -> impl FnMut(fmt::Arguments) {
     move |line| {
-        let format = if cli::json_is_asked(arguments) { Format::Json } else { Format::Text };
+        let format =
+            if command_line::json_is_asked(arguments) { Format::Json } else { Format::Text };
         Log { format, ..Log::default() }.error("refused", line);
     }
 }

@@ -70,7 +70,7 @@ fn its_files_are_there() {
 /// The diagram has the states of the program, and each can be left or is the last.
 #[test]
 fn the_diagram_has_the_states_of_the_program() {
-    let lifecycle = read(&root().join("src/lifecycle.rs"));
+    let lifecycle = read(&root().join("src/pid1/lifecycle.rs"));
     let states = lifecycle.split("pub enum State {").nth(1).expect("the states");
     let states = states.split("\n}").next().expect("their end");
     let variants = states.lines().filter_map(|line| line.strip_prefix("    "));

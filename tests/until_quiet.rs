@@ -1,6 +1,6 @@
 //! --until-quiet from the outside: the binary with a real HTTP server as its app, each in a network namespace of its own, and
 //! clients of many kinds. The server ends by SIGTERM's default action, with whatever is in flight: what the drain doesn't
-//! wait for is lost. src/traffic has the finer tests of what is seen.
+//! wait for is lost. src/drain/traffic has the finer tests of what is seen.
 
 mod support;
 

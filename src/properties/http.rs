@@ -1,7 +1,7 @@
 //! Heads of HTTP: of a request as the readiness server reads it, and of an answer as a check does.
 
-use crate::check::{self, Answer};
-use crate::ready_server::request::{self, HEAD, Request, Status};
+use crate::ready::check::{self, Answer};
+use crate::ready::server::request::{self, HEAD, Request, Status};
 
 /// The bytes are both, a request and an answer.
 pub fn http(input: &[u8]) {

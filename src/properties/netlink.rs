@@ -11,11 +11,11 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
 };
 
-use crate::traffic::connection::{Connection, state};
-use crate::traffic::netlink::{Closed, Dumps};
-use crate::traffic::source::Source;
-use crate::traffic::verdict::{Judge, Verdict};
-use crate::traffic::{QuietOn, Watched};
+use crate::drain::traffic::connection::{Connection, state};
+use crate::drain::traffic::netlink::{Closed, Dumps};
+use crate::drain::traffic::source::Source;
+use crate::drain::traffic::verdict::{Judge, Verdict};
+use crate::options::watched::{QuietOn, Watched};
 
 const QUIET: Duration = Duration::from_secs(1);
 /// Of struct nlmsghdr, and of struct inet_diag_msg behind it.

@@ -6,10 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::is_one_line;
-use crate::cli::{self, Asked, Options, Read, Typed, Verb};
-use crate::config::{self, Config, Surroundings};
-use crate::lifecycle::Plan;
 use crate::log;
+use crate::options::command_line::{self, Asked, Options, Read, Typed, Verb};
+use crate::options::config::{self, Config, Surroundings};
+use crate::options::plan::Plan;
 use crate::signal::Signal;
 use crate::sys;
 use crate::verbs::explain;
@@ -47,7 +47,7 @@ pub fn options(input: &[u8]) {
         // Of this process's own environment nothing is to depend, and nothing does: it has no such
         // variable, as a rule.
         let mut complaints = Vec::new();
-        let read = cli::read(&verb, all, &mut |line| complaints.push(line.to_string()));
+        let read = command_line::read(&verb, all, &mut |line| complaints.push(line.to_string()));
         match read {
             Ok(Asked::Help | Asked::Version) => {}
             Ok(Asked::Options(read)) => {
@@ -57,7 +57,7 @@ pub fn options(input: &[u8]) {
                     with_environment(read.typed, variables.iter().map(CStr::to_bytes));
                 });
             }
-            Err(cli::Refused) => are_clear(&complaints),
+            Err(command_line::Refused) => are_clear(&complaints),
         }
     });
 }
@@ -100,7 +100,7 @@ fn with_environment(mut typed: Typed, environment: impl Iterator<Item = &'static
             assert!(config.drain_file.is_none() || config.drain_file != config.ready_file);
             assert!(!explain::timeline(&config).is_empty());
         }
-        Err(cli::Refused) => are_clear(&complaints),
+        Err(command_line::Refused) => are_clear(&complaints),
     }
 }
 

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::traffic::QuietOn;
-use crate::traffic::connection::{Connection, Family};
-use crate::traffic::proc_net;
-use crate::traffic::verdict::{Judge, Verdict};
+use crate::drain::traffic::connection::{Connection, Family};
+use crate::drain::traffic::proc_net;
+use crate::drain::traffic::verdict::{Judge, Verdict};
+use crate::options::watched::QuietOn;
 
 /// The shortest line of a kernel: two of them that have become one are told from it by their length.
 const SHORTEST_LINE: usize = 144;

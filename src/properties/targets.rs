@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use super::is_one_line;
 use crate::duration;
+use crate::options::network::Network;
+use crate::options::target::{Endpoint, Handler, ListenOn, Target, Url};
 use crate::signal::Signal;
-use crate::target::{Endpoint, Handler, ListenOn, Target, Url};
-use crate::traffic::Network;
 
 /// The text is tried as each of them.
 pub fn targets(input: &[u8]) {

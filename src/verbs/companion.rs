@@ -10,18 +10,18 @@ use std::io;
 use std::time::Duration;
 
 use super::{ENTRYPOINT, configured, refuse};
-use crate::check;
-use crate::cli::Verb;
 use crate::clock::Clock;
-use crate::config::{Config, Surroundings};
 use crate::drain::{Drain, End, standard_error};
 use crate::duration::Rounded;
 use crate::log::{Format, Level, Log};
-use crate::ready_server;
+use crate::options::command_line::Verb;
+use crate::options::config::{Config, Surroundings};
+use crate::options::target::{Handler, Target};
+use crate::pid1::termination::TerminationLog;
+use crate::ready::check;
+use crate::ready::server;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::{self, Arguments, Described, SECOND_INPUT};
-use crate::target::{Handler, Target};
-use crate::termination::TerminationLog;
 
 const LISTENER: i32 = 0;
 
@@ -53,11 +53,12 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
         // In this order: a copy of the listener could get the number of a pipe that is missing.
         ("ready", target) => sys::descriptor(SECOND_INPUT).and_then(|draining| {
             let listener = sys::descriptor(LISTENER)?;
-            Ok(ready_server::serve(listener, draining, target, clock))
+            Ok(server::serve(listener, draining, target, clock))
         }),
-        ("accept", None) => sys::descriptor(LISTENER)
-            .map(|listener| ready_server::accept_and_close(listener, clock)),
-        ("await", Some(target)) => Ok(ready_server::await_ready(&target, clock)),
+        ("accept", None) => {
+            sys::descriptor(LISTENER).map(|listener| server::accept_and_close(listener, clock))
+        }
+        ("await", Some(target)) => Ok(server::await_ready(&target, clock)),
         _ => return refuse(format_args!("companion {what}: there is none that is called so")),
     };
     match result {

@@ -6,15 +6,15 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::{ENTRYPOINT, configured};
-use crate::cli::Verb;
-use crate::config::Config;
-use crate::config::Surroundings;
 use crate::duration::Short;
-use crate::lifecycle::{Escalation, HeldBy};
+use crate::options::command_line::Verb;
+use crate::options::config::Config;
+use crate::options::config::Surroundings;
+use crate::options::plan::{Escalation, HeldBy};
+use crate::options::target::ListenOn;
 use crate::print;
 use crate::signal::SignalSet;
 use crate::sys::Arguments;
-use crate::target::ListenOn;
 
 /// What `docker stop` waits if it is not told.
 const DOCKER_GRACE: Duration = Duration::from_secs(10);

@@ -13,8 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{read, refuse};
-use crate::cli::{Options, Verb};
 use crate::marker;
+use crate::options::command_line::{Options, Verb};
 use crate::sys::{self, Arguments, Described};
 
 /// What the copy is called in a folder.

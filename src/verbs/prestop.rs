@@ -15,14 +15,14 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::configured;
-use crate::cli::{Options, Verb};
 use crate::clock::Clock;
-use crate::config::{Config, Surroundings};
+use crate::drain::entrypoint::Entrypoint;
 use crate::drain::{Drain, End, standard_error};
 use crate::duration::{Rounded, Short};
-use crate::entrypoint::Entrypoint;
 use crate::log::{Level, Log};
 use crate::marker;
+use crate::options::command_line::{Options, Verb};
+use crate::options::config::{Config, Surroundings};
 use crate::poll;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::{self, Arguments, Polled};

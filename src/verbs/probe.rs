@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use super::{read, refuse};
-use crate::check;
-use crate::cli::{Options, Verb};
 use crate::clock::Clock;
 use crate::duration;
 use crate::log::Log;
+use crate::options::command_line::{Options, Verb};
+use crate::options::target::Target;
+use crate::ready::check;
 use crate::sys::Arguments;
-use crate::target::Target;
 
 const VERB: Verb = Verb {
     name: "probe",

@@ -6,12 +6,12 @@ use std::fmt;
 
 use super::{ENTRYPOINT, configured};
 use crate::OWN_FAILURE;
-use crate::app::App;
-use crate::cli::Verb;
-use crate::config::Surroundings;
 use crate::marker;
-use crate::readiness::Readiness;
-use crate::supervisor::Supervisor;
+use crate::options::command_line::Verb;
+use crate::options::config::Surroundings;
+use crate::pid1::app::App;
+use crate::pid1::readiness::Readiness;
+use crate::pid1::supervisor::Supervisor;
 use crate::sys::{Arguments, Described};
 
 /// Returns the exit code of the container. `name` is the verb as typed, if it was.

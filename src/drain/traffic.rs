@@ -1,0 +1,244 @@
+//! Watches the app's connections, and tells when the traffic has ended.
+//!
+//! `Watch` puts together what reads the kernel (`netlink`, and where that is denied `proc_net`),
+//! what finds the app's ports and what judges. Runs in the drain's companion: whoever calls has the
+//! clock, waits between the samples, and decides what to make of a verdict. It errs on the long
+//! side: what cannot be seen is traffic.
+
+#![forbid(unsafe_code)]
+
+pub mod connection;
+mod diag;
+mod known;
+pub mod netlink;
+mod ports;
+pub mod proc_net;
+pub mod source;
+pub mod verdict;
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::clock::Time;
+use crate::log::{Level, Log};
+use crate::options::watched::Watched;
+use connection::{Connection, Families};
+use ports::{List, Owners};
+use source::Source;
+use verdict::Judge;
+
+pub use verdict::Verdict;
+
+/// Between two samples, while the end can't have come yet and while it may come at any moment.
+const CADENCE: Duration = Duration::from_millis(100);
+const QUICK_CADENCE: Duration = Duration::from_millis(10);
+/// The samples' share of the time: one in so many, 2% of one core over the drain.
+const SHARE: u32 = 50;
+/// What was spent at once may be paid for later, for as long as a sample costs less than its share.
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// Connections that a sample does not settle are looked at in time for the end.
+const SETTLE_BEFORE: Duration = Duration::from_secs(1);
+/// What counts as traffic for the log for so long, so that steady traffic is one line.
+const LOG_WINDOW: Duration = Duration::from_secs(1);
+
+/// The connections of the app, from the beginning of a drain on.
+pub struct Watch {
+    watched: Watched,
+    log: Log,
+    source: Source,
+    judge: Judge,
+    /// Which ports are the app's has been found out, or was told.
+    ports_known: bool,
+    /// Samples come quickly from now on, whatever the traffic.
+    hurried: bool,
+    began: Time,
+    /// Processor time.
+    spent: Duration,
+    /// The kernel has been asked about what samples do not settle.
+    asked: bool,
+    /// And is to be asked again.
+    unsettled: bool,
+    next: Time,
+    last: Phase,
+}
+
+/// What the log tells the changes of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Beginning,
+    Traffic,
+    InFlight,
+    Idle,
+}
+
+impl Watch {
+    /// Takes the first sample too, to know what was there before.
+    pub fn begin(mut watched: Watched, log: Log, clock: &dyn Fn() -> Time) -> Self {
+        let (now, before) = (clock(), cpu_time());
+        let mut source = Source::find(log);
+        watched.ports = ports::in_order(&watched.ports);
+        source.subscribe(&watched.ports, log);
+        let mut watch = Self {
+            judge: Judge::new(watched.until_quiet, watched.quiet_on, now),
+            ports_known: !watched.ports.is_empty(),
+            watched,
+            log,
+            source,
+            hurried: false,
+            began: now,
+            spent: Duration::ZERO,
+            asked: false,
+            unsettled: false,
+            next: now,
+            last: Phase::Beginning,
+        };
+        watch.take_sample(now, clock);
+        watch.judge.knows_from(clock());
+        watch.spent = cpu_time().saturating_sub(before);
+        watch.plan(now, Duration::ZERO);
+        watch
+    }
+
+    /// What there is at this instant.
+    pub fn sample(&mut self, clock: &dyn Fn() -> Time) -> Verdict {
+        let (now, before) = (clock(), cpu_time());
+        let verdict = self.take_sample(now, clock);
+        let cost = cpu_time().saturating_sub(before);
+        self.settle(now);
+        self.spent = self.spent.saturating_add(cpu_time().saturating_sub(before));
+        self.plan(now, cost);
+        self.tell(&verdict);
+        verdict
+    }
+
+    /// When the next sample is due.
+    pub fn next_sample(&self) -> Time {
+        self.next
+    }
+
+    /// From now on, an instant with nothing in flight is all that is waited for.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        self.next = self.next.min(self.paid_for());
+    }
+
+    fn take_sample(&mut self, now: Time, clock: &dyn Fn() -> Time) -> Verdict {
+        if self.watched.ports.is_empty() {
+            self.find_ports();
+        }
+        self.judge.begin(now);
+        let read = self.source.read(&self.watched, &mut self.judge, self.hurried);
+        self.judge.read_until(clock());
+        self.judge.end(read && self.ports_known)
+    }
+
+    /// Has the connections looked at that the sample did not settle: the first time there are any,
+    /// as most of them will stay as they are, and then when the end waits for them alone. That may
+    /// cost as much as a hundred samples, where the kernel's table is full of closed connections; so
+    /// only the first time is it done before it is paid for.
+    fn settle(&mut self, now: Time) {
+        let families = self.judge.unsettled();
+        self.unsettled = self.judge.only_unsettled() && families != Families::default();
+        let soon = self.hurried || self.judge.quiet_at() <= now.saturating_add(SETTLE_BEFORE);
+        let due = !self.asked || (soon && self.paid_for() <= now);
+        if self.unsettled && due {
+            self.asked = true;
+            self.unsettled = false;
+            self.source.settle(&mut self.judge, families);
+        }
+    }
+
+    /// Those that the app listens on. An app that is still starting opens them later.
+    fn find_ports(&mut self) {
+        let Some(listeners) = self.source.listeners() else {
+            return;
+        };
+        let first = !std::mem::replace(&mut self.ports_known, true);
+        let found = match listeners.is_empty() {
+            true => ports::Ports::default(),
+            false => ports::of_app(&listeners, &Owners::read(&listeners)),
+        };
+        let list = List(&found.ports);
+        if found.guessed {
+            let message = format_args!(
+                "cannot read which processes listen on which ports: watching every port that \
+                 others than drain-init listen on, {list}; --watch-port names the app's"
+            );
+            self.log.line(Level::Info, "traffic", message);
+        } else if !found.ports.is_empty() {
+            self.log.debug("traffic", format_args!("watching {list}"));
+        } else if first {
+            let message =
+                format_args!("the app listens on no TCP port: there is no traffic to see");
+            self.log.line(Level::Info, "traffic", message);
+        }
+        self.source.filter(&found.ports);
+        self.watched.ports = found.ports;
+    }
+
+    /// When all that was spent so far is no more than its share.
+    fn paid_for(&self) -> Time {
+        self.began.saturating_add(self.spent.saturating_mul(SHARE))
+    }
+
+    /// As soon as something may have changed, and as cost allows: that of all samples so far, of
+    /// which the greater part of a second is waited for at the most, and that of the last one.
+    fn plan(&mut self, now: Time, cost: Duration) {
+        let quiet_at = self.judge.quiet_at();
+        let wanted = if self.hurried || quiet_at <= now {
+            now.saturating_add(QUICK_CADENCE)
+        } else {
+            // Half of the share, so that the end is paid for when it comes. Nothing is missed in
+            // between: the kernel has the ages, and keeps what has closed.
+            let cadence = CADENCE.max(cost.saturating_mul(2 * SHARE));
+            let settle_at = quiet_at.saturating_sub(SETTLE_BEFORE);
+            let next_event = if self.unsettled && settle_at > now { settle_at } else { quiet_at };
+            now.saturating_add(cadence).min(next_event)
+        };
+        let pause = LONGEST_PAUSE.max(cost.saturating_mul(SHARE));
+        self.next = wanted.max(self.paid_for().min(now.saturating_add(pause)));
+    }
+
+    fn tell(&mut self, verdict: &Verdict) {
+        let phase = if verdict.quiet_for < self.watched.until_quiet.min(LOG_WINDOW) {
+            Phase::Traffic
+        } else if verdict.nothing_in_flight() {
+            Phase::Idle
+        } else {
+            Phase::InFlight
+        };
+        if phase == std::mem::replace(&mut self.last, phase) {
+            return;
+        }
+        let new = verdict.new;
+        match phase {
+            Phase::Traffic if new > 0 => {
+                self.log.debug("traffic", format_args!("{new} new connections: {verdict}"));
+            }
+            Phase::Idle => self.log.debug("traffic", format_args!("idle: {verdict}")),
+            _ => self.log.debug("traffic", format_args!("{verdict}")),
+        }
+    }
+}
+
+impl Watched {
+    /// Whether the connection is one of those that count.
+    fn counts(&self, connection: &Connection) -> bool {
+        self.ports.binary_search(&connection.port).is_ok()
+            && connection.peer_port != 0
+            && !self.ignored_peers.iter().any(|network| network.contains(connection.peer))
+    }
+
+    fn port_range(&self) -> Option<(u16, u16)> {
+        Some((*self.ports.first()?, *self.ports.last()?))
+    }
+}
+
+/// What this thread has used: the cost of a sample, and no clock to wait by.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

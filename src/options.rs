@@ -1,0 +1,10 @@
+//! The options: what was typed, then what it means.
+
+#![forbid(unsafe_code)]
+
+pub mod command_line;
+pub mod config;
+pub mod network;
+pub mod plan;
+pub mod target;
+pub mod watched;

@@ -1,0 +1,139 @@
+//! The options that name signals.
+
+#![forbid(unsafe_code)]
+
+use super::Reader;
+use crate::duration;
+use crate::options::command_line::Given;
+use crate::options::plan::Escalation;
+use crate::signal::{Signal, SignalMap, SignalSet};
+
+/// What a signal is named for.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    /// drain-init is to receive it.
+    Received,
+    /// The app is to be sent it.
+    Sent,
+    /// The parent's end is to send it.
+    OfParent,
+}
+
+impl Reader<'_> {
+    pub(super) fn signal(&mut self, option: &'static str, role: Role) -> Option<Signal> {
+        let given = self.typed.one(option)?;
+        self.named(given, given.text, role)
+    }
+
+    /// A signal that an option may name for this.
+    fn named(&mut self, given: &Given, name: &str, role: Role) -> Option<Signal> {
+        let Some(signal) = Signal::parse(name) else {
+            let remedy = "write TERM, SIGTERM, 15 or SIGRTMIN+3";
+            self.refuse(given, format_args!("there is no signal \"{name}\"; {remedy}"));
+            return None;
+        };
+        match (signal.excepted(), role) {
+            (Some(reason), _) => {
+                self.refuse(given, format_args!("{signal} cannot be named: {reason}"));
+            }
+            (None, Role::Received) if signal.uncatchable() => {
+                let why = "never reaches drain-init: no process can catch it";
+                self.refuse(given, format_args!("{signal} {why}"));
+            }
+            (None, Role::Sent) if signal.uncatchable() => {
+                let why = "leaves the app no choice; --grace says when SIGKILL falls";
+                self.refuse(given, format_args!("{signal} {why}"));
+            }
+            (None, Role::OfParent) if signal == Signal::STOP => {
+                self.refuse(given, format_args!("would stop drain-init for ever"));
+            }
+            (None, Role::Received | Role::Sent | Role::OfParent) => return Some(signal),
+        }
+        None
+    }
+
+    pub(super) fn stop_on(&mut self) -> SignalSet {
+        if self.typed.one("stop-on").is_none() {
+            return SignalSet::from_iter([Signal::TERM, Signal::INT]);
+        }
+        let mut set = SignalSet::default();
+        for given in self.typed.all("stop-on") {
+            if let Some(signal) = self.named(given, given.text, Role::Received) {
+                set.insert(signal);
+            }
+        }
+        set
+    }
+
+    pub(super) fn escalate(&mut self) -> Vec<Escalation> {
+        let mut escalations = Vec::<Escalation>::new();
+        for given in self.typed.all("escalate") {
+            let Some((name, before)) = given.text.split_once(':') else {
+                self.refuse(given, format_args!("has no `:`; write SIGNAL:TIME, as in QUIT:2s"));
+                continue;
+            };
+            let signal = self.named(given, name, Role::Sent);
+            match (signal, duration::parse(before)) {
+                (Some(signal), Ok(before_kill)) => {
+                    // Longest before the SIGKILL is due first; equals keep their order.
+                    let place = escalations.partition_point(|it| it.before_kill >= before_kill);
+                    escalations.insert(place, Escalation { signal, before_kill });
+                }
+                (_, Err(why)) => self.refuse(given, format_args!("its time {why}; write QUIT:2s")),
+                (None, Ok(_)) => {}
+            }
+        }
+        escalations
+    }
+
+    pub(super) fn signal_map(&mut self) -> SignalMap {
+        let mut map = SignalMap::default();
+        let mut mapped = SignalSet::default();
+        for given in self.typed.all("map-signal") {
+            let Some((from, to)) = given.text.split_once('=') else {
+                self.refuse(given, format_args!("has no `=`; write FROM=TO, as in HUP=USR1"));
+                continue;
+            };
+            let from = self.named(given, from, Role::Received);
+            let to = if to.eq_ignore_ascii_case("none") {
+                Some(None)
+            } else {
+                self.named(given, to, Role::Sent).map(Some)
+            };
+            let (Some(from), Some(to)) = (from, to) else {
+                continue;
+            };
+            if mapped.contains(from) {
+                self.refuse(given, format_args!("{from} is rewritten already; say it once"));
+            }
+            mapped.insert(from);
+            map.set(from, to);
+        }
+        map
+    }
+
+    /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
+    /// container with no drain and no deadline.
+    pub(super) fn check_stops_survive(&mut self, map: &SignalMap, stop_on: SignalSet) {
+        for given in self.typed.all("map-signal") {
+            let from = given.text.split_once('=').and_then(|(from, _)| Signal::parse(from));
+            let Some(from) = from.filter(|from| stop_on.contains(*from)) else {
+                continue;
+            };
+            match map.get(from) {
+                None => {
+                    let why = "asks for a stop and cannot be dropped; see --stop-on";
+                    self.refuse(given, format_args!("{from} {why}"));
+                }
+                Some(to) if !stop_on.contains(to) => self.refuse(
+                    given,
+                    format_args!(
+                        "{from} would ask for no stop any more; \
+                         --stop-signal {to} is what sends the app another signal"
+                    ),
+                ),
+                Some(_) => {}
+            }
+        }
+    }
+}

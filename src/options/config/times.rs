@@ -1,0 +1,106 @@
+//! The times of a plan held against each other.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Reader;
+use crate::duration::{self, Short};
+use crate::options::plan::Plan;
+
+impl Reader<'_> {
+    /// The times against each other: each must leave room for the next.
+    pub(super) fn check_times(&mut self, plan: &Plan) {
+        let typed = self.typed;
+        let [delay, grace, kill_margin] =
+            ["delay", "grace", "kill-margin"].map(|option| typed.one(option));
+        let kill_after = plan.kill_after();
+        if kill_after.is_zero() {
+            if let Some(given) = kill_margin.or(grace) {
+                self.refuse(
+                    given,
+                    format_args!(
+                        "SIGKILL would fall at once: --grace {} less --kill-margin {} leaves \
+                         nothing; make the grace period longer or the margin shorter",
+                        Short(plan.grace),
+                        Short(plan.kill_margin)
+                    ),
+                );
+            }
+            return;
+        }
+        let no_time = NoTime(kill_after);
+        if plan.delay >= kill_after {
+            match (delay, grace, kill_margin) {
+                (Some(given), _, _) => {
+                    let remedy = "make --delay shorter or --grace longer";
+                    self.refuse(given, format_args!("{no_time}; {remedy}"));
+                }
+                (None, Some(given), _) => {
+                    let delay = Short(plan.delay);
+                    self.refuse(
+                        given,
+                        format_args!("{no_time}; give --delay, which is {delay} without"),
+                    );
+                }
+                // Then it is the margin that leaves none.
+                (None, None, Some(given)) => {
+                    self.refuse(given, format_args!("{no_time}; make it shorter"));
+                }
+                (None, None, None) => {}
+            }
+        }
+        if let Some(given) = typed.one("max-delay") {
+            if plan.max_delay < plan.delay {
+                let delay = Short(plan.delay);
+                let why = format_args!("is shorter than --delay, {delay}; make it at least that");
+                self.refuse(given, why);
+            } else if plan.max_delay >= kill_after && plan.delay < kill_after {
+                self.refuse(given, format_args!("{no_time}; make it shorter"));
+            }
+        }
+        let longest = plan.longest_drain();
+        for option in ["until-quiet", "unready-delay"] {
+            if let Some(given) = typed.one(option)
+                && duration::parse(given.text).is_ok_and(|time| time > longest)
+            {
+                let longest = Short(longest);
+                self.refuse(
+                    given,
+                    format_args!("is longer than the longest drain, {longest}; make it shorter"),
+                );
+            }
+        }
+        let told_after = plan.told_after();
+        let room = kill_after.saturating_sub(told_after);
+        for given in typed.all("escalate") {
+            let before =
+                given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
+            if before.is_some_and(|before| before > room) && told_after < kill_after {
+                self.refuse(
+                    given,
+                    format_args!(
+                        "may come before the app is told to stop, which may be {} after the stop \
+                         signal and {} before SIGKILL; make its time shorter",
+                        Short(told_after),
+                        Short(room)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// What is wrong with a drain that lasts until SIGKILL falls, so long after the stop signal.
+struct NoTime(Duration);
+
+impl fmt::Display for NoTime {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kill_after = Short(self.0);
+        write!(
+            f,
+            "leaves the app no time to stop: SIGKILL falls {kill_after} after the stop signal"
+        )
+    }
+}

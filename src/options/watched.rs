@@ -1,0 +1,38 @@
+//! What --until-quiet watches: which ports and peers, and what counts as traffic.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::time::Duration;
+
+use super::network::Network;
+
+/// What is watched, and for what.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    pub until_quiet: Duration,
+    pub quiet_on: QuietOn,
+    /// None: those that the app listens on.
+    pub ports: Vec<u16>,
+    /// Their connections are no traffic.
+    pub ignored_peers: Vec<Network>,
+}
+
+/// What starts the window of quiet anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuietOn {
+    /// A new connection, or data received on any.
+    #[default]
+    Requests,
+    /// New connections alone.
+    Connections,
+}
+
+impl fmt::Display for QuietOn {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requests => "requests",
+            Self::Connections => "new connections",
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! Readiness, as far as PID 1 keeps it: the ready-file, the listener, and the companions that
+//! answer on it and ask the app.
+//!
+//! The listener is bound here, so that an address in use is refused before the app starts, and is
+//! never let go, so that nobody else takes the port. It must not know why readiness comes and goes.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt,
+};
+
+use crate::clock::Time;
+use crate::log::{Level, Log};
+use crate::marker;
+use crate::options::config::Config;
+use crate::options::target::ListenOn;
+use crate::pid1::companions::{Companions, Wanted};
+use crate::sys::{CompanionStart, Described, Pid, Status};
+
+pub struct Readiness {
+    /// What the companions ask.
+    target: Option<CString>,
+    listener: Option<Listener>,
+    /// The read end is the server's, which is started with it; the write end closes when the drain
+    /// begins.
+    draining: Option<Pipe>,
+    server: Wanted,
+    /// Asks the app until it is ready for the first time.
+    waiter: Wanted,
+}
+
+impl Readiness {
+    pub fn new(config: &Config, listener: Option<Listener>) -> Self {
+        let target = config.ready_check.as_ref();
+        let target = target.and_then(|target| CString::new(target.to_string()).ok());
+        let (server, waiter) = (Wanted::default(), Wanted::default());
+        Self { target, listener, draining: None, server, waiter }
+    }
+
+    /// The app has been started, or nobody has stopped it after all.
+    pub fn begin(&mut self, config: &Config, companions: &Companions, now: Time) {
+        if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
+            // One that says that it drains would say so for ever.
+            self.server.drop(companions);
+            self.draining = None;
+            self.server.want(now);
+        }
+        if config.ready_check.is_none() {
+            self.ready(config, now);
+        } else if config.ready_file.is_some() || self.opens_when_ready() {
+            self.waiter.want(now);
+        }
+    }
+
+    fn opens_when_ready(&self) -> bool {
+        matches!(self.listener, Some(Listener { listen: ListenOn::Tcp(_), .. }))
+    }
+
+    fn ready(&mut self, config: &Config, now: Time) {
+        if let Some(path) = config.ready_file {
+            marker::create(path, config.log);
+        }
+        if self.opens_when_ready()
+            && let Some(listener) = &self.listener
+        {
+            match listener.open() {
+                Ok(()) => self.server.want(now),
+                Err(error) => config.log.error(
+                    "ready",
+                    format_args!("cannot open {}: {}", listener.listen, Described(&error)),
+                ),
+            }
+        }
+    }
+
+    /// Readiness goes, at once. That it has gone already is as good.
+    pub fn end(&mut self, config: &Config, companions: &Companions) {
+        if let Some(path) = config.ready_file {
+            marker::remove(path, config.log);
+        }
+        self.waiter.drop(companions);
+        match &mut self.draining {
+            Some((_, write_end)) => *write_end = None,
+            // One that is started now would not hear of it.
+            None => self.server.drop(companions),
+        }
+        if self.opens_when_ready() {
+            self.server.drop(companions);
+            self.refuse();
+        }
+    }
+
+    /// The app has ended: nobody answers any more.
+    pub fn close(&mut self, companions: &Companions) {
+        self.waiter.drop(companions);
+        self.server.drop(companions);
+        self.refuse();
+    }
+
+    fn refuse(&self) {
+        if let Some(listener) = &self.listener {
+            listener.refuse();
+        }
+    }
+
+    /// When a companion is to be started.
+    pub fn deadline(&self) -> Option<Time> {
+        [self.server.deadline(), self.waiter.deadline()].into_iter().flatten().min()
+    }
+
+    /// Starts the companions that are due.
+    pub fn due(&mut self, config: &Config, companions: &mut Companions, now: Time) {
+        let is_due = |wanted: &Wanted| wanted.deadline().is_some_and(|deadline| deadline <= now);
+        if is_due(&self.server)
+            && let Some(listener) = &self.listener
+        {
+            let pid =
+                start_server(listener, &mut self.draining, self.target.as_deref(), companions);
+            let pid = tried(config.log, pid, &self.server);
+            self.server.started(pid, now);
+        }
+        if is_due(&self.waiter) {
+            let words = words(c"await", self.target.as_deref());
+            let pid = companions.start(&CompanionStart::own(&words));
+            let pid = tried(config.log, pid, &self.waiter);
+            self.waiter.started(pid, now);
+        }
+    }
+
+    /// A companion was reaped. One that has seen the app ready says so by ending well.
+    pub fn companion_ended(
+        &mut self,
+        config: &Config,
+        companions: &Companions,
+        (pid, status): (Pid, Status),
+        now: Time,
+    ) {
+        if self.waiter.ended(pid, now) && status == Status::Exited(0) {
+            self.waiter.drop(companions);
+            self.ready(config, now);
+        } else if self.server.ended(pid, now) {
+            config.log.debug("ready", format_args!("the readiness server ended: started again"));
+        }
+    }
+}
+
+fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
+    let mut words = vec![c"companion", verb];
+    words.extend(target);
+    words
+}
+
+/// What could not be done is said once; it is tried again.
+fn tried(log: Log, started: io::Result<Pid>, wanted: &Wanted) -> Option<Pid> {
+    let level = if wanted.has_failed() { Level::Debug } else { Level::Error };
+    started
+        .map_err(|error| {
+            let what =
+                format_args!("cannot start a companion: {}, trying again", Described(&error));
+            log.line(level, "ready", what);
+        })
+        .ok()
+}
+
+fn start_server(
+    listener: &Listener,
+    draining: &mut Option<Pipe>,
+    target: Option<&CStr>,
+    companions: &mut Companions,
+) -> io::Result<Pid> {
+    let (words, second_input) = match listener.listen {
+        ListenOn::Http(_) => {
+            let (read_end, _) = match draining {
+                Some(pipe) => pipe,
+                None => draining.insert(pipe()?),
+            };
+            (words(c"ready", target), Some(&*read_end))
+        }
+        ListenOn::Tcp(_) => (words(c"accept", None), None),
+    };
+    companions.start(&CompanionStart {
+        input: Some(listener.socket.as_fd()),
+        second_input: second_input.map(AsFd::as_fd),
+        ..CompanionStart::own(&words)
+    })
+}
+
+/// The read end, and the write end until the drain begins.
+type Pipe = (OwnedFd, Option<OwnedFd>);
+
+/// A pipe whose ends are no standard descriptors.
+fn pipe() -> io::Result<Pipe> {
+    let (read_end, write_end) = io::pipe()?;
+    Ok((above_standard(read_end.into())?, Some(above_standard(write_end.into())?)))
+}
+
+/// A descriptor that is none of the standard ones: these may have been closed, and their numbers
+/// be given to whatever is opened next.
+fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    // std's copies are never below 3, and are closed on exec.
+    if descriptor.as_raw_fd() > 2 { Ok(descriptor) } else { descriptor.try_clone() }
+}
+
+/// A port that is ours for as long as we live.
+pub struct Listener {
+    listen: ListenOn,
+    socket: OwnedFd,
+}
+
+impl Listener {
+    /// Takes the port. For HTTP it is open from now on.
+    pub fn bind(listen: ListenOn) -> io::Result<Self> {
+        let mut address = listen.address();
+        let make = |address: SocketAddr| {
+            let family = match address {
+                SocketAddr::V4(_) => AddressFamily::Inet,
+                SocketAddr::V6(_) => AddressFamily::Inet6,
+            };
+            socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        };
+        let socket = match make(address) {
+            // Every address of a node without IPv6 is every one of IPv4.
+            Err(Errno::EAFNOSUPPORT) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+                address = (Ipv4Addr::UNSPECIFIED, address.port()).into();
+                make(address)?
+            }
+            made => made?,
+        };
+        let socket = above_standard(socket)?;
+        if address.is_ipv6() {
+            // [::] is every address of both families, whatever the system's default is.
+            socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        }
+        // Connections of an earlier container in this pod may be in TIME_WAIT.
+        socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        let listener = Self { listen, socket };
+        listener.open()?;
+        if let ListenOn::Tcp(_) = listen {
+            // Open for an instant, before the app starts: from then on the kernel gives the port
+            // to nobody else, with SO_REUSEADDR neither (inet_csk_update_fastreuse).
+            listener.refuse();
+        }
+        Ok(listener)
+    }
+
+    /// Accepts connections. SO_REUSEADDR is off while it is closed: two sockets that have it may
+    /// share a port on which none listens.
+    fn open(&self) -> io::Result<()> {
+        socket::setsockopt(&self.socket, sockopt::ReuseAddr, &true)?;
+        // As many as the kernel takes: a probe that finds no room comes again after a second.
+        socket::listen(&self.socket, Backlog::MAXALLOWABLE)?;
+        Ok(socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false)?)
+    }
+
+    /// Refuses connections, and keeps the port.
+    fn refuse(&self) {
+        // One that is closed already says so.
+        let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+impl Config {
+    /// Takes the port that readiness is answered on.
+    pub fn bind(&self) -> io::Result<Option<Listener>> {
+        self.ready_listen.map(Listener::bind).transpose()
+    }
+}

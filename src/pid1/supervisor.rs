@@ -1,0 +1,264 @@
+//! The loop of PID 1: deadlines, signals, reaping; it performs what `lifecycle` says.
+//!
+//! From here on nothing returns an error and nothing panics. In this order, again and again: what
+//! is due by the clock is done; one signal is taken, or waited for until the next deadline; if it
+//! is SIGCHLD, everything that has ended is reaped. The one reader of the clock in PID 1.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use crate::clock::{Clock, Time};
+use crate::duration;
+use crate::log::Level;
+use crate::marker;
+use crate::options::config::Config;
+use crate::pid1::app::App;
+use crate::pid1::companions::Companions;
+use crate::pid1::lifecycle::{Action, Event, Left, State};
+use crate::pid1::readiness::Readiness;
+use crate::pid1::terminal;
+use crate::pid1::termination::TerminationLog;
+use crate::signal::Signal;
+use crate::sys::{self, Arguments, CompanionStart, Described, Pid, Reaped, Received, Status};
+
+/// After so many orphans the clock and the signals are looked at.
+const REAPED_AT_ONCE: u32 = 1000;
+
+pub struct Supervisor<'a> {
+    config: &'a Config,
+    /// What the options were typed in: companions read them again.
+    words: Arguments,
+    app: App,
+    state: State,
+    clock: Clock,
+    companions: Companions,
+    readiness: Readiness,
+    drain: Option<Pid>,
+    termination_log: TerminationLog,
+    /// There may be more that have ended.
+    more_to_reap: bool,
+    exit_code: Option<u8>,
+}
+
+impl<'a> Supervisor<'a> {
+    /// Takes over an app that was just started.
+    pub fn new(config: &'a Config, words: Arguments, app: App, readiness: Readiness) -> Self {
+        let termination_log = TerminationLog::new(config.termination_log, config.log);
+        // Of an earlier life, where the file has outlived it.
+        termination_log.write(None);
+        let mut supervisor = Self {
+            config,
+            words,
+            app,
+            state: State::Running,
+            clock: Clock::start(),
+            companions: Companions::default(),
+            readiness,
+            drain: None,
+            termination_log,
+            more_to_reap: false,
+            exit_code: None,
+        };
+        sys::show_that_it_takes(Signal::DRAIN);
+        let now = supervisor.now();
+        supervisor.readiness.begin(supervisor.config, &supervisor.companions, now);
+        supervisor
+    }
+
+    /// Until the app has ended, and what it left.
+    pub fn run(mut self) -> u8 {
+        loop {
+            let mut now = self.now();
+            let mut deadline = self.config.plan.deadline(self.state);
+            while deadline.is_some_and(|deadline| deadline <= now) {
+                // The scan for those that were killed may have taken the time that they had to end.
+                if let State::Killing { .. } = self.state {
+                    self.reap();
+                }
+                self.handle(Event::Wake, now);
+                now = self.now();
+                deadline = self.config.plan.deadline(self.state);
+            }
+            if let Some(code) = self.exit_code {
+                return code;
+            }
+            self.readiness.due(self.config, &mut self.companions, now);
+            let deadline = deadline.into_iter().chain(self.readiness.deadline()).min();
+            // Starting a companion takes its time.
+            let mut timeout = deadline.map(|deadline| deadline.saturating_sub(self.now()));
+            let more_to_reap = std::mem::take(&mut self.more_to_reap);
+            if more_to_reap {
+                timeout = Some(Duration::ZERO);
+            }
+            if let Some(received) = sys::wait_for_signal(timeout) {
+                self.received(received);
+            }
+            if more_to_reap {
+                self.reap();
+            }
+            if let Some(code) = self.exit_code {
+                return code;
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn received(&mut self, Received { signal, sender }: Received) {
+        match signal {
+            Signal::CHLD => return self.reap(),
+            Signal::DRAIN => return self.handle(Event::DrainAsked, self.now()),
+            // A log that nobody reads any more, and nothing that the app should hear of.
+            Signal::PIPE if sender == nix::unistd::getpid().as_raw() => return,
+            _ if signal.excepted().is_some() => return,
+            _ => {}
+        }
+        let by_hand = signal == Signal::INT && terminal::on_standard_input();
+        self.handle(Event::Signal { signal, by_hand }, self.now());
+    }
+
+    /// Reaps all who have ended, as signals of one kind merge and children don't; not without end,
+    /// as they may come as fast as they are reaped, and the deadline is to be looked at.
+    fn reap(&mut self) {
+        let mut app_ended: Option<Status> = None;
+        let mut orphans = 0_u32;
+        let mut companions = 0_u32;
+        let any_left = loop {
+            if orphans >= REAPED_AT_ONCE {
+                self.more_to_reap = true;
+                break true;
+            }
+            match sys::reap(self.app.has_terminal()) {
+                Reaped::Ended(pid, status) if self.app.is(pid) => {
+                    self.app.ended();
+                    app_ended = Some(status);
+                }
+                Reaped::Ended(pid, status) if self.companions.ended(pid) => {
+                    companions = companions.saturating_add(1);
+                    self.companion_ended(pid, status);
+                }
+                Reaped::Ended(..) => orphans = orphans.saturating_add(1),
+                Reaped::Stopped(pid, by) if self.app.is(pid) => {
+                    self.handle(Event::AppStopped { by }, self.now());
+                }
+                Reaped::Stopped(..) => {}
+                Reaped::NoneEnded => break true,
+                Reaped::NoChild => break false,
+            }
+        };
+        if orphans > 0 {
+            self.config.log.debug("reaped", format_args!("{orphans} orphans reaped"));
+        }
+        let left = match any_left {
+            false => Left::Nobody,
+            true if self.companions.any() => Left::Companions,
+            true => Left::Orphans,
+        };
+        match app_ended {
+            Some(status) => self.handle(Event::AppEnded { status, left }, self.now()),
+            None if orphans + companions > 0 => {
+                self.handle(Event::OthersReaped { left }, self.now());
+            }
+            None => {}
+        }
+    }
+
+    fn companion_ended(&mut self, pid: Pid, status: Status) {
+        let now = self.now();
+        if self.drain == Some(pid) {
+            self.drain = None;
+            let well = status == Status::Exited(0);
+            if !well {
+                let what = format_args!("the drain companion failed: draining by the clock");
+                self.config.log.error("draining", what);
+            }
+            self.handle(Event::CompanionEnded { well }, now);
+        } else {
+            let ended = (pid, status);
+            self.readiness.companion_ended(self.config, &self.companions, ended, now);
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Time) {
+        let (state, actions) = self.config.plan.step(self.state, event, now);
+        self.state = state;
+        let mut without_companion = false;
+        for action in actions {
+            match action {
+                Action::StartCompanion(after) => without_companion = !self.start_drain(after),
+                action => self.perform(action, now),
+            }
+        }
+        if without_companion {
+            self.handle(Event::CompanionEnded { well: false }, now);
+        }
+    }
+
+    /// Whether the drain has a companion now. Where it has none, the clock is what is left.
+    fn start_drain(&mut self, after: Duration) -> bool {
+        let after = CString::new(duration::millis(after).to_string()).unwrap_or_default();
+        let mut words = vec![c"companion", c"drain", after.as_c_str()];
+        for word in self.words.iter() {
+            words.push(word);
+        }
+        let started = self.companions.start(&CompanionStart::own(&words));
+        match started {
+            Ok(pid) => self.drain = Some(pid),
+            Err(error) => {
+                let what = format_args!("cannot start the drain companion: {}", Described(&error));
+                self.config.log.error("draining", what);
+                self.drain = None;
+            }
+        }
+        self.drain.is_some()
+    }
+
+    fn perform(&mut self, action: Action, now: Time) {
+        let log = self.config.log;
+        match action {
+            Action::Unready => self.readiness.end(self.config, &self.companions),
+            Action::Ready => {
+                if let Some(path) = self.config.drain_file {
+                    marker::remove(path, log);
+                }
+                self.readiness.begin(self.config, &self.companions, now);
+            }
+            Action::BeginDrain => {
+                if let Some(path) = self.config.drain_file {
+                    marker::create(path, log);
+                }
+            }
+            // `handle` has done it: it makes an event of a failure.
+            Action::StartCompanion(_) => {}
+            Action::EndCompanion => {
+                if let Some(pid) = self.drain.take() {
+                    self.companions.kill(pid);
+                }
+            }
+            Action::EndCompanions => {
+                self.readiness.close(&self.companions);
+                self.companions.kill_all();
+            }
+            Action::Forward(signal) => self.app.forward(signal),
+            Action::TerminateRest => self.app.signal_rest(Signal::TERM),
+            Action::KillRest => {
+                self.companions.kill_all();
+                self.app.signal_rest(Signal::KILL);
+            }
+            Action::Suspend { by } => self.app.stopped(by),
+            Action::Say(note) => {
+                let (level, event) = note.class();
+                log.line(level, event, format_args!("{note}"));
+                self.termination_log.note(note);
+            }
+            Action::Exit(code) => {
+                log.line(Level::Debug, "ended", format_args!("exit code {code}"));
+                self.exit_code = Some(code);
+            }
+        }
+    }
+}

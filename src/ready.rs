@@ -1,0 +1,8 @@
+//! The readiness companions: they ask the app, and answer probes. `drain-init probe` asks the same way.
+
+#![forbid(unsafe_code)]
+
+pub mod check;
+mod connect;
+mod lookup;
+pub mod server;

@@ -1,0 +1,371 @@
+//! Asking a target whether it is ready: the one way in which that is done, by `probe`, the readiness
+//! server, the wait for the first success, and the handlers that make a call.
+//!
+//! A `Check` never waits. It says which descriptor it waits for and until when, and is told the time:
+//! a loop can have others beside it. `ask` and `call` are such loops, with one check in them.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nix::sys::socket::{SockFlag, SockType};
+
+use crate::clock::{Clock, Time};
+use crate::duration::Short;
+use crate::options::target::{Endpoint, Target, Url};
+use crate::poll;
+use crate::ready::connect;
+use crate::ready::lookup::LookUp;
+use crate::sys::{self, Described, Polled};
+
+/// The most that is read of an answer's head; what it says comes first.
+pub const HEAD: usize = 8 * 1024;
+
+/// More header fields than these are not looked at.
+const FIELDS: usize = 64;
+
+/// Why a target is not ready: a short line, the same each time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A target that is being asked.
+pub struct Check {
+    /// As reasons name it.
+    target: String,
+    /// What is sent once there is a connection. Empty: that there is one is the answer.
+    request: Vec<u8>,
+    /// Those that are left to try.
+    addresses: std::vec::IntoIter<SocketAddr>,
+    limit: Duration,
+    deadline: Time,
+    /// When the next address is tried.
+    next_at: Time,
+    /// Why the first address failed: it is the one that is meant.
+    failure: Option<Reason>,
+    state: State,
+}
+
+enum State {
+    LookingUp(LookUp),
+    Connecting(TcpStream),
+    Sending { stream: TcpStream, sent: usize },
+    Reading { stream: TcpStream, head: Vec<u8> },
+    Over(Result<(), Reason>),
+}
+
+/// How long one of several addresses is waited for at the most, where there is time without end.
+const LONGEST_SHARE: Duration = Duration::from_secs(5);
+
+/// Asks, and returns with the answer or when `limit` is over.
+pub fn ask(target: &Target, limit: Duration, clock: Clock) -> Result<(), Reason> {
+    finish(Check::begin(target, clock.now(), limit), clock)
+}
+
+/// Makes a call with another method than GET.
+pub fn call(method: &str, url: &Url, limit: Duration, clock: Clock) -> Result<(), Reason> {
+    finish(Check::begin_call(method, url, clock.now(), limit), clock)
+}
+
+fn finish(mut check: Check, clock: Clock) -> Result<(), Reason> {
+    loop {
+        let now = clock.now();
+        if let Some(result) = check.advance(now) {
+            return result;
+        }
+        let (descriptor, deadline) = check.wants();
+        poll::wait(&mut [descriptor], Some(deadline), now);
+    }
+}
+
+impl Check {
+    /// Begins to ask. A name is looked up as part of it, and within `limit` like the rest.
+    pub fn begin(target: &Target, now: Time, limit: Duration) -> Self {
+        match target {
+            Target::Tcp(endpoint) => {
+                Self::new(target.to_string(), Vec::new(), now, limit).start(endpoint)
+            }
+            Target::Http(url) => Self::begin_call("GET", url, now, limit),
+            Target::File(path) => {
+                let mut check = Self::new(target.to_string(), Vec::new(), now, limit);
+                check.state = State::Over(check.look_at(path));
+                check
+            }
+        }
+    }
+
+    pub fn begin_call(method: &str, url: &Url, now: Time, limit: Duration) -> Self {
+        // RFC 9110, 8.6: a method that is expected to have content says that there is none.
+        let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
+        let request = format!(
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: drain-init\r\n{length}Connection: \
+             close\r\n\r\n",
+            url.path, url.authority
+        );
+        Self::new(url.to_string(), request.into_bytes(), now, limit).start(&url.endpoint)
+    }
+
+    fn new(target: String, request: Vec<u8>, now: Time, limit: Duration) -> Self {
+        let deadline = now.saturating_add(limit);
+        Self {
+            target,
+            request,
+            addresses: Vec::new().into_iter(),
+            limit,
+            deadline,
+            // With the first call of `advance`.
+            next_at: now,
+            failure: None,
+            state: State::Over(Ok(())),
+        }
+    }
+
+    fn start(mut self, endpoint: &Endpoint) -> Self {
+        let now = self.next_at;
+        let addresses = endpoint.addresses();
+        if addresses.is_empty() {
+            match LookUp::begin(endpoint) {
+                Ok(look_up) => self.state = State::LookingUp(look_up),
+                Err(error) => self
+                    .end(Err(self.reason(format_args!("cannot be asked: {}", Described(&error))))),
+            }
+        } else {
+            self.connect_to(addresses, now);
+        }
+        self
+    }
+
+    /// The descriptor that it waits for, and the time at which it is to be
+    /// advanced at the latest.
+    pub fn wants(&self) -> (Polled<'_>, Time) {
+        let descriptor = match &self.state {
+            State::LookingUp(look_up) => Polled::readable(look_up),
+            State::Connecting(stream) | State::Sending { stream, .. } => Polled::writable(stream),
+            State::Reading { stream, .. } => Polled::readable(stream),
+            State::Over(_) => return (Polled::NOTHING, Time::ZERO),
+        };
+        let has_next = matches!(self.state, State::Connecting(_)) && self.addresses.len() > 0;
+        let until = if has_next { self.next_at } else { self.deadline };
+        (descriptor, until)
+    }
+
+    /// Goes on as far as that is possible without waiting. The answer, when there is one.
+    pub fn advance(&mut self, now: Time) -> Option<Result<(), Reason>> {
+        while self.step(now) {}
+        if !matches!(self.state, State::Over(_)) && now >= self.deadline {
+            let limit = Short(self.limit);
+            self.end(Err(self.reason(format_args!("gave no answer within {limit}"))));
+        }
+        match &self.state {
+            State::Over(result) => Some(result.clone()),
+            _ => None,
+        }
+    }
+
+    /// One step; false if there was none to make.
+    fn step(&mut self, now: Time) -> bool {
+        match &mut self.state {
+            State::LookingUp(look_up) => match look_up.advance() {
+                None => return false,
+                Some(addresses) if addresses.is_empty() => {
+                    self.end(Err(self.reason(format_args!("has an unknown host"))));
+                }
+                Some(addresses) => self.connect_to(addresses, now),
+            },
+            State::Connecting(stream) => match connected(stream) {
+                Ok(true) => self.connected(),
+                Ok(false) if now >= self.next_at && self.addresses.len() > 0 => {
+                    let limit = Short(self.limit);
+                    self.failed(self.reason(format_args!("gave no answer within {limit}")), now);
+                }
+                Ok(false) => return false,
+                Err(error) => self.failed(self.cannot_connect(&error), now),
+            },
+            State::Sending { stream, sent } => {
+                let rest = self.request.get(*sent..).unwrap_or_default();
+                match stream.write(rest) {
+                    Ok(count) => *sent += count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    // Who refuses to read may have answered all the same.
+                    Err(_) => *sent = self.request.len(),
+                }
+                if *sent >= self.request.len() {
+                    self.read_next();
+                }
+            }
+            State::Reading { stream, head } => {
+                let mut piece = [0; 1024];
+                let count = match stream.read(&mut piece) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Ok(count) => count,
+                    Err(_) => 0,
+                };
+                head.extend(piece.iter().take(count));
+                if let Some(answer) = read_answer(head, count == 0) {
+                    self.end(self.judge(answer));
+                }
+            }
+            State::Over(_) => return false,
+        }
+        true
+    }
+
+    fn end(&mut self, result: Result<(), Reason>) {
+        self.state = State::Over(result);
+    }
+
+    fn reason(&self, why: fmt::Arguments) -> Reason {
+        Reason(format!("{} {why}", self.target))
+    }
+
+    fn cannot_connect(&self, error: &io::Error) -> Reason {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => self.reason(format_args!("refused")),
+            Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => {
+                self.reason(format_args!("is unreachable"))
+            }
+            // An address of a family that this machine does not have, among the rest.
+            Some(errno) => {
+                let why = sys::Errno(errno);
+                self.reason(format_args!("cannot be asked: {why}"))
+            }
+            None => self.reason(format_args!("cannot be asked")),
+        }
+    }
+
+    fn look_at(&self, path: &str) -> Result<(), Reason> {
+        match std::fs::metadata(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => self.reason(format_args!("is not there")),
+                errno => {
+                    let why = sys::Errno(errno.unwrap_or(0));
+                    self.reason(format_args!("cannot be seen: {why}"))
+                }
+            }),
+        }
+    }
+
+    fn connect_to(&mut self, addresses: Vec<SocketAddr>, now: Time) {
+        self.addresses = addresses.into_iter();
+        self.connect_to_next(now);
+    }
+
+    fn failed(&mut self, reason: Reason, now: Time) {
+        self.failure.get_or_insert(reason);
+        self.connect_to_next(now);
+    }
+
+    /// Begins to connect to the first of the addresses that are left with which that can be begun.
+    fn connect_to_next(&mut self, now: Time) {
+        while let Some(address) = self.addresses.next() {
+            // Each address gets its share of the time: one that swallows packets leaves some to the
+            // rest.
+            let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
+            let share = self.deadline.saturating_sub(now) / shares;
+            self.next_at = now.saturating_add(share.min(LONGEST_SHARE));
+            match connect::to(address, SockType::Stream, SockFlag::SOCK_NONBLOCK) {
+                Ok(socket) => return self.state = State::Connecting(socket.into()),
+                Err(error) => {
+                    let reason = self.cannot_connect(&error);
+                    self.failure.get_or_insert(reason);
+                }
+            }
+        }
+        let reason = self.failure.take();
+        let reason = reason.unwrap_or_else(|| self.reason(format_args!("cannot be asked")));
+        self.end(Err(reason));
+    }
+
+    fn connected(&mut self) {
+        let nothing_to_send = self.request.is_empty();
+        self.state = match std::mem::replace(&mut self.state, State::Over(Ok(()))) {
+            State::Connecting(stream) if !nothing_to_send => State::Sending { stream, sent: 0 },
+            _ => State::Over(Ok(())),
+        };
+    }
+
+    fn read_next(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Over(Ok(()))) {
+            State::Sending { stream, .. } => State::Reading { stream, head: Vec::new() },
+            other => other,
+        };
+    }
+
+    fn judge(&self, answer: Answer) -> Result<(), Reason> {
+        match answer {
+            Answer::Status(200..=399) => Ok(()),
+            Answer::Status(status) => Err(self.reason(format_args!("answered {status}"))),
+            Answer::NoHttp => Err(self.reason(format_args!("did not answer in HTTP"))),
+            Answer::Nothing => {
+                Err(self.reason(format_args!("closed the connection without an answer")))
+            }
+        }
+    }
+}
+
+/// Whether the connection has come about; an error if it never will.
+fn connected(stream: &TcpStream) -> io::Result<bool> {
+    match stream.take_error()? {
+        // Cut off by now, so it had come about: whoever refuses says so with another error.
+        Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
+            return Ok(true);
+        }
+        Some(error) => return Err(error),
+        None => {}
+    }
+    let Ok(peer) = stream.peer_addr() else {
+        return Ok(false);
+    };
+    // Where nobody listens, the kernel may choose that very port for our own end, and connects the
+    // socket to itself (RFC 9293, 3.5: a simultaneous open). That is nobody still.
+    if stream.local_addr().is_ok_and(|own| own == peer) {
+        return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+    }
+    Ok(true)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    Status(u16),
+    NoHttp,
+    Nothing,
+}
+
+/// What the answer is, as far as it has come; nothing yet while more of its head may come. The head
+/// is read to its end, as a server that is cut off while it writes logs an error at each probe.
+pub fn read_answer(head: &[u8], is_all: bool) -> Option<Answer> {
+    let is_all = is_all || head.len() >= HEAD;
+    let mut rest = head;
+    loop {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        let parsed = response.parse(rest);
+        return match (parsed, response.code) {
+            // These announce the answer. 101 would be one, to a question that was not asked.
+            (Ok(httparse::Status::Complete(length)), Some(100 | 102..=199)) => {
+                rest = rest.get(length..).unwrap_or_default();
+                continue;
+            }
+            (Ok(httparse::Status::Complete(_)), Some(status)) => Some(Answer::Status(status)),
+            (Err(httparse::Error::TooManyHeaders), Some(status)) => Some(Answer::Status(status)),
+            (Err(_), _) => Some(Answer::NoHttp),
+            (Ok(_), _) if !is_all => None,
+            (Ok(_), Some(status)) if head.len() >= HEAD => Some(Answer::Status(status)),
+            (Ok(_), _) if head.is_empty() => Some(Answer::Nothing),
+            // Cut off in the middle of its head.
+            (Ok(_), _) => Some(Answer::NoHttp),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;
