@@ -6,7 +6,7 @@
 
 mod support;
 
-use support::{ARM64_EMULATOR, Init, Kind, arm64_init, assert_after, ms, needs_drain_init};
+use support::{ARM64_EMULATOR, Init, Kind, arm64_init, assert_after, ms};
 
 const INT: i32 = 2;
 const TERM: i32 = 15;
@@ -15,9 +15,6 @@ const TERM: i32 = 15;
 const EXCEPTED: [i32; 12] = [4, 5, 6, 7, 8, 9, 11, 17, 19, 31, 32, 33];
 
 fn emulated() -> Option<impl Fn() -> Init> {
-    if !needs_drain_init() {
-        return None;
-    }
     let program = arm64_init()?;
     Some(move || Init::new(Kind::DrainInit, program.clone()).under([ARM64_EMULATOR]))
 }

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use support::options::{SWITCHES, VALUES, variable};
 use support::{
-    Ended, Folder, Init, Kind, copy_program, init, needs_drain_init, needs_namespaces,
-    needs_program, needs_root, static_init, static_witness,
+    Ended, Folder, Init, Kind, copy_program, init, needs_namespaces, needs_program, needs_root,
+    static_init, static_witness,
 };
 
 const REPEATABLE: [(&str, &str, &str); 5] = [
@@ -168,9 +168,6 @@ const REFUSED: &[(&[&str], &[&str])] = &[
 
 #[test]
 fn bad_options_are_refused_in_one_line_and_the_app_not_started() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut wrong = vec![];
     for (options, parts) in REFUSED {
         for verb in [None, Some("run")] {
@@ -188,9 +185,6 @@ fn bad_options_are_refused_in_one_line_and_the_app_not_started() {
 /// SIGKILL and SIGSTOP no process gets; fault signals, SIGCHLD, the libc's own and SIGRTMAX drain-init keeps.
 #[test]
 fn excepted_signals_are_refused_wherever_they_are_named() {
-    if !needs_drain_init() {
-        return;
-    }
     for signal in [
         "ILL", "TRAP", "ABRT", "BUS", "FPE", "SEGV", "SYS", "CHLD", "32", "33", "RTMAX", "64",
         "KILL", "STOP",
@@ -210,9 +204,6 @@ fn excepted_signals_are_refused_wherever_they_are_named() {
 /// The line shows the command as it should have been.
 #[test]
 fn a_command_line_without_a_command_or_without_dashes_is_refused() {
-    if !needs_drain_init() {
-        return;
-    }
     assert_refused(init(), "nothing at all", &["--", "COMMAND"]);
     assert_refused(init().arg("run"), "run", &["--", "COMMAND"]);
     assert_refused(init().args("--delay 1s"), "options alone", &["--", "COMMAND"]);
@@ -243,9 +234,6 @@ fn a_command_line_without_a_command_or_without_dashes_is_refused() {
 
 #[test]
 fn a_word_too_many_is_refused() {
-    if !needs_drain_init() {
-        return;
-    }
     for words in ["probe file:/a file:/b", "install /tmp/a /tmp/b", "prestop now"] {
         let verb = words.split(' ').next().expect("a verb");
         let last = words.rsplit(' ').next().expect("a word");
@@ -256,9 +244,6 @@ fn a_word_too_many_is_refused() {
 
 #[test]
 fn arguments_that_are_no_utf8_are_refused_before_the_dashes() {
-    if !needs_drain_init() {
-        return;
-    }
     assert_refused(
         init().arg(OsStr::from_bytes(b"--delay=\xff")).app(["ready"]),
         "an option",
@@ -279,9 +264,6 @@ fn arguments_that_are_no_utf8_are_refused_before_the_dashes() {
 /// The same findings, named by the variable, which is what has to be put right.
 #[test]
 fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
-    if !needs_drain_init() {
-        return;
-    }
     for (option, _, nonsense) in VALUES {
         let named = format!("{}={nonsense}", variable(option));
         assert_refused(init().env(&variable(option), nonsense).app(["ready"]), &named, &[&named]);
@@ -313,7 +295,7 @@ fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
 /// What access(2) allows and open(2) doesn't; as root nothing is forbidden, and yet.
 #[test]
 fn a_marker_file_where_none_can_be_made_is_refused() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     for (option, place) in [
@@ -330,7 +312,7 @@ fn a_marker_file_where_none_can_be_made_is_refused() {
 /// It is tried before the app starts, under another name, of which nothing is left.
 #[test]
 fn a_ready_file_is_never_there_before_the_app() {
-    if !needs_drain_init() || !needs_program("strace") {
+    if !needs_program("strace") {
         return;
     }
     let (folder, other) = (Folder::new(), Folder::new());
@@ -369,7 +351,7 @@ fn a_ready_file_is_never_there_before_the_app() {
 /// As root everything can be written, so as another user.
 #[test]
 fn a_marker_file_in_a_folder_that_cannot_be_written_is_refused() {
-    if !needs_drain_init() || !needs_namespaces() {
+    if !needs_namespaces() {
         return;
     }
     let folder = Folder::new();
@@ -417,9 +399,6 @@ fn explained(init: Init) -> String {
 /// An option that is about another is no mistake, as the other may be set elsewhere; it is told of, and the app starts.
 #[test]
 fn an_option_without_effect_is_told_of() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let file = folder.path("ready").display().to_string();
     for (option, value, needed, needed_value) in [
@@ -452,9 +431,6 @@ fn an_option_without_effect_is_told_of() {
 /// Whoever reads the log as JSON reads why the app was not started as well.
 #[test]
 fn refusals_have_the_form_of_the_log() {
-    if !needs_drain_init() {
-        return;
-    }
     for options in ["--delay 40s", "--ready-file /proc/ready", "--ready-listen 192.0.2.1:9000", ""]
     {
         let init = init().args("--log-format json").args(options);
@@ -472,9 +448,6 @@ fn refusals_have_the_form_of_the_log() {
 
 #[test]
 fn what_counts_as_traffic_is_on_the_timeline() {
-    if !needs_drain_init() {
-        return;
-    }
     for (options, what) in [
         ("--until-quiet 2s", "until 2s without requests"),
         ("--until-quiet 2s --quiet-on requests", "until 2s without requests"),
@@ -488,9 +461,6 @@ fn what_counts_as_traffic_is_on_the_timeline() {
 /// Whole seconds are all that the kubelet and `docker stop` are told in.
 #[test]
 fn a_grace_period_of_no_whole_seconds_is_rounded_up_for_who_kills_from_outside() {
-    if !needs_drain_init() {
-        return;
-    }
     let text = explained(explain().args("--delay 1s --grace 4.5s"));
     assert!(text.contains("      4s  SIGKILL to all"), "{text}");
     assert!(text.contains("      5s  the kubelet (terminationGracePeriodSeconds: 5)"), "{text}");
@@ -528,9 +498,6 @@ const SHOWS_NOTHING: [&str; 5] =
 
 #[test]
 fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {
-    if !needs_drain_init() {
-        return;
-    }
     for (option, value, _) in VALUES.iter().filter(|row| !SHOWS_NOTHING.contains(&row.0)) {
         let (typed, variable) = (format!("--{option}"), variable(option));
         let default = effect(option, |init| init);
@@ -556,9 +523,6 @@ fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {
 /// What it wins over isn't even looked at: an image's variable must not be in the way of a command line.
 #[test]
 fn the_command_line_wins_over_the_environment() {
-    if !needs_drain_init() {
-        return;
-    }
     for (option, value, nonsense) in VALUES {
         let (typed, variable) = (format!("--{option}"), variable(option));
         // Some have no effect alone, which is told of.
@@ -586,9 +550,6 @@ fn the_command_line_wins_over_the_environment() {
 
 #[test]
 fn repeatable_options_are_comma_separated_in_a_variable() {
-    if !needs_drain_init() {
-        return;
-    }
     for (option, first, second) in REPEATABLE {
         let typed = format!("--{option}");
         let both = effect(option, |init| init.arg(&typed).arg(first).arg(&typed).arg(second));
@@ -603,9 +564,6 @@ fn repeatable_options_are_comma_separated_in_a_variable() {
 /// The switches that only change the log are seen there.
 #[test]
 fn log_switches_work_as_options_and_variables() {
-    if !needs_drain_init() {
-        return;
-    }
     let lines = |init: Init| -> Ended {
         let mut run =
             init.args("--delay 0").app(["ready", "until:10", "until:15", "exit:0"]).start();
@@ -636,9 +594,6 @@ fn log_switches_work_as_options_and_variables() {
 /// that name is nobody's mistake.
 #[test]
 fn an_unknown_variable_is_warned_of() {
-    if !needs_drain_init() {
-        return;
-    }
     let ended = init().env("DRAIN_INIT_DELAYS", "5s").app(["ready"]).ended();
     assert_eq!((ended.code, ended.out.len(), ended.err.len()), (0, 1, 1), "{ended:?}");
     assert!(
@@ -660,9 +615,6 @@ fn an_unknown_variable_is_warned_of() {
 /// The variables are the app's environment too.
 #[test]
 fn the_app_gets_the_environment_as_it_is() {
-    if !needs_drain_init() {
-        return;
-    }
     let environment = |init: Init| {
         let mut lines =
             init.env("DRAIN_INIT_DELAY", "3s").env("X", "a b").command(["env"]).ended().out;
@@ -677,9 +629,6 @@ fn the_app_gets_the_environment_as_it_is() {
 /// What is after `--` is the command's, verbs and all; `run` may be said or not.
 #[test]
 fn a_verb_is_one_only_as_the_first_argument() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     for name in ["explain", "run", "--help", "--version"] {
         std::os::unix::fs::symlink(support::witness(), folder.path(name)).expect("a link");
@@ -695,9 +644,6 @@ fn a_verb_is_one_only_as_the_first_argument() {
 
 #[test]
 fn version_is_the_packages() {
-    if !needs_drain_init() {
-        return;
-    }
     for form in ["--version", "run --version", "explain --version"] {
         let ended = init().args(form).ended();
         assert_eq!((ended.code, &ended.err), (0, &vec![]), "{form}");
@@ -708,9 +654,6 @@ fn version_is_the_packages() {
 /// The instants of the timeline, as text.
 #[test]
 fn explain_shows_when_what_happens() {
-    if !needs_drain_init() {
-        return;
-    }
     let text = explained(explain().args(
         "--delay 4s --grace 20s --kill-margin 1s --escalate QUIT:3s --ready-file /tmp/ready",
     ));
@@ -729,9 +672,6 @@ fn explain_shows_when_what_happens() {
 /// Where run shows the first thing wrong, explain shows all; both refuse.
 #[test]
 fn explain_shows_all_findings_at_once() {
-    if !needs_drain_init() {
-        return;
-    }
     let bad = "--delay 5x --grace 1e30 --map-exit 300=0 --ready-file /no/such/folder/ready";
     let ended = explain().args(bad).env("DRAIN_INIT_STOP_ON", "NOSUCH,CHLD").ended();
     assert_eq!(ended.code, 125, "{ended:?}");
@@ -751,9 +691,6 @@ fn explain_shows_all_findings_at_once() {
 /// It refuses what run refuses, row by row.
 #[test]
 fn explain_refuses_what_run_refuses() {
-    if !needs_drain_init() {
-        return;
-    }
     for (options, parts) in REFUSED.iter().filter(|(options, _)| options[0].starts_with('-')) {
         let ended = options.iter().fold(explain(), Init::arg).ended();
         assert_eq!(ended.code, 125, "{options:?}: {ended:?}");
@@ -765,9 +702,6 @@ fn explain_refuses_what_run_refuses() {
 /// It looks at what there is and touches nothing: no marker file comes or goes, no app is started.
 #[test]
 fn explain_changes_nothing() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let (ready, drain) = (folder.path("ready"), folder.path("drain"));
     fs::write(&drain, "stale").expect("a file");

@@ -5,16 +5,14 @@ mod support;
 use std::process::Command;
 
 use support::system::pause;
-use support::{
-    Init, Kind, children_of, free_port, ms, needs_drain_init, needs_program, static_init,
-};
+use support::{Init, Kind, children_of, free_port, ms, needs_program, static_init};
 
 /// Twelve, and one or two to spare. tini-static makes 28 and catatonit 27.
 const MOST_CALLS: usize = 14;
 
 #[test]
 fn few_system_calls_come_before_the_apps_exec() {
-    if !needs_drain_init() || !needs_program("strace") {
+    if !needs_program("strace") {
         return;
     }
     let mut strace = Command::new("strace");
@@ -36,9 +34,6 @@ fn runs(pid: i32) -> u64 {
 
 #[test]
 fn nothing_wakes_it_or_its_companion_while_nothing_happens() {
-    if !needs_drain_init() {
-        return;
-    }
     let listen = format!("--ready-listen 127.0.0.1:{}", free_port());
     for options in ["", "--delay 5s --until-quiet 2s", &listen] {
         let init = Init::new(Kind::DrainInit, static_init());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use support::{Ended, Folder, Init, init, load, needs_drain_init, needs_namespaces, server};
+use support::{Ended, Folder, Init, init, load, needs_namespaces, server};
 
 /// Options of other programs that are named in these texts.
 const FOREIGN: [&str; 18] = [
@@ -132,9 +132,6 @@ fn accepted(ended: &Ended, path: &str, what: &[String]) {
 
 #[test]
 fn every_command_line_is_accepted() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut seen = BTreeSet::new();
     for text in texts() {
         for words in commands(&text) {
@@ -184,7 +181,7 @@ fn every_command_line_is_accepted() {
 
 #[test]
 fn the_hooks_drain() {
-    if !needs_drain_init() || !needs_namespaces() {
+    if !needs_namespaces() {
         return;
     }
     let hooks = texts().into_iter().flat_map(|text| {
@@ -204,9 +201,6 @@ fn the_hooks_drain() {
 
 #[test]
 fn every_variable_is_accepted() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut files = 0;
     for text in texts() {
         let variables = variables(&text);
@@ -222,9 +216,6 @@ fn every_variable_is_accepted() {
 /// Also where a name is only spoken of.
 #[test]
 fn every_option_and_variable_that_is_named_is_known() {
-    if !needs_drain_init() {
-        return;
-    }
     let help = init().arg("--help").ended().out.join("\n");
     let known: BTreeSet<&str> =
         names(&help, "--").chain(names(&help, "DRAIN_INIT_")).chain(FOREIGN).collect();
@@ -254,9 +245,6 @@ fn names<'a>(text: &'a str, begin: &'static str) -> impl Iterator<Item = &'a str
 /// `$ drain-init explain ...` in docs/ is followed by what it prints.
 #[test]
 fn what_explain_is_shown_to_print_is_what_it_prints() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut shown = 0;
     for text in texts() {
         for block in text.text.split("\n$ drain-init explain").skip(1) {
@@ -276,9 +264,6 @@ fn what_explain_is_shown_to_print_is_what_it_prints() {
 /// The server and the clients as `try` starts them, without an init between: it is they that are tested.
 #[test]
 fn the_clients_count_what_fails() {
-    if !needs_drain_init() {
-        return;
-    }
     let begin = |seconds: &str| {
         let mut server = init()
             .bare()
@@ -325,9 +310,6 @@ fn the_clients_count_what_fails() {
 
 #[test]
 fn the_clients_refuse_nonsense() {
-    if !needs_drain_init() {
-        return;
-    }
     for words in [vec!["app:80"], vec!["app:80", "soon"], vec![]] {
         let load = load().display().to_string();
         let ended = init().bare().command([load.as_str()].into_iter().chain(words)).ended();

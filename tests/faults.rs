@@ -10,7 +10,7 @@ use support::life::{own_address, readyz};
 use support::system::{self, KILL, now, pause};
 use support::{
     Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, children_of, ms,
-    needs_drain_init, needs_program, stat_of, static_init, witness,
+    needs_program, stat_of, static_init, witness,
 };
 
 const USR1: i32 = 10;
@@ -32,7 +32,7 @@ fn traced(options: &[&str], injections: &[&str]) -> Init {
 }
 
 fn can_inject() -> bool {
-    needs_drain_init() && needs_program("strace")
+    needs_program("strace")
 }
 
 /// How often there was such a line.

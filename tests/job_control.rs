@@ -7,8 +7,8 @@ use std::fs;
 
 use support::terminal::{CTRL_C, CTRL_D, CTRL_Z, Terminal};
 use support::{
-    Folder, Init, LIMIT, at_both_levels, becomes_true, children_of, init, ms, needs_drain_init,
-    needs_namespaces, needs_program, stat_of, system, witness,
+    Folder, Init, LIMIT, at_both_levels, becomes_true, children_of, init, ms, needs_namespaces,
+    needs_program, stat_of, system, witness,
 };
 
 const SHELLS: [&[&str]; 2] =
@@ -16,9 +16,6 @@ const SHELLS: [&[&str]; 2] =
 
 /// In each shell that is here, with `$INIT` and `$APP` ready to be used.
 fn in_a_shell(test: impl Fn(Terminal)) {
-    if !needs_drain_init() {
-        return;
-    }
     for shell in SHELLS {
         if needs_program(shell[0]) {
             println!("in {}", shell[0]);
@@ -31,9 +28,6 @@ fn in_a_shell(test: impl Fn(Terminal)) {
 
 /// A script: no job control of its own, so that the init shares its process group.
 fn in_a_script(script: &str, test: impl Fn(Terminal)) {
-    if !needs_drain_init() {
-        return;
-    }
     for shell in ["bash", "dash"] {
         if needs_program(shell) {
             println!("in {shell}");
@@ -111,9 +105,6 @@ fn an_app_that_dies_of_ctrl_c_is_130() {
 /// `docker run -it`: the init leads the session; the app has the foreground, reads the terminal, and gets ctrl-C.
 #[test]
 fn on_the_terminal_of_a_container_the_app_has_the_foreground() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let mut terminal =
             Terminal::start(init().arg("-v").app(["ids", "ready", "until:2", "exit:4"]));
@@ -138,7 +129,7 @@ fn on_the_terminal_of_a_container_the_app_has_the_foreground() {
 /// Ctrl-Z in a container: no shell is there that could let the app go on. Without an init the kernel ignores it for PID 1.
 #[test]
 fn on_the_terminal_of_a_container_ctrl_z_stops_nothing_for_long() {
-    if !needs_drain_init() || !needs_namespaces() {
+    if !needs_namespaces() {
         return;
     }
     let mut terminal = Terminal::start(init().pid1().app(["ready", "lines"]));

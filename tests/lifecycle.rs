@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::system::{self, now, pause};
 use support::{
     Folder, Init, LIMIT, Running, assert_after, at_both_levels, becomes_true, init, ms,
-    needs_drain_init, needs_namespaces, stat_of,
+    needs_namespaces, stat_of,
 };
 
 const HUP: i32 = 1;
@@ -52,9 +52,6 @@ fn signals(lines: &[String]) -> Vec<&str> {
 /// In every state, each as itself, at once, and nothing else besides.
 #[test]
 fn every_signal_is_forwarded_before_during_and_after_the_drain() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let mut run = init().args("--delay 15s --grace 60s").app(["ready", "trap"]).start();
         run.line("ready");
@@ -74,9 +71,6 @@ fn every_signal_is_forwarded_before_during_and_after_the_drain() {
 /// They don't reach the app, and do drain-init no harm.
 #[test]
 fn excepted_signals_are_kept_from_the_app() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let mut run = init().args("--delay 0").app(["ready", "until:15", "exit:3"]).start();
         run.line("ready");
@@ -97,9 +91,6 @@ fn excepted_signals_are_kept_from_the_app() {
 /// A process of the app's group gets them too, and without --group it doesn't; in every state.
 #[test]
 fn with_group_signals_go_to_the_whole_group() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         for group in [true, false] {
             let options = if group { "--delay 15s --group" } else { "--delay 15s" };
@@ -136,9 +127,6 @@ fn with_group_signals_go_to_the_whole_group() {
 /// Rewriting comes before anything else looks at the signal: what becomes a stop signal asks for a stop.
 #[test]
 fn map_signal_rewrites_and_drops() {
-    if !needs_drain_init() {
-        return;
-    }
     let options = "--delay 0 --map-signal HUP=USR1 --map-signal USR2=none --map-signal RTMIN+1=SIGRTMIN+2 \
                    --map-signal 3=TERM --map-signal PWR=HUP";
     at_both_levels(|init| {
@@ -160,9 +148,6 @@ fn map_signal_rewrites_and_drops() {
 /// Naming any replaces the two; real-time signals can be stop signals (systemd's and nginx's images have them as STOPSIGNAL).
 #[test]
 fn stop_on_names_what_asks_for_a_stop_and_stop_signal_what_the_app_gets() {
-    if !needs_drain_init() {
-        return;
-    }
     for (options, asks, gets) in [
         ("--stop-on QUIT", QUIT, QUIT),
         ("--stop-on SIGRTMIN+3 --stop-on WINCH", 37, 37),
@@ -259,14 +244,12 @@ fn a_stop_from_drain_to_sigkill(init: Init) {
 
 #[test]
 fn a_stop_from_drain_to_sigkill_as_a_subreaper() {
-    if needs_drain_init() {
-        a_stop_from_drain_to_sigkill(init());
-    }
+    a_stop_from_drain_to_sigkill(init());
 }
 
 #[test]
 fn a_stop_from_drain_to_sigkill_as_pid_1() {
-    if needs_drain_init() && needs_namespaces() {
+    if needs_namespaces() {
         a_stop_from_drain_to_sigkill(init().pid1());
     }
 }
@@ -274,9 +257,6 @@ fn a_stop_from_drain_to_sigkill_as_pid_1() {
 /// The exit code is the app's, and nothing waits for the rest of the drain.
 #[test]
 fn an_app_that_ends_in_the_drain_ends_it() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let mut run = init().args("--delay 20s").app(["ready", "until:10", "exit:3"]).start();
         run.line("ready");
@@ -291,9 +271,6 @@ fn an_app_that_ends_in_the_drain_ends_it() {
 
 #[test]
 fn a_second_stop_signal_ends_the_drain_at_once() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let mut run = init().args("--delay 20s").app(["ready", "until:15", "exit:0"]).start();
         run.line("ready");
@@ -307,9 +284,6 @@ fn a_second_stop_signal_ends_the_drain_at_once() {
 
 #[test]
 fn a_delay_of_zero_forwards_at_once() {
-    if !needs_drain_init() {
-        return;
-    }
     let files = Files::new();
     let mut run = files.on(init().args("--delay 0")).app(["ready", "until:15", "exit:0"]).start();
     run.line("ready");
@@ -322,9 +296,6 @@ fn a_delay_of_zero_forwards_at_once() {
 /// A person at a keyboard doesn't want to wait; a SIGTERM is no person, nor is a SIGINT where there is no terminal.
 #[test]
 fn sigint_with_a_terminal_on_stdin_has_no_delay() {
-    if !needs_drain_init() {
-        return;
-    }
     for (with_terminal, number, delay) in [(true, INT, 0), (true, TERM, 400), (false, INT, 400)] {
         let (_ours, theirs) = system::terminal();
         let mut init = init().args("--delay 400ms").app(["ready", "trap"]);
@@ -346,9 +317,6 @@ fn sigint_with_a_terminal_on_stdin_has_no_delay() {
 /// Counted back from the SIGKILL, in order of time whatever order they are given in.
 #[test]
 fn escalation_comes_in_order_before_the_sigkill() {
-    if !needs_drain_init() {
-        return;
-    }
     let options = "--delay 200ms --grace 2s --kill-margin 200ms \
                    --escalate QUIT:300ms --escalate USR1:900ms --escalate RTMIN+4:600ms";
     at_both_levels(|init| {
@@ -371,9 +339,6 @@ fn escalation_comes_in_order_before_the_sigkill() {
 /// The others kill it. Told by SIGTERM, it has its second, though the app has gone.
 #[test]
 fn a_grandchild_that_cleans_up_gets_its_time() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let app = [
             "child:setsid,name:grandchild,print:there,until:15,wait:1000,print:cleaned",
@@ -394,9 +359,6 @@ fn a_grandchild_that_cleans_up_gets_its_time() {
 /// The same where no stop was asked for: the app has ended by itself.
 #[test]
 fn what_an_app_leaves_that_ended_by_itself_is_told_too() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let app =
             ["child:name:child,print:there,until:15,wait:300,print:cleaned", "until:10", "exit:5"];
@@ -410,9 +372,6 @@ fn what_an_app_leaves_that_ended_by_itself_is_told_too() {
 
 #[test]
 fn a_grandchild_that_ignores_sigterm_is_killed_after_orphan_grace() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let app =
             ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:15", "exit:5"];
@@ -427,9 +386,6 @@ fn a_grandchild_that_ignores_sigterm_is_killed_after_orphan_grace() {
 
 #[test]
 fn orphan_grace_ends_at_the_deadline() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:15", "exit:5"];
     let options = "--delay 200ms --grace 1s --kill-margin 200ms --orphan-grace 20s";
     let mut run = init().args(options).app(app).start();
@@ -443,9 +399,6 @@ fn orphan_grace_ends_at_the_deadline() {
 /// Nobody waits longer for them than for an app that was told then.
 #[test]
 fn a_stop_asked_for_in_the_orphans_time_has_its_deadline() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:10", "exit:5"];
     let options = "--delay 200ms --grace 1s --kill-margin 200ms --orphan-grace 20s";
     at_both_levels(|init| {
@@ -463,7 +416,7 @@ fn a_stop_asked_for_in_the_orphans_time_has_its_deadline() {
 /// PID 1 needs no table of processes to reach them all.
 #[test]
 fn as_pid_1_it_tells_what_the_app_leaves_without_proc() {
-    if !needs_drain_init() || !needs_namespaces() {
+    if !needs_namespaces() {
         return;
     }
     let app =
@@ -480,9 +433,6 @@ fn as_pid_1_it_tells_what_the_app_leaves_without_proc() {
 /// Past the deadline everything is due at once: told, then killed, each once.
 #[test]
 fn stopped_past_the_whole_grace_period_it_does_what_is_due() {
-    if !needs_drain_init() {
-        return;
-    }
     let options = "-v --delay 300ms --grace 1200ms --kill-margin 200ms --escalate USR1:200ms";
     let mut run = init().args(options).app(["ready", "trap"]).start();
     run.line("ready");
@@ -509,9 +459,6 @@ fn stopped_past_the_whole_grace_period_it_does_what_is_due() {
 /// Stopped past the end of the drain alone: the signal is late, once, and the deadline stays where it was.
 #[test]
 fn stopped_past_the_drain_it_forwards_late_and_kills_on_time() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut run =
         init().args("--delay 300ms --grace 2s --kill-margin 200ms").app(["ready", "trap"]).start();
     run.line("ready");
@@ -530,9 +477,6 @@ fn stopped_past_the_drain_it_forwards_late_and_kills_on_time() {
 /// What came while it was stopped is kept, and a drain that begins late has its whole length.
 #[test]
 fn signals_that_came_while_stopped_are_kept() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut run = init()
         .args("--delay 400ms --grace 1s --kill-margin 100ms")
         .app(["ready", "until:15", "exit:0"])
@@ -553,9 +497,6 @@ fn signals_that_came_while_stopped_are_kept() {
 /// Not one: over ten seconds, in both roles, and with no process besides the app.
 #[test]
 fn nothing_wakes_it_up_while_nothing_happens() {
-    if !needs_drain_init() {
-        return;
-    }
     let files = Files::new();
     let mut runs = vec![files.on(init()).app(["ready", "pause"]).start()];
     if needs_namespaces() {
@@ -584,9 +525,6 @@ fn nothing_wakes_it_up_while_nothing_happens() {
 /// It sleeps up to the deadline, and not up to some second before it.
 #[test]
 fn the_drain_costs_no_time_of_the_processor() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut run = init().args("--delay 900ms").app(["ready", "until:15", "exit:0"]).start();
     run.line("ready");
     run.signal(TERM);
@@ -601,9 +539,6 @@ fn the_drain_costs_no_time_of_the_processor() {
 
 #[test]
 fn map_exit_rewrites_always_and_map_stop_exit_after_a_stop() {
-    if !needs_drain_init() {
-        return;
-    }
     let options =
         "--delay 0 --map-exit 3=4 --map-exit 7=0 --map-stop-exit 143=0 --map-stop-exit 3=9";
     for (asks, own, code) in [
@@ -628,9 +563,6 @@ fn map_exit_rewrites_always_and_map_stop_exit_after_a_stop() {
 /// 137 at the deadline is an outcome like any other.
 #[test]
 fn map_stop_exit_rewrites_the_deadlines_137() {
-    if !needs_drain_init() {
-        return;
-    }
     let options = "--delay 0 --grace 500ms --kill-margin 200ms --map-stop-exit 137=77";
     let mut run = init().args(options).app(["ready", "trap"]).start();
     run.line("ready");
@@ -643,9 +575,6 @@ fn map_stop_exit_rewrites_the_deadlines_137() {
 /// A file of a container that was killed is there still when the next one starts, in an emptyDir.
 #[test]
 fn a_stale_drain_file_and_ready_file_are_removed_at_start() {
-    if !needs_drain_init() {
-        return;
-    }
     let files = Files::new();
     fs::write(files.drain(), "stale").expect("a file");
     fs::write(files.ready(), "stale").expect("a file");
@@ -661,9 +590,6 @@ fn a_stale_drain_file_and_ready_file_are_removed_at_start() {
 /// Also where the app ends by itself, in which case no drain begins.
 #[test]
 fn the_ready_file_goes_with_the_app() {
-    if !needs_drain_init() {
-        return;
-    }
     let files = Files::new();
     let mut run = files.on(init()).app(["ready", "until:10", "exit:0"]).start();
     run.line("ready");
@@ -676,9 +602,6 @@ fn the_ready_file_goes_with_the_app() {
 /// A drain-file that can't be made any more stops nothing.
 #[test]
 fn a_folder_that_goes_away_stops_nothing() {
-    if !needs_drain_init() {
-        return;
-    }
     let files = Files::new();
     let folder = files.folder.path("folder");
     fs::create_dir(&folder).expect("a folder");
@@ -703,9 +626,6 @@ fn a_folder_that_goes_away_stops_nothing() {
 /// The parent is a shell that starts it and ends. Under PID 1 of a namespace there would be nobody left to see.
 #[test]
 fn the_parents_death_is_a_signal_if_asked_for() {
-    if !needs_drain_init() {
-        return;
-    }
     let script = "\"$@\" & read line; exit 0";
     let (from, to) = system::pipe().expect("a pipe");
     let options = "--delay 0 --stop-on TERM --parent-death-signal USR2";

@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use support::confined::{Cgroup, Limit, needs_cgroup};
 use support::life::{Life, nothing_failed, own_address, readyz};
 use support::{
-    Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, ms, needs_drain_init,
-    needs_namespaces, needs_root, static_init, static_witness,
+    Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, becomes_true, ms, needs_namespaces,
+    needs_root, static_init, static_witness,
 };
 
 const TERM: i32 = 15;
@@ -49,26 +49,19 @@ fn lives(life: fn() -> Life, confined: impl Fn(Init, &Life) -> Init + Sync) {
 
 #[test]
 fn the_life_is_whole_where_all_is_allowed() {
-    if needs_drain_init() {
-        lives(Life::new, |init, _| init);
-    }
+    lives(Life::new, |init, _| init);
 }
 
 // ---- descriptors
 
 #[test]
 fn with_64_descriptors_the_life_is_whole() {
-    if needs_drain_init() {
-        lives(Life::new, |init, _| init.limit(Limit::Descriptors, 64));
-    }
+    lives(Life::new, |init, _| init.limit(Limit::Descriptors, 64));
 }
 
 /// With none to spare, what needs one is refused before the app starts, or the clock is kept; with one, the port is there.
 #[test]
 fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
-    if !needs_drain_init() {
-        return;
-    }
     let listen = || format!("--ready-listen {}", own_address());
     let ended = shipped().no_descriptor_left().args(&listen()).static_app(["exit:3"]).ended();
     assert_eq!((ended.code, ended.err.len()), (125, 1), "{ended:?}");
@@ -96,9 +89,6 @@ fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
 /// What is opened next gets their numbers, and is none of the companions' standard streams.
 #[test]
 fn with_closed_streams_companions_find_what_they_need() {
-    if !needs_drain_init() {
-        return;
-    }
     for closed in [vec![0], vec![1], vec![2], vec![0, 1], vec![0, 1, 2]] {
         let (folder, address) = (Folder::new(), own_address());
         let options = format!(
@@ -123,15 +113,13 @@ fn with_closed_streams_companions_find_what_they_need() {
 
 #[test]
 fn with_4_mib_of_addresses_the_life_is_whole() {
-    if needs_drain_init() {
-        lives(Life::new, |init, _| init.limit(Limit::Memory, 4 << 20));
-    }
+    lives(Life::new, |init, _| init.limit(Limit::Memory, 4 << 20));
 }
 
 /// App, drain-init and companions together.
 #[test]
 fn in_a_container_of_4_mib_the_life_is_whole() {
-    if !needs_drain_init() || !needs_cgroup("memory") {
+    if !needs_cgroup("memory") {
         return;
     }
     for obeys in [true, false] {
@@ -146,7 +134,7 @@ fn in_a_container_of_4_mib_the_life_is_whole() {
 /// The killer takes the largest: the app, whose end is passed on.
 #[test]
 fn an_app_that_eats_the_memory_is_killed_and_not_drain_init() {
-    if !needs_drain_init() || !needs_cgroup("memory") {
+    if !needs_cgroup("memory") {
         return;
     }
     for _ in 0..5 {
@@ -164,7 +152,7 @@ fn an_app_that_eats_the_memory_is_killed_and_not_drain_init() {
 /// Room for so many: for nobody but drain-init, for the app, and for one companion besides.
 #[test]
 fn with_few_processes_the_app_has_the_first_and_the_clock_is_kept() {
-    if !needs_drain_init() || !needs_cgroup("pids") {
+    if !needs_cgroup("pids") {
         return;
     }
     for pid1 in [false, true] {
@@ -195,7 +183,7 @@ fn with_few_processes_the_app_has_the_first_and_the_clock_is_kept() {
 
 #[test]
 fn a_user_who_may_have_no_more_processes_is_told_so() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     // A user of nobody else's: the limit counts all of the user's.
@@ -216,7 +204,7 @@ fn for_everybody(init: Init, life: &Life) -> Init {
 
 #[test]
 fn as_an_ordinary_user_without_privileges_the_life_is_whole() {
-    if needs_drain_init() && needs_root() {
+    if needs_root() {
         lives(Life::new, for_everybody);
         lives(Life::new, |init, life| for_everybody(init, life).no_new_privileges());
     }
@@ -226,7 +214,7 @@ fn as_an_ordinary_user_without_privileges_the_life_is_whole() {
 
 #[test]
 fn without_proc_and_dev_the_life_is_whole() {
-    if needs_drain_init() && needs_namespaces() {
+    if needs_namespaces() {
         lives(Life::new, |init, _| init.without_dev());
         lives(Life::new, |init, _| init.without_proc().without_dev());
     }
@@ -235,7 +223,7 @@ fn without_proc_and_dev_the_life_is_whole() {
 /// With nothing in it but the two programs; what wants to write there is refused at the start, and a termination log is said.
 #[test]
 fn in_a_read_only_root_the_life_is_whole() {
-    if !needs_drain_init() || !needs_root() || !needs_namespaces() {
+    if !needs_root() || !needs_namespaces() {
         return;
     }
     _ = (static_init(), static_witness()); // built before any time is measured

@@ -5,7 +5,7 @@ mod support;
 use std::fs::File;
 
 use support::system::{self, stuck_pipe, stuck_terminal};
-use support::{Init, assert_after, at_both_levels, init, ms, needs_drain_init};
+use support::{Init, assert_after, at_both_levels, init, ms};
 
 const HUP: i32 = 1;
 const USR1: i32 = 10;
@@ -17,9 +17,6 @@ const TERM: i32 = 15;
 /// Nothing at all while all is well.
 #[test]
 fn an_app_that_ends_well_by_itself_leaves_no_log() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         for code in [0, 3] {
             let ended =
@@ -44,9 +41,6 @@ fn log_of_a_stop(options: &str) -> Vec<String> {
 
 #[test]
 fn the_log_is_one_line_an_event_and_says_what_follows_until_when() {
-    if !needs_drain_init() {
-        return;
-    }
     let log = log_of_a_stop("");
     assert!(log.iter().all(|line| line.starts_with("drain-init: ")), "{log:?}");
     assert_eq!(log[0], "drain-init: SIGTERM: draining for 200ms, SIGKILL at 700ms");
@@ -69,9 +63,6 @@ fn the_log_is_one_line_an_event_and_says_what_follows_until_when() {
 
 #[test]
 fn quiet_leaves_what_is_wrong_and_verbose_adds_each_signal() {
-    if !needs_drain_init() {
-        return;
-    }
     for option in ["-q", "--quiet"] {
         let log = log_of_a_stop(option);
         assert!(
@@ -88,9 +79,6 @@ fn quiet_leaves_what_is_wrong_and_verbose_adds_each_signal() {
 /// Each line an object with what a machine sorts by; the same events as in text.
 #[test]
 fn the_json_log_is_an_object_a_line() {
-    if !needs_drain_init() {
-        return;
-    }
     let log: Vec<_> =
         log_of_a_stop("--log-format json -v").iter().map(|line| object(line)).collect();
     for entry in &log {
@@ -110,9 +98,6 @@ fn the_json_log_is_an_object_a_line() {
 /// A command's name comes from outside, and may hold anything.
 #[test]
 fn the_json_log_escapes_what_it_quotes() {
-    if !needs_drain_init() {
-        return;
-    }
     let ended = init().args("--log-format json").command(["/no/such/\"com\\mand\"\n\u{1}"]).ended();
     assert_eq!((ended.code, ended.err.len()), (127, 1), "{ended:?}");
     let entry = object(&ended.err[0]);
@@ -190,61 +175,48 @@ fn with_broken_stderr(what: &str, init: Init) {
 
 #[test]
 fn a_closed_stderr_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| with_broken_stderr("closed", init().closed([2])));
-    }
+    at_both_levels(|init| with_broken_stderr("closed", init().closed([2])));
 }
 
 #[test]
 fn a_full_stderr_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let full = File::options().write(true).open("/dev/full").expect("/dev/full");
-            with_broken_stderr("/dev/full", init().stderr(full));
-        });
-    }
+    at_both_levels(|init| {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        with_broken_stderr("/dev/full", init().stderr(full));
+    });
 }
 
 #[test]
 fn a_stuck_stderr_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let (from, to) = stuck_pipe();
-            with_broken_stderr("a pipe that nobody reads", init().stderr(to));
-            drop(from);
-        });
-    }
+    at_both_levels(|init| {
+        let (from, to) = stuck_pipe();
+        with_broken_stderr("a pipe that nobody reads", init().stderr(to));
+        drop(from);
+    });
 }
 
 /// It takes a part of a line, and the rest of a blocking write would wait for ever.
 #[test]
 fn a_terminal_that_nobody_reads_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let (from, to) = stuck_terminal();
-            with_broken_stderr("a terminal that nobody reads", init().stderr(to));
-            drop(from);
-        });
-    }
+    at_both_levels(|init| {
+        let (from, to) = stuck_terminal();
+        with_broken_stderr("a terminal that nobody reads", init().stderr(to));
+        drop(from);
+    });
 }
 
 #[test]
 fn a_stderr_whose_reader_is_gone_delays_nothing() {
-    if needs_drain_init() {
-        at_both_levels(|init| {
-            let (from, to) = system::pipe().expect("a pipe");
-            drop(from);
-            with_broken_stderr("a pipe without a reader", init().stderr(to));
-        });
-    }
+    at_both_levels(|init| {
+        let (from, to) = system::pipe().expect("a pipe");
+        drop(from);
+        with_broken_stderr("a pipe without a reader", init().stderr(to));
+    });
 }
 
 /// A slow pipe is the app's too: setting it to non-blocking would be seen there.
 #[test]
 fn stderr_stays_as_blocking_as_it_was() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut run = init().args("-v --delay 0").app(["ready", "until:10", "fds", "until:15"]).start();
     run.line("ready");
     run.signal(USR1);

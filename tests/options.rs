@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use support::options::{SWITCHES, VALUES, variable};
-use support::{Init, init, needs_drain_init};
+use support::{Init, init};
 
 /// An option as a text has it.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,9 +114,6 @@ fn shortened(default: &str) -> &str {
 /// Fits a terminal, and is the same wherever it is asked for.
 #[test]
 fn help_is_80_columns_wide() {
-    if !needs_drain_init() {
-        return;
-    }
     let help = help();
     for line in help.lines() {
         assert!(line.chars().count() <= 80, "{line}");
@@ -135,9 +132,6 @@ fn help_is_80_columns_wide() {
 
 #[test]
 fn help_and_the_program_have_the_same_options() {
-    if !needs_drain_init() {
-        return;
-    }
     let help = of_help(&help());
     let mut told: Vec<&str> = help.keys().map(String::as_str).collect();
     told.retain(|name| *name != "timeout"); // the probe's
@@ -155,9 +149,6 @@ fn help_and_the_program_have_the_same_options() {
 
 #[test]
 fn help_and_the_readme_say_the_same_of_each() {
-    if !needs_drain_init() {
-        return;
-    }
     let (mut help, readme) = (of_help(&help()), of_readme());
     help.remove("timeout");
     assert_eq!(help.keys().collect::<Vec<_>>(), readme.keys().collect::<Vec<_>>());
@@ -178,9 +169,6 @@ fn help_and_the_readme_say_the_same_of_each() {
 /// A default that is given changes nothing, and another value does.
 #[test]
 fn each_default_is_the_programs() {
-    if !needs_drain_init() {
-        return;
-    }
     let explain = |init: Init| {
         let init = init.args("explain --until-quiet 2s --ready-file /tmp/drain-init-test-ready");
         let ended = init.ended();

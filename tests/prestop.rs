@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use support::system::{KILL, now, pause};
 use support::{
     Folder, Init, Kind, Running, SLACK, Server, assert_after, becomes_true, companion_of,
-    free_port, init, init_under_test, ms, needs_drain_init, needs_namespaces, needs_program,
-    needs_root, witness,
+    free_port, init, init_under_test, ms, needs_namespaces, needs_program, needs_root, witness,
 };
 
 const USR1: i32 = 10;
@@ -20,7 +19,7 @@ const TERM: i32 = 15;
 
 /// As a subreaper and as PID 1, in a mount namespace that is nobody else's.
 fn in_containers(test: impl Fn(&dyn Fn() -> Init)) {
-    if needs_drain_init() && needs_namespaces() && needs_program("unshare") {
+    if needs_namespaces() && needs_program("unshare") {
         test(&|| init().under(["unshare", "--mount"]));
         test(&|| init().pid1());
     }
@@ -215,7 +214,7 @@ fn the_outermost_of_nested_ones_is_asked() {
 /// It may not signal it, so it does what it can.
 #[test]
 fn as_another_user_the_hook_drains_by_itself() {
-    if !needs_drain_init() || !needs_namespaces() || !needs_root() {
+    if !needs_namespaces() || !needs_root() {
         return;
     }
     let init = init().pid1().user(65532).args("-v --delay 0");
@@ -234,7 +233,7 @@ fn as_another_user_the_hook_drains_by_itself() {
 /// There the hook is all there is, and its lines go to the container's log: the kubelet throws a hook's own away.
 #[test]
 fn with_tini_the_hook_drains_by_itself() {
-    if !needs_drain_init() || !needs_namespaces() || !needs_program("tini") {
+    if !needs_namespaces() || !needs_program("tini") {
         return;
     }
     let mut run = tini().app(["ready", "until:15", "exit:3"]).start();
@@ -282,9 +281,6 @@ fn sigterm_ends_the_hook_with_0_and_no_child_stays() {
 
 #[test]
 fn wrong_use_of_the_hook_exits_with_125_and_one_line() {
-    if !needs_drain_init() {
-        return;
-    }
     for words in ["--delay", "--delay never", "--nonsense", "more", "-- /bin/true", "--group"] {
         let ended = init().arg("prestop").args(words).ended();
         assert_eq!((ended.code, ended.err.len()), (125, 1), "{words}: {:?}", ended.err);
@@ -315,9 +311,6 @@ fn over_after((mut run, asked): (Running, Instant), expected: Duration) -> Strin
 
 #[test]
 fn a_handler_is_called_once_with_its_method_and_path() {
-    if !needs_drain_init() {
-        return;
-    }
     let server = Server::on(0);
     let url = format!("http://127.0.0.1:{}", server.port);
     let [get, post] = [format!("{url}/get"), format!("DELETE {url}/a/b?c=d")];
@@ -329,9 +322,6 @@ fn a_handler_is_called_once_with_its_method_and_path() {
 
 #[test]
 fn a_handler_that_never_answers_is_cut_at_max_delay() {
-    if !needs_drain_init() {
-        return;
-    }
     let server = Server::on(0);
     server.answers(false);
     let handler = format!("http://127.0.0.1:{}/", server.port);
@@ -341,9 +331,6 @@ fn a_handler_that_never_answers_is_cut_at_max_delay() {
 
 #[test]
 fn a_handler_that_is_refused_is_logged_and_shortens_nothing() {
-    if !needs_drain_init() {
-        return;
-    }
     let handler = format!("http://127.0.0.1:{}/", free_port());
     let handlers = [handler.as_str(), "exec:/does/not/exist", "exec:/bin/false"];
     let log = over_after(draining("--delay 500ms", &handlers), ms(500));
@@ -355,9 +342,6 @@ fn a_handler_that_is_refused_is_logged_and_shortens_nothing() {
 
 #[test]
 fn an_exec_handler_gets_arguments_with_spaces() {
-    if !needs_drain_init() {
-        return;
-    }
     let (folder, witness) = (Folder::new(), witness());
     let path = folder.path("written");
     let written = path.display();
@@ -368,18 +352,12 @@ fn an_exec_handler_gets_arguments_with_spaces() {
 
 #[test]
 fn a_slow_handler_holds_the_drain_past_its_delay() {
-    if !needs_drain_init() {
-        return;
-    }
     let handler = format!("exec:{} wait:1000", witness().display());
     over_after(draining("--delay 200ms --max-delay 5s", &[&handler]), ms(1000));
 }
 
 #[test]
 fn a_second_stop_signal_ends_a_held_drain_and_its_handlers() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("there");
     let handler = format!("exec:{} touch:{} wait:20000", witness().display(), path.display());
@@ -394,9 +372,6 @@ fn a_second_stop_signal_ends_a_held_drain_and_its_handlers() {
 /// Out of memory, say: what it has cost is the handlers' end, not the delay.
 #[test]
 fn the_delay_is_kept_when_the_drain_companion_is_killed() {
-    if !needs_drain_init() {
-        return;
-    }
     let handler = format!("exec:{} wait:20000", witness().display());
     let (mut run, asked) = draining("--delay 1s --max-delay 9s", &[&handler]);
     let mut companion = None;
@@ -418,9 +393,6 @@ fn read(path: &Path) -> String {
 /// Early, as a container that is killed says nothing more; the kubelet reads 4096 bytes.
 #[test]
 fn the_termination_log_is_written_early_and_grows() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("log");
     let init = init().args("--delay 300ms --termination-log").arg(&path);
@@ -438,9 +410,6 @@ fn the_termination_log_is_written_early_and_grows() {
 /// A volume, or a container that is started again, keeps the line of the life before.
 #[test]
 fn the_termination_log_is_of_this_life() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("log");
     let init = || init().args("--delay 0 --termination-log").arg(&path);
@@ -456,9 +425,6 @@ fn the_termination_log_is_of_this_life() {
 
 #[test]
 fn the_termination_log_is_never_longer_than_4096_bytes() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("log");
     let mut init = init().args("--delay 0 --grace 2s --kill-margin 0 --termination-log").arg(&path);
@@ -474,9 +440,6 @@ fn the_termination_log_is_never_longer_than_4096_bytes() {
 
 #[test]
 fn the_termination_log_is_never_written_over_what_the_app_wrote() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("log");
     let to = format!("to:{}", path.display());

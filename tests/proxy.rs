@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 use support::http::{Client, get, steady};
 use support::system::{enter_own_network, now, pause};
 use support::{
-    Folder, Init, LIMIT, Running, becomes_true, init, ms, needs_drain_init, needs_program,
-    needs_root, server,
+    Folder, Init, LIMIT, Running, becomes_true, init, ms, needs_program, needs_root, server,
 };
 
 const TERM: i32 = 15;
@@ -136,7 +135,7 @@ fn stopped_behind_a_proxy(options: &str) -> (Requests, Duration) {
 
 #[test]
 fn a_proxy_with_a_pool_loses_nothing() {
-    if !needs_drain_init() || !needs_root() || !needs_program("haproxy") {
+    if !needs_root() || !needs_program("haproxy") {
         return;
     }
     server(); // is built before any time is measured

@@ -13,7 +13,7 @@ use support::random::Random;
 use support::system::{self, KILL, can_bind, now, pause};
 use support::{
     Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
-    init, ms, needs, needs_drain_init, needs_program, status_of,
+    init, ms, needs, needs_program, status_of,
 };
 
 const TERM: i32 = 15;
@@ -61,9 +61,6 @@ fn time_until(limit: Duration, is_so: impl FnMut() -> bool) -> Duration {
 
 #[test]
 fn readyz_is_503_with_the_reason_then_200_then_503_from_the_stop_signal_on() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let [port, app] = [free_port(), free_port()];
         let target = format!("tcp://127.0.0.1:{app}");
@@ -87,9 +84,6 @@ fn readyz_is_503_with_the_reason_then_200_then_503_from_the_stop_signal_on() {
 
 #[test]
 fn readyz_answers_each_kind_of_request() {
-    if !needs_drain_init() {
-        return;
-    }
     let port = free_port();
     let _run = started(listening(init(), port));
     for (request, status, has_body) in [
@@ -111,9 +105,6 @@ fn readyz_answers_each_kind_of_request() {
 /// A kubelet's tcpSocket probe takes any accept for success, and another process that took the port would answer for us.
 #[test]
 fn a_tcp_port_is_open_exactly_while_ready_and_is_never_given_away() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let [port, app] = [free_port(), free_port()];
         let taken = || [false, true].iter().all(|reuse| !can_bind(port, *reuse));
@@ -135,9 +126,6 @@ fn a_tcp_port_is_open_exactly_while_ready_and_is_never_given_away() {
 
 #[test]
 fn an_address_in_use_is_refused_before_the_app_starts() {
-    if !needs_drain_init() {
-        return;
-    }
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = other.local_addr().expect("its address").port();
     for scheme in ["", "http://", "tcp://"] {
@@ -150,7 +138,7 @@ fn an_address_in_use_is_refused_before_the_app_starts() {
 
 #[test]
 fn every_address_of_ipv6_is_every_address_of_ipv4_too() {
-    if !needs_drain_init() || !needs("IPv6", TcpListener::bind("[::1]:0").is_ok()) {
+    if !needs("IPv6", TcpListener::bind("[::1]:0").is_ok()) {
         return;
     }
     let port = free_port();
@@ -164,7 +152,7 @@ fn every_address_of_ipv6_is_every_address_of_ipv4_too() {
 /// As on a node that was booted with ipv6.disable=1: the first socket that is asked for is refused.
 #[test]
 fn without_ipv6_every_address_is_every_address_of_ipv4() {
-    if !needs_drain_init() || !needs_program("strace") {
+    if !needs_program("strace") {
         return;
     }
     let port = free_port();
@@ -178,9 +166,6 @@ fn without_ipv6_every_address_is_every_address_of_ipv4() {
 /// What a tcp:// check can't see, as the kernel accepts for an app that hangs.
 #[test]
 fn an_app_that_hangs_is_not_ready_until_it_goes_on() {
-    if !needs_drain_init() {
-        return;
-    }
     let (port, server) = (free_port(), Server::on(0));
     let target = format!("http://127.0.0.1:{}/healthz", server.port);
     let _run = started(listening(init(), port).arg("--ready-check").arg(target));
@@ -200,9 +185,6 @@ fn an_app_that_hangs_is_not_ready_until_it_goes_on() {
 /// However many probe, and the app isn't asked when nobody does.
 #[test]
 fn the_app_is_asked_at_most_once_in_100_ms() {
-    if !needs_drain_init() {
-        return;
-    }
     let (port, server) = (free_port(), Server::on(0));
     let target = format!("http://127.0.0.1:{}/", server.port);
     let _run = started(listening(init(), port).arg("--ready-check").arg(target));
@@ -219,9 +201,6 @@ fn the_app_is_asked_at_most_once_in_100_ms() {
 
 #[test]
 fn a_ready_file_appears_with_the_first_success_and_stays_until_the_drain() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let folder = Folder::new();
         let [path, app] = ["ready", "app"].map(|name| folder.path(name));
@@ -244,9 +223,6 @@ fn a_ready_file_appears_with_the_first_success_and_stays_until_the_drain() {
 
 #[test]
 fn with_unready_delay_it_stays_ready_so_long_into_the_drain() {
-    if !needs_drain_init() {
-        return;
-    }
     let (port, folder) = (free_port(), Folder::new());
     let path = folder.path("ready");
     let init = listening(init(), port).args("--delay 2s --unready-delay 600ms --ready-file");
@@ -299,9 +275,6 @@ fn dribble(port: u16, stop: &AtomicBool) {
 /// Of a neighbour in the same pod. ATTACK_SECONDS=300 makes it last so long.
 #[test]
 fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
-    if !needs_drain_init() {
-        return;
-    }
     let port = free_port();
     let run = started(listening(init(), port));
     assert!(is_ready(port));
@@ -353,9 +326,6 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
 /// The port is PID 1's: probes wait in its backlog meanwhile.
 #[test]
 fn a_companion_that_is_killed_is_started_again() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let port = free_port();
         let run = started(listening(init(), port));
@@ -367,9 +337,6 @@ fn a_companion_that_is_killed_is_started_again() {
 
 #[test]
 fn a_companion_that_is_killed_20_times_in_a_row_is_no_reason_to_spin() {
-    if !needs_drain_init() {
-        return;
-    }
     let port = free_port();
     let run = started(listening(init(), port));
     assert!(is_ready(port));
@@ -399,9 +366,6 @@ fn cpu_ticks(pid: i32) -> u64 {
 
 #[test]
 fn nothing_wakes_up_while_nobody_asks() {
-    if !needs_drain_init() {
-        return;
-    }
     let (port, server) = (free_port(), Server::on(0));
     let folder = Folder::new();
     let path = folder.path("ready");

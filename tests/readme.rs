@@ -7,9 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use support::system::enter_own_network;
-use support::{
-    Folder, LIMIT, becomes_true, init, ms, needs_drain_init, needs_namespaces, needs_root,
-};
+use support::{Folder, LIMIT, becomes_true, init, ms, needs_namespaces, needs_root};
 
 fn read(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -44,9 +42,6 @@ fn every_command_is_known_here() {
 
 #[test]
 fn the_entrypoints_run_an_app() {
-    if !needs_drain_init() {
-        return;
-    }
     for first in ["--", "--delay"] {
         let words = command(first);
         let (separator, options) = words.split_last().expect("words");
@@ -59,7 +54,7 @@ fn the_entrypoints_run_an_app() {
 /// The entrypoint that answers probes, and the HEALTHCHECK that asks it.
 #[test]
 fn the_probe_asks_the_entrypoint() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     enter_own_network(); // where the ports that README names are free
@@ -80,7 +75,7 @@ fn the_probe_asks_the_entrypoint() {
 
 #[test]
 fn the_hook_waits() {
-    if !needs_drain_init() || !needs_namespaces() {
+    if !needs_namespaces() {
         return;
     }
     // Alone in its namespaces: there is no entrypoint to ask.
@@ -93,7 +88,7 @@ fn the_hook_waits() {
 
 #[test]
 fn it_installs_itself() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     let root = Folder::new();

@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 
 use support::random::Random;
 use support::system::{now, pause};
-use support::{
-    Init, LIMIT, Running, SLACK, becomes_true, init, ms, needs_drain_init, needs_program, stat_of,
-};
+use support::{Init, LIMIT, Running, SLACK, becomes_true, init, ms, needs_program, stat_of};
 
 // ---- the companion
 
@@ -140,9 +138,6 @@ fn try_ask(address: SocketAddr, request: &[u8]) -> Option<Answer> {
 
 #[test]
 fn it_answers_probes_and_refuses_the_rest() {
-    if !needs_drain_init() {
-        return;
-    }
     let companion = Companion::ready(&[]);
     let large = [&b"GET /readyz HTTP/1.1\r\nA: "[..], &[b'a'; 9000]].concat();
     for (request, status, body) in [
@@ -175,9 +170,6 @@ fn it_answers_probes_and_refuses_the_rest() {
 /// client that is still writing then sees no answer, but an error.
 #[test]
 fn an_answer_is_not_lost_to_what_nobody_reads() {
-    if !needs_drain_init() {
-        return;
-    }
     let companion = Companion::ready(&[]);
     for _ in 0..10 {
         let mut stream = TcpStream::connect(companion.address).expect("connected");
@@ -196,9 +188,6 @@ fn an_answer_is_not_lost_to_what_nobody_reads() {
 /// The request in pieces; and the first that comes after its client has said its last.
 #[test]
 fn a_request_may_come_in_pieces() {
-    if !needs_drain_init() {
-        return;
-    }
     let companion = Companion::ready(&[]);
     let mut stream = TcpStream::connect(companion.address).expect("connected");
     for piece in ["GET /rea", "dyz HTTP/1.1\r", "\nHost: x\r\n\r", "\n"] {
@@ -214,9 +203,6 @@ fn a_request_may_come_in_pieces() {
 /// Neither the half of a request nor an answer that nobody closes is kept for ever.
 #[test]
 fn nobody_stays_for_long() {
-    if !needs_drain_init() {
-        return;
-    }
     let companion = Companion::ready(&[]);
     let idle = companion.idle;
     let began = now();
@@ -236,9 +222,6 @@ fn nobody_stays_for_long() {
 
 #[test]
 fn the_reason_says_why_it_is_not_ready() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = app.local_addr().expect("an address").port();
     drop(app);
@@ -257,9 +240,6 @@ fn the_reason_says_why_it_is_not_ready() {
 /// Many probes, and the app is asked ten times a second at the most.
 #[test]
 fn the_app_is_asked_at_most_once_in_100_ms() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let target = format!("http://{}/healthz", app.local_addr().expect("an address"));
     let asked = Arc::new(AtomicUsize::new(0));
@@ -298,9 +278,6 @@ fn the_app_is_asked_at_most_once_in_100_ms() {
 /// It accepts, by its kernel, and does not answer: one question, and all who wait get its answer.
 #[test]
 fn a_hanging_app_is_not_ready_within_a_second() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     app.set_nonblocking(true).expect("non-blocking");
     let target = format!("http://{}/", app.local_addr().expect("an address"));
@@ -327,9 +304,6 @@ fn a_hanging_app_is_not_ready_within_a_second() {
 /// Whoever waits for the app's answer while it is asked does not hold up those who come for something else.
 #[test]
 fn a_check_under_way_delays_nobody_else() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let target = format!("http://{}/", app.local_addr().expect("an address"));
     let companion = Companion::ready(&[&target]);
@@ -343,9 +317,6 @@ fn a_check_under_way_delays_nobody_else() {
 
 #[test]
 fn the_drain_is_told_at_once_and_to_those_who_wait() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut companion = Companion::ready(&[]);
     companion.assert_tells(200, "ready\n");
     companion.drain();
@@ -377,9 +348,6 @@ fn assert_draining(answer: &Answer, seconds: f64) {
 
 #[test]
 fn started_in_mid_drain_it_says_so() {
-    if !needs_drain_init() {
-        return;
-    }
     let (draining, _) = support::system::pipe().expect("a pipe");
     let companion = Companion::start("ready", &[], draining, None);
     companion.assert_tells(503, "draining\n");
@@ -433,9 +401,6 @@ fn random_requests(address: SocketAddr) {
 
 #[test]
 fn slow_and_hostile_clients_delay_no_probe() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let target = format!("tcp://{}", app.local_addr().expect("an address"));
     thread::spawn(move || while app.accept().is_ok() {});
@@ -506,7 +471,7 @@ fn slow_and_hostile_clients_delay_no_probe() {
 /// What accept(2) says then must become no loop; and with somebody there to be closed, nobody need wait.
 #[test]
 fn lacking_descriptors_it_neither_spins_nor_stops() {
-    if !needs_drain_init() || !needs_program("prlimit") {
+    if !needs_program("prlimit") {
         return;
     }
     let companion = Companion::ready(&[]);
@@ -541,9 +506,6 @@ fn lacking_descriptors_it_neither_spins_nor_stops() {
 
 #[test]
 fn tcp_accepts_and_closes_until_it_is_shut_down() {
-    if !needs_drain_init() {
-        return;
-    }
     let (draining, not_draining) = support::system::pipe().expect("a pipe");
     let companion = Companion::start("accept", &[], draining, Some(not_draining));
     let idle = companion.idle;
@@ -562,9 +524,6 @@ fn tcp_accepts_and_closes_until_it_is_shut_down() {
 
 #[test]
 fn the_server_ends_when_its_listener_is_shut_down() {
-    if !needs_drain_init() {
-        return;
-    }
     let companion = Companion::ready(&[]);
     companion.assert_tells(200, "ready\n");
     shut_down(&companion.listener);
@@ -578,9 +537,6 @@ fn shut_down(listener: &TcpListener) {
 
 #[test]
 fn it_waits_for_the_first_success() {
-    if !needs_drain_init() {
-        return;
-    }
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = app.local_addr().expect("an address");
     drop(app);
@@ -615,9 +571,6 @@ fn it_waits_for_the_first_success() {
 
 #[test]
 fn what_the_companion_is_not_is_refused() {
-    if !needs_drain_init() {
-        return;
-    }
     for words in [
         &["companion"][..],
         &["companion", "other"],

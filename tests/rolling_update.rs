@@ -13,10 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use support::system::{KILL, now, pause};
-use support::{
-    Folder, LIMIT, becomes_true, ms, needs, needs_drain_init, needs_program, needs_root,
-    rolling_update,
-};
+use support::{Folder, LIMIT, becomes_true, ms, needs, needs_program, needs_root, rolling_update};
 
 const INT: i32 = 2;
 const TERM: i32 = 15;
@@ -24,7 +21,7 @@ const NOBODY: u32 = 65534;
 
 fn can_run() -> bool {
     let tools = ["ip", "nft", "haproxy", "tini"];
-    needs_drain_init() && needs_root() && tools.into_iter().all(needs_program)
+    needs_root() && tools.into_iter().all(needs_program)
 }
 
 /// It takes drain-init's options, and drops them: the delay is lost.

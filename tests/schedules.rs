@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::schedule::{Broken, live};
-use support::{needs_drain_init, needs_namespaces, witness};
+use support::{needs_namespaces, witness};
 
 /// At once: most of a life is waiting.
 const AT_ONCE: u64 = 60;
@@ -23,9 +23,6 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn the_laws_hold_in_every_schedule() {
-    if !needs_drain_init() {
-        return;
-    }
     let pid1 = if needs_namespaces() { None } else { Some(false) };
     witness(); // built before any time is measured
     if let Some(seed) = number("SEED") {

@@ -10,8 +10,7 @@ use support::confined::{Verdict, filter};
 use support::life::{Life, nothing_failed, own_address};
 use support::system::{self, pause};
 use support::{
-    Folder, Init, Kind, Server, ms, needs_drain_init, needs_namespaces, needs_program, static_init,
-    static_witness,
+    Folder, Init, Kind, Server, ms, needs_namespaces, needs_program, static_init, static_witness,
 };
 
 const TERM: i32 = 15;
@@ -194,7 +193,7 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
 /// What is not listed ends the process, and is so found out.
 #[test]
 fn under_the_profile_everything_works() {
-    if !needs_drain_init() || !needs_namespaces() || !needs_program("tini") {
+    if !needs_namespaces() || !needs_program("tini") {
         return;
     }
     let listed = listed();
@@ -225,11 +224,7 @@ fn under_the_profile_everything_works() {
 /// Each name is that of a call which one of drain-init's processes makes.
 #[test]
 fn the_profile_lists_nothing_that_is_not_used() {
-    if !needs_drain_init()
-        || !needs_namespaces()
-        || !needs_program("tini")
-        || !needs_program("strace")
-    {
+    if !needs_namespaces() || !needs_program("tini") || !needs_program("strace") {
         return;
     }
     let folder = Folder::new();

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use support::{
-    Folder, Init, Kind, assert_after, at_both_levels, init, ms, needs_drain_init, needs_namespaces,
-    needs_program, needs_root, static_init, static_witness, without_glibcs_own, witness,
+    Folder, Init, Kind, assert_after, at_both_levels, init, ms, needs_namespaces, needs_program,
+    needs_root, static_init, static_witness, without_glibcs_own, witness,
 };
 
 /// The build under test, and the static one that ships: their C libraries differ in what they do before `main`.
@@ -26,9 +26,6 @@ fn each_build(test: impl Fn(Init)) {
 /// Compared with the same witness started the same way without an init.
 #[test]
 fn the_app_finds_descriptors_and_signals_as_without_an_init() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let file = |name: &str| File::create(folder.path(name)).expect("a file");
     let (stdout, stderr, kept) =
@@ -68,9 +65,6 @@ fn the_app_finds_descriptors_and_signals_as_without_an_init() {
 /// They stay closed: another file must not get the number of standard output. Without /dev/null std aborts before main.
 #[test]
 fn closed_standard_streams_stay_closed_and_the_app_starts() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let report = folder.path("report");
     let to = format!("to:{}", report.display());
@@ -109,9 +103,6 @@ fn closed_standard_streams_stay_closed_and_the_app_starts() {
 /// With SIGCHLD ignored, the kernel keeps no status for waitpid; and the app is to find it as it was.
 #[test]
 fn sigchld_ignored_at_the_start_loses_no_status() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         for (end, code) in [("exit:42", 42), ("die:9", 137), ("die:40", 168)] {
             let ended = init().ignored([17]).app(["masks", "orphans:5", "release", end]).ended();
@@ -129,9 +120,6 @@ fn sigchld_ignored_at_the_start_loses_no_status() {
 /// The program's own name, and options in front of it.
 #[test]
 fn a_command_whose_name_is_no_utf8_is_started() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let program = folder.path("").join(OsStr::from_bytes(b"\xff\xfe=\xc0"));
     std::os::unix::fs::symlink(witness(), &program).expect("a link");
@@ -143,9 +131,6 @@ fn a_command_whose_name_is_no_utf8_is_started() {
 /// Group of its own, child of the init; as in a container there is no terminal.
 #[test]
 fn the_app_has_a_process_group_of_its_own() {
-    if !needs_drain_init() {
-        return;
-    }
     let mut run = init().app(["ids", "pause"]).start();
     let line = run.line_with("pid ").text;
     let words: Vec<&str> = line.split(' ').collect();
@@ -156,9 +141,6 @@ fn the_app_has_a_process_group_of_its_own() {
 /// One line that says which command, and why.
 #[test]
 fn a_command_that_cannot_be_started_is_named_in_one_line() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let script = folder.path("script");
     fs::write(&script, "exit 3\n").expect("a file");
@@ -181,9 +163,6 @@ fn a_command_that_cannot_be_started_is_named_in_one_line() {
 /// Found in PATH, as a shell would: also past a folder where it can't be executed.
 #[test]
 fn a_command_is_looked_up_in_path() {
-    if !needs_drain_init() {
-        return;
-    }
     let (first, second) = (Folder::new(), Folder::new());
     fs::write(first.path("the-app"), "not executable").expect("a file");
     std::os::unix::fs::symlink(witness(), second.path("the-app")).expect("a link");
@@ -205,7 +184,7 @@ fn a_command_is_looked_up_in_path() {
 
 #[test]
 fn it_needs_no_proc() {
-    if !needs_drain_init() || !needs_namespaces() {
+    if !needs_namespaces() {
         return;
     }
     at_both_levels(|init| {
@@ -226,7 +205,7 @@ fn it_needs_no_proc() {
 /// A scratch image has nothing else: no libc, no /proc, no /dev, no /tmp.
 #[test]
 fn it_runs_in_an_empty_root() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     let root = Folder::new();
@@ -251,9 +230,6 @@ fn it_runs_in_an_empty_root() {
 /// The static build: a dynamic linker needs a descriptor itself.
 #[test]
 fn it_needs_no_descriptor() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let levels: [fn(Init) -> Init; 2] = [|init| init, |init| init.pid1()];
     for level in &levels[..if needs_namespaces() { 2 } else { 1 }] {
@@ -289,9 +265,6 @@ fn it_needs_no_descriptor() {
 /// As .ci wants it too: what `file` calls static-pie.
 #[test]
 fn the_shipped_build_names_no_interpreter() {
-    if !needs_drain_init() {
-        return;
-    }
     let bytes = fs::read(static_init()).expect("the binary");
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let word = |at: usize| {
@@ -312,7 +285,7 @@ fn the_shipped_build_names_no_interpreter() {
 /// shows that nothing is injected into.
 #[test]
 fn a_sigterm_at_any_system_call_of_the_start_is_kept() {
-    if !needs_drain_init() || !needs_program("strace") {
+    if !needs_program("strace") {
         return;
     }
     at_each_system_call("--delay 300ms --grace 20s", |init, inject| {
@@ -332,7 +305,7 @@ fn a_sigterm_at_any_system_call_of_the_start_is_kept() {
 /// among them, leave it unblocked. It comes blocked here, so that the app has it blocked from its own start on.
 #[test]
 fn the_first_realtime_signal_at_any_system_call_of_the_start_is_kept() {
-    if !needs_drain_init() || !needs_program("strace") {
+    if !needs_program("strace") {
         return;
     }
     at_each_system_call("", |init, inject| {

@@ -13,8 +13,8 @@ use support::life::{own_address, readyz};
 use support::system::{self, KILL, now, pause};
 use support::{
     Folder, Init, Kind, LIMIT, Running, SLACK, assert_after, at_both_levels, becomes_true,
-    children_of, companion_of, copy_program, init, ms, needs_drain_init, needs_namespaces,
-    needs_program, stat_of, static_init, witness,
+    children_of, companion_of, copy_program, init, ms, needs_namespaces, needs_program, stat_of,
+    static_init, witness,
 };
 
 const USR1: i32 = 10;
@@ -38,9 +38,6 @@ fn stops_after(run: &mut Running, what: &str, due: Duration) {
 /// The program that runs is its own: what lies under its name now is not looked at.
 #[test]
 fn companions_start_when_the_binary_is_deleted_or_replaced() {
-    if !needs_drain_init() {
-        return;
-    }
     for replaced in [false, true] {
         let folder = Folder::new();
         let program = folder.path("drain-init");
@@ -76,9 +73,6 @@ fn companions_start_when_the_binary_is_deleted_or_replaced() {
 /// With the app's program and working directory in it.
 #[test]
 fn the_apps_folder_may_be_deleted() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let program = folder.path("app");
     copy_program(&witness(), &program);
@@ -103,9 +97,6 @@ fn the_apps_folder_may_be_deleted() {
 /// A filter ends whoever asks for another clock; its own negative control is date(1).
 #[test]
 fn no_clock_but_the_monotonic_is_read() {
-    if !needs_drain_init() {
-        return;
-    }
     let calls = [libc::SYS_gettimeofday, libc::SYS_time];
     let mut only = only_with(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC as u32, Verdict::Kills);
     // These two before it: each call that is not one of them goes on to what follows.
@@ -127,7 +118,7 @@ fn no_clock_but_the_monotonic_is_read() {
 /// A day later and a day earlier, by a clock that everything in the container has.
 #[test]
 fn a_monotonic_clock_with_any_beginning_will_do() {
-    if !needs_drain_init() || !needs_namespaces() || !needs_program("unshare") {
+    if !needs_namespaces() || !needs_program("unshare") {
         return;
     }
     let up: f64 = fs::read_to_string("/proc/uptime")
@@ -166,7 +157,7 @@ fn a_monotonic_clock_with_any_beginning_will_do() {
 /// `docker pause`: the whole container across each deadline in turn, and across all of them.
 #[test]
 fn frozen_across_a_deadline_it_does_what_is_due_when_it_thaws() {
-    if !needs_drain_init() || !needs_cgroup("freezer") {
+    if !needs_cgroup("freezer") {
         return;
     }
     // SIGTERM at 400, SIGRTMIN+6 at 1200, SIGKILL at 2000.
@@ -217,9 +208,6 @@ fn frozen_across_a_deadline_it_does_what_is_due_when_it_thaws() {
 /// The same for drain-init alone, whose app lives on: SIGSTOP across the end of the readiness and of the drain.
 #[test]
 fn stopped_in_a_held_drain_it_goes_on_where_the_clock_is() {
-    if !needs_drain_init() {
-        return;
-    }
     let options = "--delay 200ms --max-delay 600ms --unready-delay 400ms --grace 3s --on-drain";
     let handler = format!("exec:{} wait:20000", witness().display());
     let mut run = init().args(options).arg(handler).app(["ready", "until:15", "exit:3"]).start();
@@ -237,7 +225,7 @@ fn stopped_in_a_held_drain_it_goes_on_where_the_clock_is() {
 /// keeps it until the namespace is empty; what can be seen then is that it is exiting.
 #[test]
 fn an_app_that_cannot_be_killed_does_not_delay_the_exit() {
-    if !needs_drain_init() || !needs_cgroup("freezer") || !needs_namespaces() {
+    if !needs_cgroup("freezer") || !needs_namespaces() {
         return;
     }
     for pid1 in [false, true] {
@@ -277,9 +265,6 @@ fn is_exiting(pid: i32) -> bool {
 /// are on the way at once than the kernel queues for a user.
 #[test]
 fn of_100_000_signals_none_is_lost() {
-    if !needs_drain_init() {
-        return;
-    }
     const MANY: usize = 100_000;
     const AT_ONCE: usize = 500;
     // What ships: how fast a debug build is says nothing.
@@ -308,9 +293,6 @@ fn of_100_000_signals_none_is_lost() {
 /// them.
 #[test]
 fn three_thousand_that_have_ended_while_it_was_stopped_are_all_reaped() {
-    if !needs_drain_init() {
-        return;
-    }
     at_both_levels(|init| {
         let mut run = init()
             .args("--delay 0")
@@ -347,9 +329,6 @@ fn three_thousand_that_have_ended_while_it_was_stopped_are_all_reaped() {
 /// The app forks on, and what it forks is drain-init's to reap: the drain ends when it should, and no zombie is left.
 #[test]
 fn ten_thousand_processes_that_come_and_go_delay_no_drain() {
-    if !needs_drain_init() {
-        return;
-    }
     let round = "orphans:1000,release,reaped";
     let child = format!("child:wait:300,{}", [round; 10].join(","));
     at_both_levels(|init| {

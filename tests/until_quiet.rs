@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use support::http::{Client, answered, get, steady};
 use support::system::{NetworkBeside, enter_own_network, now, pause, raise_descriptor_limit};
 use support::{
-    Init, Kind, LIMIT, Line, Running, becomes_true, children_of, init, ms, needs, needs_drain_init,
-    needs_program, needs_root, server, static_init,
+    Init, Kind, LIMIT, Line, Running, becomes_true, children_of, init, ms, needs, needs_program,
+    needs_root, server, static_init,
 };
 
 const TERM: i32 = 15;
@@ -30,7 +30,7 @@ const LATE: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(10);
 
 fn can_run() -> bool {
-    needs_drain_init() && needs_root()
+    needs_root()
 }
 
 /// Runs it with each of them at once, each in a network of its own.

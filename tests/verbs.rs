@@ -12,8 +12,7 @@ use std::thread;
 
 use support::system::now;
 use support::{
-    Ended, Folder, Init, Kind, assert_after, init, ms, needs_drain_init, needs_namespaces,
-    needs_program, needs_root,
+    Ended, Folder, Init, Kind, assert_after, init, ms, needs_namespaces, needs_program, needs_root,
 };
 
 // ---- probe
@@ -59,9 +58,6 @@ fn free_port() -> u16 {
 
 #[test]
 fn tcp_is_ready_when_it_accepts() {
-    if !needs_drain_init() {
-        return;
-    }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     for host in ["127.0.0.1", "localhost"] {
@@ -76,9 +72,6 @@ fn tcp_is_ready_when_it_accepts() {
 
 #[test]
 fn both_families_are_asked() {
-    if !needs_drain_init() {
-        return;
-    }
     let listener = TcpListener::bind("[::1]:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     for host in ["[::1]", "localhost"] {
@@ -91,9 +84,6 @@ fn both_families_are_asked() {
 /// As the kubelet has it: 200 to 399. What comes behind the head doesn't count.
 #[test]
 fn http_is_ready_when_it_answers_so() {
-    if !needs_drain_init() {
-        return;
-    }
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad",
         "HTTP/1.0 204 \r\n\r\n",
@@ -122,9 +112,6 @@ fn http_is_ready_when_it_answers_so() {
 /// It accepts, as a stopped process does by its kernel, and never answers.
 #[test]
 fn an_answer_is_waited_for_as_long_as_told() {
-    if !needs_drain_init() {
-        return;
-    }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let target = format!("http://{}/", listener.local_addr().expect("an address"));
     for (init, limit, shown) in
@@ -141,9 +128,6 @@ fn an_answer_is_waited_for_as_long_as_told() {
 /// By hand, in a container: ctrl-C ends what waits, whatever it waits for.
 #[test]
 fn a_probe_can_be_interrupted() {
-    if !needs_drain_init() {
-        return;
-    }
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = listener.local_addr().expect("bound").port();
     for number in [2, 15] {
@@ -158,9 +142,6 @@ fn a_probe_can_be_interrupted() {
 
 #[test]
 fn an_answer_that_never_ends_is_none() {
-    if !needs_drain_init() {
-        return;
-    }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let target = format!("http://{}/", listener.local_addr().expect("an address"));
     thread::spawn(move || {
@@ -178,9 +159,6 @@ fn an_answer_that_never_ends_is_none() {
 
 #[test]
 fn a_file_is_ready_when_it_is_there() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("ready");
     let target = format!("file:{}", path.display());
@@ -191,9 +169,6 @@ fn a_file_is_ready_when_it_is_there() {
 
 #[test]
 fn what_cannot_be_probed_is_refused() {
-    if !needs_drain_init() {
-        return;
-    }
     for (target, why) in [
         ("localhost:8080", "has no scheme; write tcp://127.0.0.1:8080"),
         ("", "has no scheme"),
@@ -216,7 +191,7 @@ fn what_cannot_be_probed_is_refused() {
 /// Nothing but the program: no /etc/hosts that says what localhost is, no /proc, no /dev.
 #[test]
 fn it_probes_from_an_empty_root() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     let root = Folder::new();
@@ -242,7 +217,7 @@ fn with_name_server(folder: &Folder, address: &str, init: Init) -> Init {
 
 #[test]
 fn names_are_looked_up_within_the_time() {
-    if !needs_drain_init() || !needs_namespaces() || !needs_program("unshare") {
+    if !needs_namespaces() || !needs_program("unshare") {
         return;
     }
     let folder = Folder::new();
@@ -301,9 +276,6 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn it_installs_into_a_folder_or_as_a_file() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let path = folder.path("");
     assert_ready(&install(&path).ended());
@@ -322,9 +294,6 @@ fn it_installs_into_a_folder_or_as_a_file() {
 
 #[test]
 fn it_replaces_a_copy_that_is_being_executed() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     let copy = folder.path("drain-init");
     assert_ready(&install(&copy).ended());
@@ -348,9 +317,6 @@ fn it_replaces_a_copy_that_is_being_executed() {
 /// A link is replaced, and not what it points to.
 #[test]
 fn it_replaces_a_link() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     fs::write(folder.path("target"), "as it was").expect("a file");
     std::os::unix::fs::symlink("target", folder.path("init")).expect("a link");
@@ -361,9 +327,6 @@ fn it_replaces_a_link() {
 
 #[test]
 fn what_cannot_be_installed_to_is_refused() {
-    if !needs_drain_init() {
-        return;
-    }
     let folder = Folder::new();
     fs::write(folder.path("file"), "").expect("a file");
     let shown = folder.path("").display().to_string();
@@ -385,7 +348,7 @@ fn what_cannot_be_installed_to_is_refused() {
 /// A container without a shell, without /proc, as an ordinary user: what an init container of a hardened pod is.
 #[test]
 fn it_installs_from_an_empty_root_as_an_ordinary_user() {
-    if !needs_drain_init() || !needs_root() {
+    if !needs_root() {
         return;
     }
     let root = Folder::new();
@@ -404,7 +367,7 @@ fn it_installs_from_an_empty_root_as_an_ordinary_user() {
 
 #[test]
 fn a_file_system_that_refuses_is_named() {
-    if !needs_drain_init() || !needs_namespaces() || !needs_program("unshare") {
+    if !needs_namespaces() || !needs_program("unshare") {
         return;
     }
     let folder = Folder::new();

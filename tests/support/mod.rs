@@ -84,8 +84,15 @@ fn kind_of(path: &Path) -> Kind {
     }
 }
 
-/// The init under test. With a peer under test, tests of drain-init alone say that they don't run.
+/// drain-init. With a peer under test every test of drain-init alone fails, and says so: tests/signals.rs is what runs then.
 pub fn init() -> Init {
+    let init = any_init();
+    assert_eq!(init.kind, Kind::DrainInit, "INIT_UNDER_TEST: only `--test signals` is for peers");
+    init
+}
+
+/// The init under test, a peer's included.
+pub fn any_init() -> Init {
     let (kind, path) = init_under_test();
     Init::new(kind, path)
 }
@@ -236,14 +243,14 @@ pub fn needs(what: &str, is_there: bool) -> bool {
             env::var_os("REQUIRE_ALL_TESTS").is_none_or(|v| v != "1"),
             "{test} can't run here: needs {what}"
         );
-        // Not eprintln!, which libtest captures: a test that hasn't run must not look like one that passed.
-        let _ = writeln!(std::io::stderr(), "NOT RUN: {test}: needs {what}");
+        say(&format!("NOT RUN: {test}: needs {what}"));
     }
     is_there
 }
 
-pub fn needs_drain_init() -> bool {
-    needs("drain-init as the init under test", init_under_test().0 == Kind::DrainInit)
+/// Not eprintln!, which libtest captures: a test that hasn't run must not look like one that passed.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 pub fn needs_root() -> bool {
@@ -268,8 +275,12 @@ pub fn needs_program(program: &str) -> bool {
     needs(program, env::split_paths(&paths).any(|folder| folder.join(program).exists()))
 }
 
-/// Runs it with the init as a subreaper and as PID 1.
+/// Runs it with drain-init as a subreaper and as PID 1.
 pub fn at_both_levels(test: impl Fn(&dyn Fn() -> Init)) {
+    at_both_levels_of(init, test);
+}
+
+pub fn at_both_levels_of(init: fn() -> Init, test: impl Fn(&dyn Fn() -> Init)) {
     test(&init);
     if needs(
         "PID and mount namespaces (CAP_SYS_ADMIN) to run it as PID 1 too",
