@@ -4,12 +4,15 @@
 #
 #   ./dist.sh [amd64|arm64]...
 #
-# It needs rustup, and installs the toolchain that it names.
+# It needs rustup, which installs the toolchain that rust-toolchain.toml names.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# What is rebuilt, and how, is unstable; so it is this version and no other.
-toolchain=1.95.0
+# What is rebuilt, and how, is unstable, so it is this version and no other, whatever is asked for elsewhere.
+toolchain=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+env -u RUSTUP_TOOLCHAIN RUSTUP_AUTO_INSTALL=1 cargo --version >/dev/null
+export RUSTUP_TOOLCHAIN=$toolchain
+
 # A panic aborts at once, with nothing said: the words of it are a fifth of the program. Its code cannot
 # be unwound. The linker is rustup's own, as every machine's is another one; it folds what is the same.
 flags=(
@@ -19,8 +22,6 @@ flags=(
     "--remap-path-prefix=$PWD=/drain-init" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 )
 
-rustup toolchain list | grep -q "^$toolchain" || rustup toolchain install --profile minimal "$toolchain"
-rustup component add --toolchain "$toolchain" rust-src 2>/dev/null
 export CARGO_ENCODED_RUSTFLAGS RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
@@ -32,9 +33,8 @@ for architecture; do
         arm64) target=aarch64-unknown-linux-musl ;;
         *) echo "dist.sh: $architecture: amd64 or arm64" >&2; exit 2 ;;
     esac
-    rustup target add --toolchain "$toolchain" "$target" 2>/dev/null
     build() {
-        cargo "+$toolchain" build --locked --release --bin drain-init --target "$target" --target-dir target/dist \
+        cargo build --locked --release --bin drain-init --target "$target" --target-dir target/dist \
             -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size "$@"
     }
     build

@@ -89,3 +89,23 @@ fn the_diagram_has_the_states_of_the_program() {
     assert_eq!(from, of_program);
     assert_eq!(to, of_program);
 }
+
+/// The scripts and the workflows read it there.
+#[test]
+fn the_toolchain_is_named_in_one_place() {
+    let named = read(&root().join("rust-toolchain.toml"));
+    let channel = named.split("channel = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let (release, _) = channel.and_then(|it| it.rsplit_once('.')).expect("an exact version");
+    assert_eq!(env!("CARGO_PKG_RUST_VERSION"), release, "rust-version in Cargo.toml");
+    for script in [
+        ".ci/run",
+        ".github/workflows/gate.yml",
+        ".github/workflows/release.yml",
+        "bench/run",
+        "dist.sh",
+        "release/assemble",
+        "tests/release",
+    ] {
+        assert!(!read(&root().join(script)).contains(release), "{script} names {release} itself");
+    }
+}
