@@ -36,6 +36,7 @@ mod ready;
 // The few words that all of them need. They import nothing from above.
 mod clock;
 mod duration;
+mod exit_code;
 mod log;
 mod marker;
 mod poll;
@@ -49,12 +50,7 @@ mod sys;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use std::io::Write;
-
 use sys::Arguments;
-
-/// drain-init's own failure, as docker, env and timeout have it.
-const OWN_FAILURE: u8 = 125;
 
 /// Runs what the arguments ask for and returns the exit code. A verb is the very first argument.
 #[cfg_attr(test, expect(dead_code))]
@@ -71,15 +67,5 @@ fn run_verb(arguments: Arguments) -> u8 {
         Some(b"explain") => verbs::explain::explain(arguments.tail(2)),
         Some(b"companion") => verbs::companion::companion(arguments.tail(2)),
         _ => verbs::run::run("", arguments.tail(1)),
-    }
-}
-
-/// Answers on standard output. The exit code says whether that worked.
-fn print(text: &str) -> u8 {
-    // Not std's handle of it: what that has of locks and buffers is of no use here.
-    let output = sys::STANDARD_OUTPUT.try_clone_to_owned().map(std::fs::File::from);
-    match output.and_then(|mut output| output.write_all(text.as_bytes())) {
-        Ok(()) => 0,
-        Err(_) => OWN_FAILURE,
     }
 }

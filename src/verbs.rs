@@ -10,12 +10,13 @@ pub mod probe;
 pub mod run;
 
 use std::fmt;
+use std::io::Write;
 
+use crate::exit_code::OWN_FAILURE;
 use crate::log::{Format, Level, Log};
 use crate::options::command_line::{self, Asked, Options, Read, Refused, Verb};
 use crate::options::config::{self, Config, Surroundings};
-use crate::sys::Arguments;
-use crate::{OWN_FAILURE, print};
+use crate::sys::{self, Arguments};
 
 /// What --help says. A test holds it to the options.
 const HELP: &str = include_str!("options/help.txt");
@@ -64,4 +65,14 @@ fn complain_to(arguments: Arguments) -> impl FnMut(fmt::Arguments) {
 fn refuse(line: fmt::Arguments) -> u8 {
     Log::default().error("refused", line);
     OWN_FAILURE
+}
+
+/// Answers on standard output. The exit code says whether that worked.
+fn print(text: &str) -> u8 {
+    // Not std's handle of it: what that has of locks and buffers is of no use here.
+    let output = sys::STANDARD_OUTPUT.try_clone_to_owned().map(std::fs::File::from);
+    match output.and_then(|mut output| output.write_all(text.as_bytes())) {
+        Ok(()) => 0,
+        Err(_) => OWN_FAILURE,
+    }
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io;
 
-use crate::OWN_FAILURE;
+use crate::exit_code::OWN_FAILURE;
 use crate::options::config::Config;
 use crate::pid1::terminal::Terminal;
 use crate::processes;

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use self::connection::Connection;
 use self::readiness::{ANSWER_LIMIT, FRESH, Readiness};
-use crate::OWN_FAILURE;
 use crate::clock::{Clock, Time};
+use crate::exit_code::OWN_FAILURE;
 use crate::log::Log;
 use crate::options::target::Target;
 use crate::poll;

@@ -5,14 +5,13 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{ENTRYPOINT, configured};
+use super::{ENTRYPOINT, configured, print};
 use crate::duration::Short;
 use crate::options::command_line::Verb;
 use crate::options::config::Config;
 use crate::options::config::Surroundings;
 use crate::options::plan::{Escalation, HeldBy};
 use crate::options::target::ListenOn;
-use crate::print;
 use crate::signal::SignalSet;
 use crate::sys::Arguments;
 

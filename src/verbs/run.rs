@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::{ENTRYPOINT, configured};
-use crate::OWN_FAILURE;
+use crate::exit_code::OWN_FAILURE;
 use crate::marker;
 use crate::options::command_line::Verb;
 use crate::options::config::Surroundings;

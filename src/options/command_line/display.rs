@@ -1,5 +1,7 @@
 //! Options and command lines in complaints: as they were written, or as a shell is to be given them.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::{self, Write};
 
 use super::{Given, PREFIX, Source, capitals};
