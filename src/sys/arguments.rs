@@ -1,0 +1,92 @@
+//! What the process was started with: its arguments and its environment, uncopied.
+
+use core::ffi::{CStr, c_char};
+#[cfg(any(test, fuzzing))]
+use std::ptr;
+
+/// The arguments of the process, or their tail: the memory that the kernel filled, uncopied.
+#[derive(Clone, Copy)]
+pub struct Arguments {
+    first: *const *const c_char,
+    count: usize,
+}
+
+impl Arguments {
+    /// # Safety
+    /// `first` points to `count` pointers to C strings and a null pointer after them, all of which
+    /// live and stay unchanged until the process ends.
+    pub(super) unsafe fn new(first: *const *const c_char, count: usize) -> Self {
+        Self { first, count }
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        self.count
+    }
+
+    /// The argument at `index`.
+    pub fn get(self, index: usize) -> Option<&'static CStr> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: by the contract of `new`, and index is below count.
+        Some(unsafe { CStr::from_ptr(*self.first.add(index)) })
+    }
+
+    /// The arguments before `index`.
+    pub fn head(self, index: usize) -> Self {
+        Self { count: index.min(self.count), ..self }
+    }
+
+    /// The arguments from `index` on.
+    pub fn tail(self, index: usize) -> Self {
+        let skipped = index.min(self.count);
+        // SAFETY: skipped is at most count, and the null pointer stands at count.
+        Self { first: unsafe { self.first.add(skipped) }, count: self.count - skipped }
+    }
+
+    /// Every argument in order.
+    pub fn iter(self) -> impl Iterator<Item = &'static CStr> {
+        (0..self.count).filter_map(move |index| self.get(index))
+    }
+
+    /// As `execve` and its like take them: ended by a null pointer, unless this is a head.
+    pub(super) fn as_ptr(self) -> *const *mut c_char {
+        self.first.cast()
+    }
+}
+
+/// Words as the arguments of the process, while `with` runs; nothing of them may be kept.
+#[cfg(any(test, fuzzing))]
+pub fn with_arguments(words: &[std::ffi::CString], with: impl FnOnce(Arguments)) {
+    let ended = words.iter().map(|word| word.as_ptr()).chain([ptr::null()]);
+    let pointers: Vec<*const c_char> = ended.collect();
+    // SAFETY: as the contract wants it but for their end, and `with` returns nothing.
+    with(unsafe { Arguments::new(pointers.as_ptr(), words.len()) });
+}
+
+unsafe extern "C" {
+    pub(super) static environ: *const *const c_char;
+}
+
+/// The variables whose name begins with `prefix`, as what follows it and the value.
+pub fn environment(prefix: &[u8]) -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
+    let mut index = 0;
+    std::iter::from_fn(move || {
+        // SAFETY: environ is null or an array of C strings ended by a null pointer; nothing in this
+        // program changes it.
+        let variable = unsafe {
+            if environ.is_null() || (*environ.add(index)).is_null() {
+                return None;
+            }
+            CStr::from_ptr(*environ.add(index))
+        };
+        index += 1;
+        Some(variable.to_bytes())
+    })
+    .filter_map(move |variable| {
+        let rest = variable.strip_prefix(prefix)?;
+        let equals = rest.iter().position(|&byte| byte == b'=')?;
+        Some((rest.get(..equals)?, rest.get(equals + 1..)?))
+    })
+}

@@ -1,0 +1,75 @@
+//! The standard descriptors, and writing a line to one that is shared with the app.
+
+use core::ffi::{c_int, c_void};
+use std::io;
+use std::mem;
+use std::os::fd::BorrowedFd;
+
+use super::open;
+
+/// Standard input; std's own handle of it allocates a buffer when it is first asked for.
+// SAFETY: it is the process's own for as long as it lives, as nothing here closes it. Where it was
+// closed from the start, a call on it is an error and no more.
+pub const STANDARD_INPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+// SAFETY: as above.
+pub const STANDARD_OUTPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
+// SAFETY: as above.
+pub const STANDARD_ERROR: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
+
+/// Writes one line to a descriptor, or drops it: never blocks, and a broken one is no error.
+///
+/// Standard error is shared with the app, so O_NONBLOCK is not ours to set. poll(2) tells a pipe or
+/// a terminal that nobody reads; RWF_NOWAIT closes the gap between that and the write, in which
+/// the app may have filled the pipe, on the kernels and files that know it.
+pub fn write_line(descriptor: c_int, line: &[u8]) {
+    let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
+    let piece = libc::iovec { iov_base: line.as_ptr() as *mut c_void, iov_len: line.len() };
+    let (at_the_end, at_the_end_high): (libc::c_long, libc::c_long) = (-1, -1);
+    // SAFETY: one live pollfd, and one live iovec over the bytes of `line`, which is only read.
+    unsafe {
+        if libc::poll(&raw mut poll, 1, 0) != 1 {
+            return;
+        }
+        let written = libc::syscall(
+            libc::SYS_pwritev2,
+            descriptor,
+            &raw const piece,
+            1,
+            at_the_end,
+            at_the_end_high,
+            libc::RWF_NOWAIT,
+        );
+        if written != -1 {
+            return;
+        }
+        match io::Error::last_os_error().raw_os_error() {
+            _ if is_regular_file(descriptor) => {}
+            Some(libc::EAGAIN | libc::EPIPE) => return,
+            // A terminal, which takes a part of the line and waits with the rest; a pipe of a kernel
+            // that does not know the flag for pipes.
+            _ if write_to_own(descriptor, line).is_ok() => return,
+            _ => {}
+        }
+        libc::write(descriptor, line.as_ptr().cast(), line.len());
+    }
+}
+
+/// Writes to an open file of our own of what `descriptor` is open on: that may be non-blocking
+/// without the app's being so.
+fn write_to_own(descriptor: c_int, line: &[u8]) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{descriptor}");
+    let mut own = open(&path, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
+    // What it does not take is dropped.
+    let _ = io::Write::write(&mut own, line);
+    Ok(())
+}
+
+/// A write to a regular file waits for memory at most, whatever RWF_NOWAIT says of it.
+fn is_regular_file(descriptor: c_int) -> bool {
+    let mut stat = mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the pointer is to live memory of that type, for which zeros are valid.
+    unsafe {
+        libc::fstat(descriptor, stat.as_mut_ptr()) == 0
+            && stat.assume_init().st_mode & libc::S_IFMT == libc::S_IFREG
+    }
+}
