@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::random::Random;
-use support::system::{self, KILL, can_bind, now, pause};
+use support::system::{self, KILL, now, pause};
 use support::{
     Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
     init, ms, needs, needs_program, status_of,
@@ -35,10 +35,6 @@ fn probe(port: u16) -> String {
 
 fn is_ready(port: u16) -> bool {
     probe(port).starts_with("HTTP/1.1 200 ")
-}
-
-fn is_open(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 fn listening(init: Init, port: u16) -> Init {
@@ -100,28 +96,6 @@ fn readyz_answers_each_kind_of_request() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
         assert_eq!(answer.ends_with("\r\n\r\nready\n"), has_body, "{request}: {answer}");
     }
-}
-
-/// A kubelet's tcpSocket probe takes any accept for success, and another process that took the port would answer for us.
-#[test]
-fn a_tcp_port_is_open_exactly_while_ready_and_is_never_given_away() {
-    at_both_levels(|init| {
-        let [port, app] = [free_port(), free_port()];
-        let taken = || [false, true].iter().all(|reuse| !can_bind(port, *reuse));
-        let init = init().args("--delay 1s --ready-listen").arg(format!("tcp://127.0.0.1:{port}"));
-        let mut run = started(init.arg("--ready-check").arg(format!("tcp://127.0.0.1:{app}")));
-        assert!(!is_open(port) && taken());
-        pause(ms(200));
-        assert!(!is_open(port) && taken());
-        let _server = Server::on(app);
-        println!("open after {:?}", time_until(ms(500), || is_open(port)));
-        assert!(taken());
-        run.signal(TERM);
-        println!("closed after {:?}", time_until(SLACK, || !is_open(port)));
-        assert!(taken());
-        run.line("signal 15");
-        assert_eq!(run.ended().code, 3);
-    });
 }
 
 #[test]

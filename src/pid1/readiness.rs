@@ -67,16 +67,9 @@ impl Readiness {
         if let Some(path) = config.ready_file {
             marker::create(path, config.log);
         }
-        if self.opens_when_ready()
-            && let Some(listener) = &self.listener
-        {
-            match listener.open() {
-                Ok(()) => self.server.want(now),
-                Err(error) => config.log.error(
-                    "ready",
-                    format_args!("cannot open {}: {}", listener.listen, Described(&error)),
-                ),
-            }
+        if self.opens_when_ready() {
+            // The port is opened with its companion's start, and where that fails with the next one.
+            self.server.want(now);
         }
     }
 
@@ -119,11 +112,15 @@ impl Readiness {
     pub fn due(&mut self, config: &Config, companions: &mut Companions, now: Time) {
         let is_due = |wanted: &Wanted| wanted.deadline().is_some_and(|deadline| deadline <= now);
         if is_due(&self.server)
-            && let Some(listener) = &self.listener
+            && let Some(listener) = &mut self.listener
         {
-            let pid =
-                start_server(listener, &mut self.draining, self.target.as_deref(), companions);
-            let pid = tried(config.log, pid, &self.server);
+            let pid = if listener.is_open(config.log) {
+                let target = self.target.as_deref();
+                let pid = start_server(listener, &mut self.draining, target, companions);
+                tried(config.log, pid, &self.server)
+            } else {
+                None
+            };
             self.server.started(pid, now);
         }
         if is_due(&self.waiter) {
@@ -209,9 +206,21 @@ fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// A port that is ours for as long as we live.
+///
+/// Its SO_REUSEADDR follows from the kernel's rules (inet_csk_get_port, inet_bind_conflict):
+/// - A socket that listens shares its port with nobody, whatever its options are, once the kernel
+///   has seen one listen there (inet_csk_update_fastreuse).
+/// - A connection inherits the option, and keeps it in TIME_WAIT. Without it, that connection holds
+///   the port for a minute against every new listener, the next container's and our own.
+/// - Two sockets that have the option and do not listen may share a port: whichever listens first
+///   has it.
+///
+/// So it is on while the port is open, and off while it is closed.
 pub struct Listener {
     listen: ListenOn,
     socket: OwnedFd,
+    /// It could not be opened when that was last tried.
+    has_failed: bool,
 }
 
 impl Listener {
@@ -238,31 +247,49 @@ impl Listener {
             // [::] is every address of both families, whatever the system's default is.
             socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
         }
-        // Connections of an earlier container in this pod may be in TIME_WAIT.
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-        let listener = Self { listen, socket };
+        let listener = Self { listen, socket, has_failed: false };
         listener.open()?;
         if let ListenOn::Tcp(_) = listen {
-            // Open for an instant, before the app starts: from then on the kernel gives the port
-            // to nobody else, with SO_REUSEADDR neither (inet_csk_update_fastreuse).
+            // Open for an instant, before the app starts: the kernel has seen it listen.
             listener.refuse();
         }
         Ok(listener)
     }
 
-    /// Accepts connections. SO_REUSEADDR is off while it is closed: two sockets that have it may
-    /// share a port on which none listens.
+    /// Opens it, if that can be done now. A failure is logged once, and so is the end of it.
+    fn is_open(&mut self, log: Log) -> bool {
+        let opened = self.open();
+        match &opened {
+            Err(error) if !self.has_failed => {
+                let why = Described(error);
+                let line = format_args!("cannot open {}: {why}, trying again", self.listen);
+                log.error("ready", line);
+            }
+            Ok(()) if self.has_failed => {
+                log.line(Level::Info, "ready", format_args!("{} is open", self.listen));
+            }
+            _ => {}
+        }
+        self.has_failed = opened.is_err();
+        opened.is_ok()
+    }
+
+    /// Accepts connections. That it does already is as good.
     fn open(&self) -> io::Result<()> {
+        // With the option on, another socket that has it could take the port for itself between
+        // these two calls, if it were bound and listening within them.
         socket::setsockopt(&self.socket, sockopt::ReuseAddr, &true)?;
         // As many as the kernel takes: a probe that finds no room comes again after a second.
-        socket::listen(&self.socket, Backlog::MAXALLOWABLE)?;
-        Ok(socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false)?)
+        Ok(socket::listen(&self.socket, Backlog::MAXALLOWABLE)?)
     }
 
     /// Refuses connections, and keeps the port.
     fn refuse(&self) {
-        // One that is closed already says so.
+        // First, as in `open`. Connections that nobody has accepted yet are reset, and leave nothing
+        // behind; one that is closed already says so.
+        let _ = socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false);
         let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 }

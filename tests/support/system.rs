@@ -7,12 +7,14 @@
 use std::ffi::{CStr, CString, c_int, c_long, c_ulong};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 use super::confined::{self, Confined};
 
@@ -468,26 +470,12 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Whether another socket may have this port now, with SO_REUSEADDR or without.
-pub fn can_bind(port: u16, reuse: bool) -> bool {
-    // SAFETY: all zeros is a valid address; the descriptor is ours alone, the values are of the sizes that are said.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
-        check(socket).expect("a socket");
-        let socket = OwnedFd::from_raw_fd(socket);
-        let on = c_int::from(reuse);
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_REUSEADDR,
-            (&raw const on).cast(),
-            4,
-        );
-        let mut address: libc::sockaddr_in = std::mem::zeroed();
-        address.sin_family = libc::AF_INET as libc::sa_family_t;
-        address.sin_port = port.to_be();
-        address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
-        let length = size_of_val(&address) as libc::socklen_t;
-        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) == 0
-    }
+/// Whether another socket may have this port now, with these options or without.
+pub fn can_bind(address: SocketAddr, reuse_address: bool, reuse_port: bool) -> bool {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let socket = socket.expect("a socket");
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &reuse_address).expect("SO_REUSEADDR");
+    socket::setsockopt(&socket, sockopt::ReusePort, &reuse_port).expect("SO_REUSEPORT");
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).is_ok()
 }
