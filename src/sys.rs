@@ -8,6 +8,7 @@
 mod arguments;
 mod child;
 mod entry;
+mod environment;
 mod error;
 mod folder;
 mod given;
@@ -15,6 +16,7 @@ mod memory;
 mod netlink;
 mod poll;
 mod process;
+mod program;
 mod random;
 mod signals;
 mod spawn;

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -158,6 +159,100 @@ fn a_command_that_cannot_be_started_is_named_in_one_line() {
             "{ended:?}"
         );
     }
+}
+
+/// execvp(3) has the shell run it. A program for another machine is refused with the same error by the kernel, and is none.
+#[test]
+fn a_script_that_names_no_interpreter_is_run_by_the_shell() {
+    let folder = Folder::new();
+    let executable = |name: &str, content: &[u8]| {
+        let path = folder.path(name);
+        fs::write(&path, content).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path.into_os_string()
+    };
+    let script = executable("the-script", b"echo \"$0|$1|$2\"; exit 3\n");
+    let said = format!("{}|a b|", script.display());
+    each_build(|init| {
+        let ended = init.command([script.as_os_str(), OsStr::new("a b")]).ended();
+        assert_eq!((ended.code, &ended.out), (3, &vec![said.clone()]), "{ended:?}");
+    });
+    let path = format!("{}:/usr/bin:/bin", folder.path("").display());
+    each_build(|init| {
+        let ended = init.env("PATH", &path).command(["the-script", "a b"]).ended();
+        assert_eq!(
+            (ended.code, ended.out[0].ends_with("/the-script|a b|")),
+            (3, true),
+            "{ended:?}"
+        );
+    });
+    each_build(|init| {
+        let handler = format!("--on-drain=exec:{}", script.display());
+        let mut run = init.args("-v --delay 100ms").arg(handler).app(["ready", "until:15"]).start();
+        run.line("ready");
+        run.signal(15);
+        let log = run.ended().log();
+        assert!(log.contains("exited with 3"), "{log}");
+    });
+
+    let foreign = executable("foreign", b"\x7fELF\x02\x01\x01\0and so on");
+    let ended = init().command([foreign]).ended();
+    assert_eq!((ended.code, ended.err.len()), (126, 1), "{ended:?}");
+    assert!(ended.err[0].ends_with("a program for another kind of machine"), "{ended:?}");
+    if needs_root() {
+        let root = Folder::new();
+        fs::copy(&script, root.path("script")).expect("a copy");
+        let ended = init().in_empty_root(&root).command(["/script"]).ended();
+        assert_eq!((ended.code, ended.err.len()), (126, 1), "{ended:?}");
+        assert!(ended.err[0].ends_with("there is no /bin/sh to run it"), "{ended:?}");
+    }
+}
+
+/// sd_listen_fds(3): who is named is the one process that the descriptors are for.
+#[test]
+fn descriptors_of_a_service_manager_are_the_apps() {
+    let listening = |init: Init, pid: &str| {
+        // The one number that cannot be known before: the shell's is drain-init's.
+        let start = format!("LISTEN_PID={pid} exec \"$0\" \"$@\"");
+        let init = init.under(["/bin/sh", "-c", &start]);
+        let init =
+            init.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "web").env("LISTEN_PIDFDID", "7");
+        let said = "echo $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PIDFDID-none} $LISTEN_PID $$";
+        let ended = init.command(["/bin/sh", "-c", said]).ended();
+        assert_eq!((ended.code, ended.out.len()), (0, 1), "{ended:?}");
+        ended.out[0].split(' ').map(str::to_owned).collect::<Vec<String>>()
+    };
+    let levels: [fn(Init) -> Init; 2] = [|init| init, Init::pid1];
+    for level in &levels[..if needs_namespaces() { 2 } else { 1 }] {
+        each_build(|init| {
+            let found = listening(level(init), "$$");
+            assert_eq!(found[..3], ["1", "web", "none"], "{found:?}");
+            assert_eq!(found[3], found[4], "{found:?}");
+        });
+        each_build(|init| {
+            let found = listening(level(init), "4194304");
+            assert_eq!(found[..4], ["1", "web", "7", "4194304"], "{found:?}");
+        });
+    }
+}
+
+/// Those of a service manager are closed in a companion, and so in a handler, which is told of none.
+#[test]
+fn handlers_are_told_of_no_descriptors() {
+    let handler = "--on-drain=exec:/bin/sh -c 'env | grep LISTEN_ >&2; echo told >&2'";
+    let init = init().args("-v --delay 100ms").arg(handler);
+    let mut run = init
+        .env("LISTEN_PID", "7")
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "web")
+        .env("LISTEN_PIDFDID", "7")
+        .app(["ready", "until:15"])
+        .start();
+    run.line("ready");
+    run.signal(15);
+    let said = run.ended().err;
+    assert!(said.contains(&"told".to_owned()), "{said:?}");
+    assert!(!said.iter().any(|line| line.starts_with("LISTEN_")), "{said:?}");
 }
 
 /// Found in PATH, as a shell would: also past a folder where it can't be executed.

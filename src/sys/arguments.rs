@@ -69,8 +69,8 @@ unsafe extern "C" {
     pub(super) static environ: *const *const c_char;
 }
 
-/// The variables whose name begins with `prefix`, as what follows it and the value.
-pub fn environment(prefix: &[u8]) -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
+/// The variables of the environment, `NAME=VALUE` each.
+pub(super) fn variables() -> impl Iterator<Item = &'static CStr> {
     let mut index = 0;
     std::iter::from_fn(move || {
         // SAFETY: environ is null or an array of C strings ended by a null pointer; nothing in this
@@ -82,10 +82,14 @@ pub fn environment(prefix: &[u8]) -> impl Iterator<Item = (&'static [u8], &'stat
             CStr::from_ptr(*environ.add(index))
         };
         index += 1;
-        Some(variable.to_bytes())
+        Some(variable)
     })
-    .filter_map(move |variable| {
-        let rest = variable.strip_prefix(prefix)?;
+}
+
+/// The variables whose name begins with `prefix`, as what follows it and the value.
+pub fn environment(prefix: &[u8]) -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
+    variables().filter_map(move |variable| {
+        let rest = variable.to_bytes().strip_prefix(prefix)?;
         let equals = rest.iter().position(|&byte| byte == b'=')?;
         Some((rest.get(..equals)?, rest.get(equals + 1..)?))
     })

@@ -13,10 +13,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::{Arguments, Pid, change_mask, checked, environ, environment, inherited_mask};
-
-/// What execvp takes where there is no PATH.
-const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
+use super::environment::Environment;
+use super::program::{is_elf, last_errno, programs, run_by_shell, shell};
+use super::{Arguments, Errno, Pid, change_mask, checked, inherited_mask};
 
 /// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
 /// debug build.
@@ -68,9 +67,14 @@ pub enum Program {
 struct Child<'a> {
     programs: &'a [CString],
     arguments: *const *const c_char,
+    /// SHELL, room for the program, and the program's arguments; ended by a null pointer.
+    shell: Vec<*const c_char>,
+    environment: Environment,
     becomes: Becomes<'a>,
     /// Why it could not execute the program; 0 if it did.
     errno: c_int,
+    /// Why SHELL could not run the program; 0 if that was not tried.
+    shell_errno: c_int,
 }
 
 enum Becomes<'a> {
@@ -81,7 +85,8 @@ enum Becomes<'a> {
 /// Starts the app and returns when it has executed its program, or could not.
 pub fn start_app(app: &AppStart) -> io::Result<Pid> {
     let programs = programs(app.arguments.get(0).unwrap_or_default());
-    start(&programs, app.arguments.as_ptr().cast(), Becomes::App(app))
+    let count = app.arguments.len();
+    start(&programs, app.arguments.as_ptr().cast(), count, Becomes::App(app))
 }
 
 /// Starts a companion and returns when it has executed its program, or could not.
@@ -98,17 +103,32 @@ pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
     for word in companion.words {
         arguments.push(word.as_ptr());
     }
+    let count = arguments.len();
     arguments.push(ptr::null());
-    start(&programs, arguments.as_ptr(), Becomes::Companion(companion))
+    start(&programs, arguments.as_ptr(), count, Becomes::Companion(companion))
 }
 
-/// `arguments` is ended by a null pointer.
+/// `arguments` are so many, and a null pointer after them.
 fn start(
     programs: &[CString],
     arguments: *const *const c_char,
+    count: usize,
     becomes: Becomes,
 ) -> io::Result<Pid> {
-    let mut child = Child { programs, arguments, becomes, errno: 0 };
+    let is_own = matches!(becomes, Becomes::Companion(start) if start.program == Program::Own);
+    let environment = match becomes {
+        Becomes::App(_) => Environment::of_app()?,
+        Becomes::Companion(_) => Environment::of_companion()?,
+    };
+    let mut child = Child {
+        programs,
+        arguments,
+        shell: if is_own { Vec::new() } else { shell(arguments, count) },
+        environment,
+        becomes,
+        errno: 0,
+        shell_errno: 0,
+    };
     let mut stack = [MaybeUninit::<u128>::uninit(); STACK_UNITS];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack grows down from its end, which is aligned to 16 bytes, and it and `child`
@@ -119,33 +139,30 @@ fn start(
         libc::clone(execute, top, flags, (&raw mut child).cast::<c_void>())
     })?;
     // SAFETY: `child` is alive; it was written behind the compiler's back.
-    match unsafe { ptr::read_volatile(&raw const child.errno) } {
-        0 => Ok(pid),
-        errno => {
-            // SAFETY: no status is asked for.
-            unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
-            Err(io::Error::from_raw_os_error(errno))
-        }
+    let (errno, shell_errno) = unsafe {
+        (
+            ptr::read_volatile(&raw const child.errno),
+            ptr::read_volatile(&raw const child.shell_errno),
+        )
+    };
+    if errno == 0 {
+        return Ok(pid);
     }
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+    Err(match errno {
+        libc::ENOEXEC => refused_by_shell(shell_errno),
+        errno => io::Error::from_raw_os_error(errno),
+    })
 }
 
-/// The files that `name` may mean, as execvp looks them up.
-fn programs(name: &CStr) -> Vec<CString> {
-    let name = name.to_bytes();
-    if name.is_empty() || name.contains(&b'/') {
-        return CString::new(name).into_iter().collect();
+/// Why the kernel could not load a program, and the shell not either; 0 if it was not tried.
+fn refused_by_shell(errno: c_int) -> io::Error {
+    match errno {
+        0 => io::Error::other("it is a program for another kind of machine"),
+        libc::ENOENT => io::Error::other("it has no #! line, and there is no /bin/sh to run it"),
+        _ => io::Error::other(format!("it has no #! line, and /bin/sh: {}", Errno(errno))),
     }
-    let path = environment(b"PATH").find(|(rest, _)| rest.is_empty());
-    let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
-    let mut programs = Vec::new();
-    for folder in path.split(|&byte| byte == b':') {
-        // Nothing is the current folder.
-        let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
-        if let Ok(program) = CString::new([folder, slash, name].concat()) {
-            programs.push(program);
-        }
-    }
-    programs
 }
 
 /// The path that this program was executed by, relative to the folder it was started in.
@@ -180,10 +197,19 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
             }
         }
         change_mask(libc::SIG_SETMASK, inherited_mask());
+        let environment = child.environment.complete();
         let mut failure = libc::ENOENT;
         for program in child.programs {
-            libc::execve(program.as_ptr(), child.arguments, environ);
-            match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL) {
+            libc::execve(program.as_ptr(), child.arguments, environment);
+            match last_errno() {
+                libc::ENOEXEC => {
+                    failure = libc::ENOEXEC;
+                    if !is_elf(program) {
+                        let shell_errno = run_by_shell(program, &mut child.shell, environment);
+                        ptr::write_volatile(&raw mut child.shell_errno, shell_errno);
+                    }
+                    break;
+                }
                 // It may be in a later folder; one that may not be executed is said rather than
                 // one that is not there.
                 libc::ENOENT | libc::ENOTDIR if child.programs.len() > 1 => {}

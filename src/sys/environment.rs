@@ -1,0 +1,118 @@
+//! The environment of a child: ours, but for the descriptors that a service manager has passed to us
+//! by sd_listen_fds(3), which are the app's.
+
+use core::ffi::{CStr, c_char, c_int};
+use std::io;
+use std::ptr;
+
+use super::arguments::variables;
+use super::environ;
+
+/// Whose the descriptors from 3 on are.
+const PID: &[u8] = b"LISTEN_PID=";
+
+/// The same process by a number that nobody but the kernel can tell. Nothing has it before it is
+/// there, so whoever is given the descriptors goes by LISTEN_PID alone.
+const PIDFD_ID: &[u8] = b"LISTEN_PIDFDID=";
+
+/// What else there is to say of them.
+const ABOUT: [&[u8]; 2] = [b"LISTEN_FDS=", b"LISTEN_FDNAMES="];
+
+pub(super) struct Environment {
+    /// Ended by a null pointer. Empty: it is ours, as it is.
+    variables: Vec<*const c_char>,
+    /// Which of them is PID, for the child to fill in: nobody knows its pid before.
+    pid: Option<usize>,
+    /// PID, its value, and a null byte, at the end.
+    text: [u8; PID.len() + 11],
+}
+
+impl Environment {
+    /// A LISTEN_PID that names us becomes the app's.
+    pub(super) fn of_app() -> io::Result<Self> {
+        let is_own = |pid: &[u8]| {
+            let pid = str::from_utf8(pid).ok().and_then(|pid| pid.parse().ok());
+            pid == Some(nix::unistd::getpid().as_raw())
+        };
+        let mut pids = variables().filter_map(|variable| variable.to_bytes().strip_prefix(PID));
+        if !pids.any(is_own) {
+            return Ok(Self::ours());
+        }
+        Self::filtered(|variable| !variable.starts_with(PIDFD_ID))
+    }
+
+    /// Companions and what they run do not get these descriptors, and are told of none.
+    pub(super) fn of_companion() -> io::Result<Self> {
+        let is_passed = |variable: &[u8]| {
+            [PID, PIDFD_ID].iter().chain(&ABOUT).any(|name| variable.starts_with(name))
+        };
+        if !variables().any(|variable| is_passed(variable.to_bytes())) {
+            return Ok(Self::ours());
+        }
+        Self::filtered(|variable| !is_passed(variable))
+    }
+
+    fn ours() -> Self {
+        Self { variables: Vec::new(), pid: None, text: [0; _] }
+    }
+
+    fn filtered(is_kept: impl Fn(&[u8]) -> bool) -> io::Result<Self> {
+        let mut environment = Self::ours();
+        environment.variables.try_reserve_exact(variables().count() + 1)?;
+        for variable in variables().filter(|variable| is_kept(variable.to_bytes())) {
+            if variable.to_bytes().starts_with(PID) {
+                environment.pid = Some(environment.variables.len());
+            }
+            environment.variables.push(variable.as_ptr());
+        }
+        environment.variables.push(ptr::null());
+        Ok(environment)
+    }
+
+    /// As execve(2) takes it, in the child: allocates nothing.
+    pub(super) fn complete(&mut self) -> *const *const c_char {
+        if let Some(place) = self.pid.and_then(|pid| self.variables.get_mut(pid)) {
+            *place = pid_variable(&mut self.text, nix::unistd::getpid().as_raw()).as_ptr();
+        }
+        // SAFETY: it is null or an array of C strings; nothing in this program changes it.
+        if self.variables.is_empty() { unsafe { environ } } else { self.variables.as_ptr() }
+    }
+}
+
+/// PID and the number, in the memory given. From its end on, as there is where digits come from.
+fn pid_variable(text: &mut [u8; PID.len() + 11], pid: c_int) -> &CStr {
+    let mut left = pid.unsigned_abs();
+    let mut length = 1;
+    let mut places = text.iter_mut().rev().skip(1);
+    for place in places.by_ref() {
+        *place = b'0' + u8::try_from(left % 10).unwrap_or_default();
+        left /= 10;
+        length += 1;
+        if left == 0 {
+            break;
+        }
+    }
+    for (place, byte) in places.zip(PID.iter().rev()) {
+        *place = *byte;
+        length += 1;
+    }
+    let start = text.len().saturating_sub(length);
+    CStr::from_bytes_until_nul(text.get(start..).unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_of_any_length_is_written() {
+        for (pid, expected) in [
+            (2, c"LISTEN_PID=2"),
+            (10, c"LISTEN_PID=10"),
+            (4_194_304, c"LISTEN_PID=4194304"),
+            (c_int::MAX, c"LISTEN_PID=2147483647"),
+        ] {
+            assert_eq!(pid_variable(&mut [0; _], pid), expected);
+        }
+    }
+}
