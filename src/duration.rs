@@ -6,60 +6,37 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The units, in nanoseconds.
-const UNITS: [(&[u8], u64); 4] = [
-    (b"ms", 1_000_000),
-    (b"s", 1_000_000_000),
-    (b"m", 60 * 1_000_000_000),
-    (b"h", 3600 * 1_000_000_000),
-];
+/// The longest text that is read: seconds near the end of their range make humantime panic where it
+/// carries.
+const LONGEST_TEXT: usize = 20;
+
+/// The longest duration: 584 years, so that sums of some do not overflow.
+const LONGEST: Duration = Duration::from_nanos(u64::MAX);
 
 /// The duration that `text` names, or why it names none.
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
-    let wrong = match text.as_bytes() {
-        [] => return Err("is empty"),
-        [b'-', ..] => "is negative",
-        _ => "is no duration",
-    };
-    let mut nanos = Some(0);
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let (whole, behind) = split(rest, u8::is_ascii_digit);
-        let (fraction, behind) = match behind {
-            [b'.', behind @ ..] => split(behind, u8::is_ascii_digit),
-            _ => (b"0".as_slice(), behind),
-        };
-        let (unit, behind) = split(behind, u8::is_ascii_alphabetic);
-        let unit = if whole.len() == text.len() { b"s" } else { unit };
-        let Some((_, unit)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(wrong);
-        };
-        if whole.is_empty() || fraction.is_empty() {
-            return Err(wrong);
-        }
-        let mut value = Some(0);
-        for digit in whole {
-            value = sum(value, 10, Some(u64::from(digit - b'0')));
-        }
-        nanos = sum(value, *unit, nanos);
-        let mut place = *unit;
-        for digit in fraction {
-            place /= 10;
-            nanos = sum(Some(u64::from(digit - b'0')), place, nanos);
-        }
-        rest = behind;
+    if text.is_empty() {
+        return Err("is empty");
     }
-    nanos.map(Duration::from_nanos).ok_or("is too large")
-}
-
-/// How far `text` is of that kind, and the rest.
-fn split(text: &[u8], is: fn(&u8) -> bool) -> (&[u8], &[u8]) {
-    text.split_at(text.iter().position(|byte| !is(byte)).unwrap_or(text.len()))
-}
-
-/// The first one so many times, and the second; nothing where that is too large.
-fn sum(number: Option<u64>, times: u64, more: Option<u64>) -> Option<u64> {
-    number?.checked_mul(times)?.checked_add(more?)
+    if text.starts_with('-') {
+        return Err("is negative");
+    }
+    // humantime reads blanks, capitals, days and months as well; a capital M is a month.
+    if !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'h' | b'm' | b's')) {
+        return Err("is not a duration");
+    }
+    if text.len() > LONGEST_TEXT {
+        return Err("is out of range");
+    }
+    let duration = match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    };
+    match duration {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => Err("is out of range"),
+        Err(_) => Err("is not a duration"),
+    }
 }
 
 /// In whole milliseconds, as a number that is cheap to calculate with.
@@ -143,8 +120,22 @@ mod tests {
             "5S",
             "5s ",
             "1m30",
+            "5s ",
+            "1m 30s",
+            "5M",
+            "5MS",
+            "1d",
+            "1y",
+            "2w",
+            "1min",
+            "5us",
+            "18446744073709551616",
             "18446744073709551616ms",
             "5124096h",
+            // Less than a nanosecond.
+            "0.0000000001s",
+            // Here humantime 2.4.0 panics.
+            "5124095576030431h15s1000ms",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

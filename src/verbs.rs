@@ -13,53 +13,47 @@ use std::fmt;
 use std::io::Write;
 
 use crate::exit_code::OWN_FAILURE;
-use crate::log::{Format, Level, Log};
-use crate::options::command_line::{self, Asked, Options, Read, Refused, Verb};
+use crate::log::{Level, Log};
+use crate::options::command_line::{self, Asked, Read, Refused, Verb};
 use crate::options::config::{self, Config, Surroundings};
+use crate::options::typed::{Options, Texts};
 use crate::sys::{self, Arguments};
 
 /// What --help says. A test holds it to the options.
 const HELP: &str = include_str!("options/help.txt");
 
-/// The options of an entrypoint.
-const ENTRYPOINT: Options = Options::AllBut(&["timeout"]);
-
 /// Reads the options of a verb; answers --help and --version itself, and refuses nonsense with a
 /// line for each finding. An error is the exit code.
-fn read(verb: &Verb, arguments: Arguments) -> Result<Read, u8> {
-    match command_line::read(verb, arguments, &mut complain_to(arguments)) {
-        Ok(Asked::Help) => Err(print(HELP)),
-        Ok(Asked::Version) => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
-        Ok(Asked::Options(read)) => Ok(read),
-        Err(Refused) => Err(OWN_FAILURE),
+fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Read<T>, u8> {
+    match command_line::read(verb, arguments).map_err(report)? {
+        Asked::Help => Err(print(HELP)),
+        Asked::Version => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
+        Asked::Options(read) => Ok(read),
     }
 }
 
-/// Reads the options of a verb, and what they mean.
+/// Reads the options of an entrypoint or a hook, and what they mean.
 fn configured(
     verb: &Verb,
     arguments: Arguments,
     surroundings: Surroundings,
-) -> Result<(Read, Config), u8> {
+) -> Result<(Read<Options>, Config), u8> {
     let read = read(verb, arguments)?;
-    let Ok(config) = Config::new(&read.typed, surroundings, &mut complain_to(arguments)) else {
-        return Err(OWN_FAILURE);
-    };
+    let config = Config::new(&read.options, surroundings).map_err(report)?;
     // A hook's options are the entrypoint's, which has said so.
     if verb.command {
-        let log = config.log;
-        config::without_effect(&read.typed, &mut |line| log.line(Level::Info, "options", line));
+        for line in config::without_effect(&read.options, &read.unknown) {
+            config.log.line(Level::Info, "options", format_args!("{line}"));
+        }
     }
     Ok((read, config))
 }
 
-/// Says what is wrong in the form that these arguments ask for.
-fn complain_to(arguments: Arguments) -> impl FnMut(fmt::Arguments) {
-    move |line| {
-        let format =
-            if command_line::json_is_asked(arguments) { Format::Json } else { Format::Text };
-        Log { format, ..Log::default() }.error("refused", line);
-    }
+/// Says what is wrong.
+fn report(Refused { lines, format }: Refused) -> u8 {
+    let log = Log { format, ..Log::default() };
+    lines.iter().for_each(|line| log.error("refused", format_args!("{line}")));
+    OWN_FAILURE
 }
 
 fn refuse(line: fmt::Arguments) -> u8 {

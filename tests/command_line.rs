@@ -154,15 +154,15 @@ const REFUSED: &[(&[&str], &[&str])] = &[
         &["--termination-log", "/no/such/folder/log"],
         &["--termination-log", "no folder /no/such/folder;"],
     ),
-    (&["--timeout", "1s"], &["--timeout"]), // the probe's alone
+    (&["--timeout", "1s"], &["--timeout is not an option of "]), // the probe's alone
     (&["-q", "-v"], &["quiet", "verbose"]),
-    (&["--quiet=1"], &["--quiet"]),
-    (&["--delay", "1s", "--delay", "2s"], &["--delay"]),
-    (&["--nope"], &["--nope"]),
-    (&["--nope=1"], &["--nope"]),
-    (&["-x"], &["-x"]),
+    (&["--quiet=1"], &["--quiet takes no value"]),
+    (&["--delay", "1s", "--delay", "2s"], &["--delay is given twice"]),
+    (&["--nope"], &["unknown option --nope (see drain-init --help)"]),
+    (&["--nope=1"], &["unknown option --nope (see drain-init --help)"]),
+    (&["-x"], &["unknown option -x"]),
     (&["--delay"], &["--delay"]),
-    (&["stray"], &["stray", "between the options"]),
+    (&["stray"], &["stray", "COMMAND follows `--`"]),
     (&["probe"], &["probe"]),
 ];
 
@@ -237,7 +237,7 @@ fn a_word_too_many_is_refused() {
     for words in ["probe file:/a file:/b", "install /tmp/a /tmp/b", "prestop now"] {
         let verb = words.split(' ').next().expect("a verb");
         let last = words.rsplit(' ').next().expect("a word");
-        let line = format!("{last}: is one word too many for {verb}");
+        let line = format!("{last}: one word too many for {verb}");
         assert_refused(init().args(words), words, &[&line]);
     }
 }
@@ -597,7 +597,7 @@ fn an_unknown_variable_is_warned_of() {
     let ended = init().env("DRAIN_INIT_DELAYS", "5s").app(["ready"]).ended();
     assert_eq!((ended.code, ended.out.len(), ended.err.len()), (0, 1, 1), "{ended:?}");
     assert!(
-        ended.err[0].starts_with("drain-init: ") && ended.err[0].contains("DRAIN_INIT_DELAYS"),
+        ended.err[0].starts_with("drain-init: DRAIN_INIT_DELAYS: unknown variable"),
         "{ended:?}"
     );
     let service = init()

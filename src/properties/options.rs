@@ -2,28 +2,23 @@
 //! the app time to stop, or complaints of a line each.
 
 use std::ffi::{CStr, CString};
-use std::fmt;
 use std::time::Duration;
 
 use super::is_one_line;
 use crate::log;
-use crate::options::command_line::{self, Asked, Options, Read, Typed, Verb};
+use crate::options::command_line::{self, Asked, Read, Refused, Verb};
 use crate::options::config::{self, Config, Surroundings};
+use crate::options::environment;
 use crate::options::plan::Plan;
+use crate::options::typed::{Options, Probe, Texts};
 use crate::signal::Signal;
 use crate::sys;
 use crate::verbs::explain;
 
 const PREFIX: &[u8] = b"DRAIN_INIT_";
 
-const RUN: Verb =
-    Verb { name: "run", options: Options::AllBut(&["timeout"]), operand: None, command: true };
-const PROBE: Verb = Verb {
-    name: "probe",
-    options: Options::Only(&["timeout"]),
-    operand: Some("TARGET"),
-    command: false,
-};
+const RUN: Verb = Verb { name: "run", only: None, command: true };
+const PROBE: Verb = Verb { name: "probe", only: None, command: false };
 
 /// Words of a command line, each ended by a zero byte, as execve(2) takes them; those that assign to
 /// a DRAIN_INIT_ variable are the environment.
@@ -37,29 +32,30 @@ pub fn options(input: &[u8]) {
             _ => arguments.extend(CString::new(word)),
         }
     }
-    let verb = if arguments.first().is_some_and(|word| word.as_bytes() == b"probe") {
-        arguments.remove(0);
-        PROBE
-    } else {
-        RUN
-    };
-    sys::with_arguments(&arguments, |all| {
-        // Of this process's own environment nothing is to depend, and nothing does: it has no such
-        // variable, as a rule.
-        let mut complaints = Vec::new();
-        let read = command_line::read(&verb, all, &mut |line| complaints.push(line.to_string()));
-        match read {
-            Ok(Asked::Help | Asked::Version) => {}
-            Ok(Asked::Options(read)) => {
-                is_all(&read, &arguments);
-                assert_eq!(read.operand.is_some(), verb.operand.is_some());
-                sys::with_arguments(&environment, |variables| {
-                    with_environment(read.typed, variables.iter().map(CStr::to_bytes));
-                });
-            }
-            Err(command_line::Refused) => are_clear(&complaints),
+    let is_probe = arguments.first().is_some_and(|word| word.as_bytes() == b"probe");
+    let words = arguments.get(usize::from(is_probe)..).unwrap_or_default();
+    if is_probe {
+        let _ = read::<Probe>(&PROBE, words);
+    } else if let Some(options) = read::<Options>(&RUN, words) {
+        sys::with_arguments(&environment, |variables| {
+            with_environment(options, variables.iter().map(CStr::to_bytes));
+        });
+    }
+}
+
+/// What is read of these, if they are options. Nothing is to depend on this process's own
+/// environment, and nothing does: it has no such variable, as a rule.
+fn read<T: Texts>(verb: &Verb, words: &[CString]) -> Option<T> {
+    let mut result = None;
+    sys::with_arguments(words, |all| match command_line::read(verb, all) {
+        Ok(Asked::Help | Asked::Version) => {}
+        Ok(Asked::Options(read)) => {
+            is_all(&read, words);
+            result = Some(read.options);
         }
+        Err(refused) => are_clear(&refused),
     });
+    result
 }
 
 fn split_at_equals(word: &'static [u8]) -> (&'static [u8], &'static [u8]) {
@@ -68,7 +64,7 @@ fn split_at_equals(word: &'static [u8]) -> (&'static [u8], &'static [u8]) {
 }
 
 /// The options and COMMAND are the words as they were given.
-fn is_all(read: &Read, arguments: &[CString]) {
+fn is_all<T>(read: &Read<T>, arguments: &[CString]) {
     let separator = arguments.iter().position(|word| word.as_bytes() == b"--");
     let (words, command) = match separator {
         Some(separator) => (&arguments[..separator], &arguments[separator + 1..]),
@@ -78,17 +74,18 @@ fn is_all(read: &Read, arguments: &[CString]) {
     assert!(read.command.iter().eq(command.iter().map(CString::as_c_str)));
 }
 
-fn with_environment(mut typed: Typed, environment: impl Iterator<Item = &'static [u8]>) {
-    let mut complaints = Vec::new();
-    let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
-    let added = typed.add_environment(environment.map(split_at_equals), &mut complain);
-    config::without_effect(&typed, &mut |warning| is_clear(&warning.to_string()));
-    if added.is_err() {
-        return are_clear(&complaints);
+fn with_environment(mut options: Options, variables: impl Iterator<Item = &'static [u8]>) {
+    let format = log::Format::Text;
+    let variables = variables.map(split_at_equals);
+    match environment::add(&mut options.options(), variables) {
+        Ok(unknown) => {
+            let warnings = config::without_effect(&options, &unknown);
+            warnings.iter().for_each(|warning| is_clear(warning));
+        }
+        Err(lines) => return are_clear(&Refused { lines, format }),
     }
-    // Of the folders of this machine nothing is to depend.
-    let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
-    match Config::new(&typed, Surroundings::Taken, &mut complain) {
+    // Nothing is to depend on the folders of this machine.
+    match Config::new(&options, Surroundings::Taken) {
         Ok(config) => {
             leaves_time(&config.plan);
             stops(&config.plan);
@@ -100,7 +97,7 @@ fn with_environment(mut typed: Typed, environment: impl Iterator<Item = &'static
             assert!(config.drain_file.is_none() || config.drain_file != config.ready_file);
             assert!(!explain::timeline(&config).is_empty());
         }
-        Err(command_line::Refused) => are_clear(&complaints),
+        Err(refused) => are_clear(&refused),
     }
 }
 
@@ -138,9 +135,9 @@ fn stops(plan: &Plan) {
     }
 }
 
-fn are_clear(complaints: &[String]) {
-    assert!(!complaints.is_empty(), "refused, and nobody knows why");
-    complaints.iter().for_each(|complaint| is_clear(complaint));
+fn are_clear(refused: &Refused) {
+    assert!(!refused.lines.is_empty(), "refused, and nobody knows why");
+    refused.lines.iter().for_each(|line| is_clear(line));
 }
 
 /// It says something, and is a line of the log and no more.

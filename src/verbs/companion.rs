@@ -9,7 +9,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{ENTRYPOINT, configured, refuse};
+use super::{configured, refuse};
 use crate::clock::Clock;
 use crate::drain::{Drain, End, standard_error};
 use crate::duration::Rounded;
@@ -70,7 +70,7 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
 }
 
 fn with_options(words: Arguments, run: impl FnOnce(&Config) -> u8) -> u8 {
-    let verb = Verb { name: "companion", options: ENTRYPOINT, operand: None, command: false };
+    let verb = Verb { name: "companion", only: None, command: false };
     match configured(&verb, words, Surroundings::Taken) {
         Ok((_, config)) => run(&config),
         Err(code) => code,

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{ENTRYPOINT, configured, print};
+use super::{configured, print};
 use crate::duration::Short;
 use crate::options::command_line::Verb;
 use crate::options::config::Config;
@@ -20,7 +20,7 @@ const DOCKER_GRACE: Duration = Duration::from_secs(10);
 
 /// Prints the timeline, or what `run` would refuse, with the exit code that it would have.
 pub fn explain(arguments: Arguments) -> u8 {
-    let verb = Verb { name: "explain", options: ENTRYPOINT, operand: None, command: true };
+    let verb = Verb { name: "explain", only: None, command: true };
     match configured(&verb, arguments, Surroundings::Checked) {
         Ok((_, config)) => print(&timeline(&config)),
         Err(code) => code,

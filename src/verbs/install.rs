@@ -14,7 +14,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{read, refuse};
 use crate::marker;
-use crate::options::command_line::{Options, Verb};
+use crate::options::command_line::Verb;
+use crate::options::typed::Install;
 use crate::sys::{self, Arguments, Described};
 
 /// What the copy is called in a folder.
@@ -26,16 +27,15 @@ const MODE: u32 = 0o755;
 /// How many copies may be under way, or left behind by one that was killed, in one folder.
 const ATTEMPTS: u32 = 100;
 
-const VERB: Verb =
-    Verb { name: "install", options: Options::Only(&[]), operand: Some("DEST"), command: false };
+const VERB: Verb = Verb { name: "install", only: None, command: false };
 
 /// The exit code: 0, or that of a failure, with a line that says why.
 pub fn install(arguments: Arguments) -> u8 {
-    let dest = match read(&VERB, arguments) {
-        Ok(read) => read.operand.unwrap_or_default(),
+    let dest = match read::<Install>(&VERB, arguments) {
+        Ok(read) => read.options.dest,
         Err(code) => return code,
     };
-    match copy_to(dest) {
+    match copy_to(&dest) {
         Ok(()) => 0,
         Err(why) => refuse(format_args!("{dest}: {why}")),
     }

@@ -21,7 +21,7 @@ use crate::drain::{Drain, End, standard_error};
 use crate::duration::{Rounded, Short};
 use crate::log::{Level, Log};
 use crate::marker;
-use crate::options::command_line::{Options, Verb};
+use crate::options::command_line::Verb;
 use crate::options::config::{Config, Surroundings};
 use crate::poll;
 use crate::signal::{Signal, SignalSet};
@@ -29,22 +29,21 @@ use crate::sys::{self, Arguments, Polled};
 
 const VERB: Verb = Verb {
     name: "prestop",
-    options: Options::Only(&[
+    only: Some(&[
         "delay",
-        "until-quiet",
-        "quiet-on",
-        "watch-port",
-        "ignore-peer",
-        "max-delay",
-        "on-drain",
-        "drain-file",
+        "until_quiet",
+        "quiet_on",
+        "watch_port",
+        "ignore_peer",
+        "max_delay",
+        "on_drain",
+        "drain_file",
         "grace",
-        "kill-margin",
-        "log-format",
+        "kill_margin",
+        "log_format",
         "quiet",
         "verbose",
     ]),
-    operand: None,
     command: false,
 };
 

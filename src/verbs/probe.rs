@@ -9,17 +9,13 @@ use super::{read, refuse};
 use crate::clock::Clock;
 use crate::duration;
 use crate::log::Log;
-use crate::options::command_line::{Options, Verb};
+use crate::options::command_line::Verb;
 use crate::options::target::Target;
+use crate::options::typed::Probe;
 use crate::ready::check;
 use crate::sys::Arguments;
 
-const VERB: Verb = Verb {
-    name: "probe",
-    options: Options::Only(&["timeout"]),
-    operand: Some("TARGET"),
-    command: false,
-};
+const VERB: Verb = Verb { name: "probe", only: None, command: false };
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,13 +24,11 @@ const NOT_READY: u8 = 1;
 
 /// The exit code: 0 if it is ready, 1 with a line that says why it is not.
 pub fn probe(arguments: Arguments) -> u8 {
-    let read = match read(&VERB, arguments) {
-        Ok(read) => read,
+    let Probe { timeout, target } = match read(&VERB, arguments) {
+        Ok(read) => read.options,
         Err(code) => return code,
     };
-    let target = read.operand.unwrap_or_default();
-    let timeout = match read.typed.one("timeout").map(|given| (given, duration::parse(given.text)))
-    {
+    let timeout = match timeout.map(|given| (given, duration::parse(given.text))) {
         None => TIMEOUT,
         Some((_, Ok(timeout))) if !timeout.is_zero() => timeout,
         Some((given, parsed)) => {
@@ -42,7 +36,7 @@ pub fn probe(arguments: Arguments) -> u8 {
             return refuse(format_args!("{given}: {why}; write 500ms or 1s"));
         }
     };
-    let parsed = match Target::parse(target) {
+    let parsed = match Target::parse(&target) {
         Ok(parsed) => parsed,
         Err(why) => return refuse(format_args!("{target}: {why}")),
     };

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{ENTRYPOINT, configured};
+use super::configured;
 use crate::exit_code::OWN_FAILURE;
 use crate::marker;
 use crate::options::command_line::Verb;
@@ -16,14 +16,14 @@ use crate::sys::{Arguments, Described};
 
 /// Returns the exit code of the container. `name` is the verb as typed, if it was.
 pub fn run(name: &'static str, arguments: Arguments) -> u8 {
-    let verb = Verb { name, options: ENTRYPOINT, operand: None, command: true };
+    let verb = Verb { name, only: None, command: true };
     let (read, config) = match configured(&verb, arguments, Surroundings::Checked) {
         Ok(read) => read,
         Err(code) => return code,
     };
     if read.command.len() == 0 {
-        let usage = "it follows `--`: drain-init [OPTIONS] -- COMMAND [ARG...]";
-        config.log.error("refused", format_args!("there is no COMMAND; {usage}"));
+        let usage = "drain-init [OPTIONS] -- COMMAND [ARG...]";
+        config.log.error("refused", format_args!("COMMAND is missing: {usage}"));
         return OWN_FAILURE;
     }
     // What `explain` cannot find out, as it changes nothing.
@@ -32,15 +32,13 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         config.log.error("refused", line);
         is_refused = true;
     };
-    for option in ["ready-file", "drain-file"] {
-        if let Some(given) = read.typed.one(option)
-            && let Err(why) = marker::prepare(given.text)
-        {
+    for given in [read.options.ready_file, read.options.drain_file].into_iter().flatten() {
+        if let Err(why) = marker::prepare(given.text) {
             refuse(format_args!("{given}: {why}"));
         }
     }
     let listener = config.bind().unwrap_or_else(|error| {
-        if let Some(given) = read.typed.one("ready-listen") {
+        if let Some(given) = read.options.ready_listen {
             refuse(format_args!("{given}: cannot listen there: {}", Described(&error)));
         }
         None

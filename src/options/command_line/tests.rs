@@ -1,148 +1,100 @@
-//! What is typed, and that every option is everywhere it has to be.
+//! What is typed, and what is said where it cannot be read.
 
 use std::ffi::CString;
 
 use super::*;
+use crate::options::typed::{Given, Options, Probe};
 
-const VERB: Verb =
-    Verb { name: "run", options: Options::AllBut(&["timeout"]), operand: None, command: true };
+const RUN: Verb = Verb { name: "run", only: None, command: true };
+const PROBE: Verb = Verb { name: "probe", only: None, command: false };
+const PRESTOP: Verb = Verb { name: "prestop", only: Some(&["delay"]), command: false };
 
-impl Typed {
-    /// As if these had been typed, options and texts.
-    pub fn of(options: &[(&str, &'static str)]) -> Self {
-        let given = |(name, text): &(&str, &'static str)| {
-            let option = OPTIONS.iter().map(|(option, _)| *option).find(|option| option == name);
-            let option = option.expect("an option");
-            Given { option, text, source: Source::CommandLine }
-        };
-        Self { given: options.iter().map(given).collect(), ..Self::default() }
-    }
-
-    fn texts(&self, option: &'static str) -> Vec<&str> {
-        self.all(option).map(|given| given.text).collect()
-    }
-}
-
-fn read_words(words: &[&str]) -> Result<Typed, String> {
+/// What is read of these words, or the one line that is said.
+fn read_words<T: Texts>(verb: &Verb, words: &[&str]) -> Result<T, String> {
     let words: Vec<CString> =
         words.iter().map(|word| CString::new(*word).expect("a word")).collect();
-    let words: &'static [CString] = words.leak();
     let mut result = Err(String::new());
-    sys::with_arguments(words, |arguments| {
-        let mut line = String::new();
-        let mut complain = |complaint: fmt::Arguments| line = complaint.to_string();
-        let asked = read(&VERB, arguments, &mut complain);
-        result = match asked {
-            Ok(Asked::Options(read)) => Ok(read.typed),
-            Ok(Asked::Help | Asked::Version) => panic!("{words:?} are no options"),
-            Err(Refused) => Err(line),
+    crate::sys::with_arguments(&words, |arguments| {
+        result = match read(verb, arguments) {
+            Ok(Asked::Options(read)) => Ok(read.options),
+            Ok(Asked::Help | Asked::Version) => panic!("{words:?} are not options"),
+            Err(Refused { lines, .. }) => {
+                let [line] = &lines[..] else { panic!("{lines:?}") };
+                Err(line.clone())
+            }
         };
     });
     result
 }
 
-fn typed(words: &[&str]) -> Typed {
-    read_words(words).unwrap_or_else(|complaint| panic!("{words:?}: {complaint}"))
+fn typed(words: &[&str]) -> Options {
+    read_words(&RUN, words).unwrap_or_else(|complaint| panic!("{words:?}: {complaint}"))
 }
 
 fn complaint(words: &[&str]) -> String {
-    read_words(words).expect_err("a complaint")
+    read_words::<Options>(&RUN, words).expect_err("a complaint")
 }
 
-/// What is complained of.
-fn add(typed: &mut Typed, variables: &[(&'static str, &'static str)]) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let variables = variables.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let mut complain = |line: fmt::Arguments| complaints.push(line.to_string());
-    let result = typed.add_environment(variables, &mut complain);
-    assert_eq!(result.is_err(), !complaints.is_empty());
-    complaints
+fn texts(given: &[Given]) -> Vec<String> {
+    given.iter().map(Given::to_string).collect()
 }
 
 #[test]
 fn a_value_is_the_next_word_or_follows_an_equals_sign() {
-    assert_eq!(typed(&["--delay", "3s"]).texts("delay"), ["3s"]);
-    assert_eq!(typed(&["--delay=3s"]).texts("delay"), ["3s"]);
-    assert_eq!(typed(&["--map-exit=143=0"]).texts("map-exit"), ["143=0"]);
-    assert_eq!(typed(&["--map-exit", "143=0"]).texts("map-exit"), ["143=0"]);
-}
-
-#[test]
-fn what_is_no_option_is_complained_of() {
-    assert!(complaint(&["--dealy", "3s"]).starts_with("--dealy: there is no such option"));
-    assert!(complaint(&["delay=3s"]).starts_with("delay=3s: COMMAND follows `--`"));
-    assert!(complaint(&["-group"]).starts_with("-group: there is no such option"));
-    assert!(complaint(&["--timeout", "1"]).starts_with("--timeout: is no option of run;"));
-    assert_eq!(complaint(&["-g=1"]), "-g=1: it takes no value; write -g");
-    assert_eq!(complaint(&["--delay"]), "--delay: its value is missing");
-    let twice = complaint(&["--delay", "1", "--delay=2"]);
-    assert_eq!(twice, "--delay 2: it is given twice; give it once");
-}
-
-#[test]
-fn the_command_line_wins_over_the_environment() {
-    let mut typed = typed(&["--delay", "1s", "--stop-on", "HUP", "-q"]);
-    let complaints = add(
-        &mut typed,
-        &[
-            ("DELAY", "9s"),
-            ("STOP_ON", "QUIT,USR1"),
-            ("MAP_EXIT", "1=2,3=4"),
-            ("VERBOSE", "1"),
-            ("GRACE", ""),
-            ("NO_SUCH", "1"),
-        ],
-    );
-    assert!(complaints.is_empty(), "{complaints:?}");
-    assert_eq!(typed.texts("delay"), ["1s"]);
-    assert_eq!(typed.texts("stop-on"), ["HUP"]);
-    assert_eq!(typed.texts("map-exit"), ["1=2", "3=4"]);
-    assert!(typed.one("verbose").is_none() && typed.one("grace").is_none());
-    assert_eq!(typed.unknown, ["NO_SUCH"]);
-}
-
-/// A comma too many is a mistake; a line of a YAML block that is empty is none.
-#[test]
-fn a_variable_lists_with_commas_or_lines() {
-    let mut typed = Typed::default();
-    let lists = [("STOP_ON", "QUIT,,HUP"), ("ON_DRAIN", "exec:a b,c\n\nexec:d\n")];
-    assert_eq!(add(&mut typed, &lists), [""; 0]);
-    assert_eq!(typed.texts("stop-on"), ["QUIT", "", "HUP"]);
-    assert_eq!(typed.texts("on-drain"), ["exec:a b,c", "exec:d"]);
-}
-
-#[test]
-fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
-    let set = [("SERVICE_HOST", "10.0.0.1"), ("PORT_80_TCP_ADDR", "10.0.0.1")];
-    let mut typed = Typed::default();
-    assert_eq!((add(&mut typed, &set), typed.unknown), (vec![], vec![]));
-}
-
-/// Every option is in --help and in README, with its variable, and the variable is read.
-#[test]
-fn every_option_is_documented_with_its_variable() {
-    let help = include_str!("../help.txt");
-    let readme = include_str!("../../../README.md");
-    for (option, takes) in OPTIONS {
-        let name: &str = String::from_utf8(capitals(option).collect()).expect("ASCII").leak();
-        assert!(help.contains(&format!(" --{option} ")), "--help lacks {option}");
-        assert!(help.contains(&format!("[{PREFIX}{name}, ")), "--help lacks {name}");
-        assert!(readme.contains(&format!("`--{option}")), "README lacks {option}");
-        if let Nothing(short) = takes {
-            let short = char::from(short);
-            assert!(help.contains(&format!("-{short}, --{option} ")), "--help lacks -{short}");
-        }
-        let mut typed = Typed::default();
-        assert_eq!(add(&mut typed, &[(name, "1")]), [""; 0]);
-        assert!(typed.one(option).is_some(), "{name} is not read");
+    for words in [&["--delay", "3s"][..], &["--delay=3s"]] {
+        assert_eq!(texts(typed(words).delay.as_slice()), ["--delay 3s"]);
     }
-    let count = help.matches("[DRAIN_INIT_").count();
-    assert_eq!(count, OPTIONS.len(), "--help names a variable too many");
+    for words in
+        [&["--map-exit=143=0", "--map-exit", "1=2"][..], &["--map-exit=143=0", "--map-exit=1=2"]]
+    {
+        assert_eq!(texts(&typed(words).map_exit), ["--map-exit 143=0", "--map-exit 1=2"]);
+    }
+    assert!(typed(&["-g"]).group && typed(&["--group"]).group && !typed(&[]).group);
+}
+
+/// Whatever it looks like.
+#[test]
+fn a_value_may_begin_with_dashes_or_be_empty() {
+    let typed = typed(&["--ready-file", "--delay=3", "--drain-file=-h", "--delay="]);
+    assert_eq!(texts(typed.ready_file.as_slice()), ["--ready-file --delay=3"]);
+    assert_eq!(texts(typed.drain_file.as_slice()), ["--drain-file -h"]);
+    assert_eq!(texts(typed.delay.as_slice()), ["--delay ''"]);
+}
+
+/// In words of ours, whichever version of argh says it.
+#[test]
+fn what_argh_refuses_is_one_line_of_ours() {
+    let see = "(see drain-init --help)";
+    for (words, line) in [
+        (&["--dealy", "3s"][..], format!("unknown option --dealy {see}")),
+        (&["--dealy=3s"], format!("unknown option --dealy {see}")),
+        (&["--until_quiet=3s"], format!("unknown option --until_quiet {see}")),
+        (&["-group"], format!("unknown option -group {see}")),
+        (&["-g=1"], format!("unknown option -g {see}")),
+        (&["--timeout", "1"], format!("--timeout is not an option of run {see}")),
+        (&["--quiet=1"], "--quiet=1: --quiet takes no value".to_owned()),
+        (&["--delay"], "--delay needs a value".to_owned()),
+        (&["--delay", "1", "--delay=2"], "--delay is given twice; give it once".to_owned()),
+    ] {
+        assert_eq!(complaint(words), line);
+    }
+    for (words, line) in [
+        (&[][..], "TARGET is missing: drain-init probe TARGET"),
+        (&["a", "b"], "b: one word too many for probe"),
+        (&["--", "a"], "--: probe takes no COMMAND"),
+    ] {
+        assert_eq!(read_words::<Probe>(&PROBE, words).expect_err("a complaint"), line);
+    }
+    let line = read_words::<Options>(&PRESTOP, &["--grace", "3s"]).expect_err("the entrypoint's");
+    assert_eq!(line, format!("--grace is not an option of prestop {see}"));
+    assert!(read_words::<Options>(&PRESTOP, &["--delay", "3s"]).is_ok());
 }
 
 #[test]
-fn help_fits_a_terminal() {
-    let long: Vec<&str> =
-        include_str!("../help.txt").lines().filter(|line| line.len() > 80).collect();
-    assert!(long.is_empty(), "{long:?}");
+fn a_misplaced_command_is_shown_in_its_place() {
+    let line = "delay=3s: COMMAND follows `--`: drain-init run -g -- delay=3s --delay";
+    assert_eq!(complaint(&["-g", "delay=3s", "--delay"]), line);
+    assert_eq!(complaint(&["app", "--", "x"]), "app: not an option, and COMMAND follows `--`");
+    // What is wrong before it comes first.
+    assert!(complaint(&["--dealy", "3s", "--", "x"]).starts_with("unknown option --dealy "));
 }

@@ -2,10 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::Reader;
+use super::reader::Reader;
 use crate::duration;
-use crate::options::command_line::Given;
 use crate::options::plan::Escalation;
+use crate::options::typed::Given;
 use crate::signal::{Signal, SignalMap, SignalSet};
 
 /// What a signal is named for.
@@ -20,16 +20,16 @@ pub(super) enum Role {
 }
 
 impl Reader<'_> {
-    pub(super) fn signal(&mut self, option: &'static str, role: Role) -> Option<Signal> {
-        let given = self.typed.one(option)?;
+    pub(super) fn signal(&mut self, given: Option<Given>, role: Role) -> Option<Signal> {
+        let given = given?;
         self.named(given, given.text, role)
     }
 
     /// A signal that an option may name for this.
-    fn named(&mut self, given: &Given, name: &str, role: Role) -> Option<Signal> {
+    fn named(&mut self, given: Given, name: &str, role: Role) -> Option<Signal> {
         let Some(signal) = Signal::parse(name) else {
             let remedy = "write TERM, SIGTERM, 15 or SIGRTMIN+3";
-            self.refuse(given, format_args!("there is no signal \"{name}\"; {remedy}"));
+            self.refuse(given, format_args!("unknown signal \"{name}\"; {remedy}"));
             return None;
         };
         match (signal.excepted(), role) {
@@ -53,21 +53,16 @@ impl Reader<'_> {
     }
 
     pub(super) fn stop_on(&mut self) -> SignalSet {
-        if self.typed.one("stop-on").is_none() {
+        let typed = &self.typed.stop_on;
+        if typed.is_empty() {
             return SignalSet::from_iter([Signal::TERM, Signal::INT]);
         }
-        let mut set = SignalSet::default();
-        for given in self.typed.all("stop-on") {
-            if let Some(signal) = self.named(given, given.text, Role::Received) {
-                set.insert(signal);
-            }
-        }
-        set
+        typed.iter().filter_map(|given| self.named(*given, given.text, Role::Received)).collect()
     }
 
-    pub(super) fn escalate(&mut self) -> Vec<Escalation> {
-        let mut escalations = Vec::<Escalation>::new();
-        for given in self.typed.all("escalate") {
+    pub(super) fn escalate(&mut self) -> Vec<(Given, Escalation)> {
+        let mut escalations = Vec::<(Given, Escalation)>::new();
+        for given in self.typed.escalate.iter().copied() {
             let Some((name, before)) = given.text.split_once(':') else {
                 self.refuse(given, format_args!("has no `:`; write SIGNAL:TIME, as in QUIT:2s"));
                 continue;
@@ -76,8 +71,9 @@ impl Reader<'_> {
             match (signal, duration::parse(before)) {
                 (Some(signal), Ok(before_kill)) => {
                     // Longest before the SIGKILL is due first; equals keep their order.
-                    let place = escalations.partition_point(|it| it.before_kill >= before_kill);
-                    escalations.insert(place, Escalation { signal, before_kill });
+                    let is_before = |(_, it): &(_, Escalation)| it.before_kill >= before_kill;
+                    let place = escalations.partition_point(is_before);
+                    escalations.insert(place, (given, Escalation { signal, before_kill }));
                 }
                 (_, Err(why)) => self.refuse(given, format_args!("its time {why}; write QUIT:2s")),
                 (None, Ok(_)) => {}
@@ -86,10 +82,12 @@ impl Reader<'_> {
         escalations
     }
 
-    pub(super) fn signal_map(&mut self) -> SignalMap {
+    /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
+    /// container with no drain and no deadline.
+    pub(super) fn signal_map(&mut self, stop_on: SignalSet) -> SignalMap {
         let mut map = SignalMap::default();
         let mut mapped = SignalSet::default();
-        for given in self.typed.all("map-signal") {
+        for given in self.typed.map_signal.iter().copied() {
             let Some((from, to)) = given.text.split_once('=') else {
                 self.refuse(given, format_args!("has no `=`; write FROM=TO, as in HUP=USR1"));
                 continue;
@@ -104,23 +102,10 @@ impl Reader<'_> {
                 continue;
             };
             if mapped.contains(from) {
-                self.refuse(given, format_args!("{from} is rewritten already; say it once"));
+                self.refuse(given, format_args!("{from} is already rewritten; give it once"));
             }
-            mapped.insert(from);
-            map.set(from, to);
-        }
-        map
-    }
-
-    /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
-    /// container with no drain and no deadline.
-    pub(super) fn check_stops_survive(&mut self, map: &SignalMap, stop_on: SignalSet) {
-        for given in self.typed.all("map-signal") {
-            let from = given.text.split_once('=').and_then(|(from, _)| Signal::parse(from));
-            let Some(from) = from.filter(|from| stop_on.contains(*from)) else {
-                continue;
-            };
-            match map.get(from) {
+            match to {
+                _ if !stop_on.contains(from) => {}
                 None => {
                     let why = "asks for a stop and cannot be dropped; see --stop-on";
                     self.refuse(given, format_args!("{from} {why}"));
@@ -128,12 +113,15 @@ impl Reader<'_> {
                 Some(to) if !stop_on.contains(to) => self.refuse(
                     given,
                     format_args!(
-                        "{from} would ask for no stop any more; \
-                         --stop-signal {to} is what sends the app another signal"
+                        "{from} would no longer ask for a stop; \
+                         --stop-signal {to} sends the app another signal"
                     ),
                 ),
                 Some(_) => {}
             }
+            mapped.insert(from);
+            map.set(from, to);
         }
+        map
     }
 }

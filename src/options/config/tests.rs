@@ -5,11 +5,8 @@ use crate::signal::SignalSet;
 
 /// The options, and their texts.
 fn config(options: &[(&str, &'static str)]) -> Result<Config, Vec<String>> {
-    let mut complaints = Vec::new();
-    let result = Config::new(&Typed::of(options), Surroundings::Checked, &mut |line| {
-        complaints.push(line.to_string());
-    });
-    result.map_err(|Refused| complaints)
+    let result = Config::new(&Options::of(options), Surroundings::Checked);
+    result.map_err(|refused| refused.lines)
 }
 
 #[test]
@@ -24,10 +21,10 @@ fn nothing_said_is_the_defaults() {
 fn every_finding_is_reported_and_none_that_only_follows() {
     let complaints = config(&[
         ("delay", "5x"),
-        ("max-delay", "1s"),
-        ("stop-signal", "KILL"),
-        ("map-exit", "300=0"),
-        ("map-exit", "1"),
+        ("max_delay", "1s"),
+        ("stop_signal", "KILL"),
+        ("map_exit", "300=0"),
+        ("map_exit", "1"),
     ])
     .expect_err("nonsense");
     let options: Vec<&str> = complaints.iter().filter_map(|line| line.split(' ').next()).collect();
@@ -44,7 +41,7 @@ fn escalations_are_put_in_the_order_in_which_they_are_due() {
 
 #[test]
 fn a_stop_signal_may_become_another_stop_signal_only() {
-    let with = |map| config(&[("map-signal", map)]);
+    let with = |map| config(&[("map_signal", map)]);
     assert!(with("TERM=INT").is_ok());
     assert!(with("HUP=TERM").is_ok());
     assert!(with("HUP=none").is_ok());
@@ -60,16 +57,16 @@ fn the_longest_drain_is_half_of_the_grace_period_if_that_leaves_time() {
     assert_eq!(longest(&[]), Duration::from_secs(15));
     assert_eq!(longest(&[("delay", "20s")]), Duration::from_secs(20));
     let grace = [("delay", "1"), ("grace", "4")];
-    assert_eq!(longest(&[&grace[..], &[("kill-margin", "1.9s")]].concat()), Duration::from_secs(2));
-    assert_eq!(longest(&[&grace[..], &[("kill-margin", "2s")]].concat()), Duration::from_secs(1));
-    assert_eq!(longest(&[("max-delay", "5s")]), Duration::from_secs(5), "as long as the delay");
+    assert_eq!(longest(&[&grace[..], &[("kill_margin", "1.9s")]].concat()), Duration::from_secs(2));
+    assert_eq!(longest(&[&grace[..], &[("kill_margin", "2s")]].concat()), Duration::from_secs(1));
+    assert_eq!(longest(&[("max_delay", "5s")]), Duration::from_secs(5), "as long as the delay");
 }
 
 #[test]
 fn times_may_be_as_long_as_there_is_time_for_them() {
     for (options, too_long) in [
-        ([("unready-delay", "5s"), ("delay", "5s")], ("unready-delay", "5001ms")),
-        ([("until-quiet", "15s"), ("delay", "5s")], ("until-quiet", "15001ms")),
+        ([("unready_delay", "5s"), ("delay", "5s")], ("unready_delay", "5001ms")),
+        ([("until_quiet", "15s"), ("delay", "5s")], ("until_quiet", "15001ms")),
         ([("escalate", "QUIT:24.5s"), ("delay", "5s")], ("escalate", "QUIT:24501ms")),
     ] {
         assert!(config(&options).is_ok(), "{options:?}");

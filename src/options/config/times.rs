@@ -5,16 +5,22 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Reader;
-use crate::duration::{self, Short};
-use crate::options::plan::Plan;
+use super::reader::Reader;
+use crate::duration::Short;
+use crate::options::plan::{Escalation, Plan};
+use crate::options::typed::Given;
+use crate::options::watched::Watched;
 
 impl Reader<'_> {
     /// The times against each other: each must leave room for the next.
-    pub(super) fn check_times(&mut self, plan: &Plan) {
+    pub(super) fn check_times(
+        &mut self,
+        plan: &Plan,
+        watched: Option<&Watched>,
+        escalations: &[(Given, Escalation)],
+    ) {
         let typed = self.typed;
-        let [delay, grace, kill_margin] =
-            ["delay", "grace", "kill-margin"].map(|option| typed.one(option));
+        let (delay, grace, kill_margin) = (typed.delay, typed.grace, typed.kill_margin);
         let kill_after = plan.kill_after();
         if kill_after.is_zero() {
             if let Some(given) = kill_margin.or(grace) {
@@ -51,7 +57,7 @@ impl Reader<'_> {
                 (None, None, None) => {}
             }
         }
-        if let Some(given) = typed.one("max-delay") {
+        if let Some(given) = typed.max_delay {
             if plan.max_delay < plan.delay {
                 let delay = Short(plan.delay);
                 let why = format_args!("is shorter than --delay, {delay}; make it at least that");
@@ -61,9 +67,12 @@ impl Reader<'_> {
             }
         }
         let longest = plan.longest_drain();
-        for option in ["until-quiet", "unready-delay"] {
-            if let Some(given) = typed.one(option)
-                && duration::parse(given.text).is_ok_and(|time| time > longest)
+        for (given, time) in [
+            (typed.until_quiet, watched.map_or(Duration::ZERO, |watched| watched.until_quiet)),
+            (typed.unready_delay, plan.unready_delay),
+        ] {
+            if let Some(given) = given
+                && time > longest
             {
                 let longest = Short(longest);
                 self.refuse(
@@ -74,10 +83,8 @@ impl Reader<'_> {
         }
         let told_after = plan.told_after();
         let room = kill_after.saturating_sub(told_after);
-        for given in typed.all("escalate") {
-            let before =
-                given.text.split_once(':').and_then(|(_, time)| duration::parse(time).ok());
-            if before.is_some_and(|before| before > room) && told_after < kill_after {
+        for (given, escalation) in escalations.iter().copied() {
+            if escalation.before_kill > room && told_after < kill_after {
                 self.refuse(
                     given,
                     format_args!(

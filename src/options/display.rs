@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Given, PREFIX, Source, capitals};
+use super::typed::{Given, PREFIX, Source, dashed};
 use crate::sys::Arguments;
 
 /// As it was written.
@@ -12,11 +12,9 @@ impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { option, text, source } = self;
         match source {
-            Source::CommandLine => write!(f, "--{option} {}", Quoted(text)),
+            Source::CommandLine => write!(f, "--{} {}", dashed(option), Quoted(text)),
             Source::Environment => {
-                f.write_str(PREFIX)?;
-                capitals(option).try_for_each(|byte| f.write_char(byte.into()))?;
-                write!(f, "={text}")
+                write!(f, "{PREFIX}{}={text}", option.to_ascii_uppercase())
             }
         }
     }

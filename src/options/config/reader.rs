@@ -1,0 +1,158 @@
+//! How one option is read: its text becomes a value, or a complaint that names the option.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Surroundings;
+use crate::duration;
+use crate::log::{Format, Level};
+use crate::marker;
+use crate::options::network::Network;
+use crate::options::typed::{Given, Options};
+use crate::options::watched::{QuietOn, Watched};
+
+/// Reads values and says what is wrong with them; a value that is wrong is its default from then
+/// on, so that the others can be looked at too.
+pub(super) struct Reader<'a> {
+    pub typed: &'a Options,
+    pub surroundings: Surroundings,
+    pub complaints: Vec<String>,
+}
+
+impl Reader<'_> {
+    #[cold]
+    #[inline(never)]
+    pub fn refuse(&mut self, given: Given, why: fmt::Arguments) {
+        self.complaints.push(format!("{given}: {why}"));
+    }
+
+    pub fn parsed<T, W: fmt::Display>(
+        &mut self,
+        given: Given,
+        parse: impl Fn(&'static str) -> Result<T, W>,
+    ) -> Option<T> {
+        parse(given.text).map_err(|why| self.refuse(given, format_args!("{why}"))).ok()
+    }
+
+    /// Of an option that is given once.
+    pub fn value<T, W: fmt::Display>(
+        &mut self,
+        given: Option<Given>,
+        parse: impl Fn(&'static str) -> Result<T, W>,
+    ) -> Option<T> {
+        self.parsed(given?, parse)
+    }
+
+    /// Of an option that is given as often as one likes.
+    pub fn values<T, W: fmt::Display>(
+        &mut self,
+        given: &[Given],
+        parse: impl Fn(&'static str) -> Result<T, W>,
+    ) -> Vec<T> {
+        given.iter().filter_map(|given| self.parsed(*given, &parse)).collect()
+    }
+
+    pub fn watched(&mut self) -> Option<Watched> {
+        let typed = self.typed;
+        let quiet_on = self.value(typed.quiet_on, |text| match text {
+            "requests" => Ok(QuietOn::Requests),
+            "connections" => Ok(QuietOn::Connections),
+            _ => Err("is neither requests nor connections"),
+        });
+        let ports = self.values(&typed.watch_port, |text| match text.parse() {
+            Ok(port) if port != 0 => Ok(port),
+            _ => Err("is not a port; write 1 to 65535"),
+        });
+        let ignored_peers = self.values(&typed.ignore_peer, |text| {
+            Network::parse(text).map_err(|why| format!("{why}; write 10.0.0.7 or 10.0.0.0/24"))
+        });
+        let until_quiet = self.duration(typed.until_quiet)?;
+        if until_quiet.is_zero()
+            && let Some(given) = typed.until_quiet
+        {
+            self.refuse(given, format_args!("leaves no time to be quiet in; write 2s"));
+        }
+        let ports = ports.into_iter().collect();
+        Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
+    }
+
+    pub fn exit_codes(&mut self, given: &[Given]) -> Vec<(u8, u8)> {
+        let mut codes = Vec::<(u8, u8)>::new();
+        for given in given.iter().copied() {
+            let Some((from, to)) = self.parsed(given, exit_codes) else {
+                continue;
+            };
+            if codes.iter().any(|(other, _)| *other == from) {
+                self.refuse(given, format_args!("{from} is already rewritten; give it once"));
+            }
+            codes.push((from, to));
+        }
+        codes
+    }
+
+    pub fn duration(&mut self, given: Option<Given>) -> Option<Duration> {
+        let given = given?;
+        let parsed = duration::parse(given.text);
+        parsed
+            .map_err(|why| self.refuse(given, format_args!("{why}; write 500ms, 5s or 1m30s")))
+            .ok()
+    }
+
+    pub fn termination_log(&mut self) -> Option<&'static str> {
+        let given = self.typed.termination_log?;
+        let path = given.text;
+        if self.surroundings == Surroundings::Checked {
+            let (folder, _) = marker::split(path);
+            if path.is_empty() || Path::new(path).is_dir() {
+                self.refuse(given, format_args!("is not a file; write /dev/termination-log"));
+            } else if !Path::new(folder).is_dir() {
+                self.refuse(
+                    given,
+                    format_args!("there is no folder {folder}; name one that is there"),
+                );
+            }
+        }
+        Some(path)
+    }
+
+    pub fn level(&mut self) -> Level {
+        match (self.typed.quiet, self.typed.verbose) {
+            (true, true) => {
+                self.complaints.push("--quiet and --verbose: choose one".to_owned());
+                Level::Info
+            }
+            (true, false) => Level::Error,
+            (false, true) => Level::Debug,
+            (false, false) => Level::Info,
+        }
+    }
+
+    pub fn file(&mut self, given: Option<Given>) -> Option<&'static str> {
+        let given = given?;
+        if self.surroundings == Surroundings::Checked
+            && let Err(why) = marker::check(given.text)
+        {
+            self.refuse(given, format_args!("{why}"));
+        }
+        Some(given.text)
+    }
+}
+
+fn exit_codes(text: &str) -> Result<(u8, u8), &'static str> {
+    let (from, to) = text.split_once('=').ok_or("has no `=`; write FROM=TO, as in 143=0")?;
+    match (from.parse(), to.parse()) {
+        (Ok(from), Ok(to)) => Ok((from, to)),
+        _ => Err("an exit code is a number from 0 to 255"),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Result<Format, &'static str> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("is neither text nor json"),
+    }
+}

@@ -1,0 +1,278 @@
+//! The options of each verb, as typed: texts and where each was given. argh reads the command line
+//! into these structs; `environment` fills in what it leaves open. What the texts mean is for
+//! `config`, and for the verbs.
+//!
+//! A field is an option: `until_quiet` is --until-quiet and DRAIN_INIT_UNTIL_QUIET. --help's text is
+//! help.txt; a test holds the two together.
+
+#![forbid(unsafe_code)]
+
+use argh::{FromArgValue, FromArgs};
+
+/// What every variable's name begins with.
+pub const PREFIX: &str = "DRAIN_INIT_";
+
+/// Makes the struct that argh fills, and the list of its options. `operand` is what stands beside
+/// the options. Types are spelled out in tokens, as argh looks at how they are written.
+macro_rules! options {
+    (
+        $(#[$of_struct:meta])*
+        pub struct $name:ident {
+            $($(#[$of_field:meta])* pub $field:ident: $type:ident $(<$of:ident>)?,)*
+            $(operand $operand:ident: $of_operand:ident, $shown:literal)?
+        }
+    ) => {
+        $(#[$of_struct])*
+        #[derive(Debug, Default, FromArgs)]
+        #[argh(help_triggers("--help"))]
+        pub struct $name {
+            $($(#[$of_field])* pub $field: $type $(<$of>)?,)*
+            $(#[argh(positional, arg_name = $shown)] pub $operand: $of_operand,)?
+        }
+
+        impl Texts for $name {
+            fn options(&mut self) -> Vec<(&'static str, &mut dyn Slot)> {
+                vec![$((stringify!($field), &mut self.$field)),*]
+            }
+        }
+    };
+}
+
+options! {
+    /// Those of an entrypoint; a hook takes some of them.
+    pub struct Options {
+        #[argh(option)]
+        pub delay: Option<Given>,
+        #[argh(option)]
+        pub until_quiet: Option<Given>,
+        #[argh(option)]
+        pub quiet_on: Option<Given>,
+        #[argh(option)]
+        pub watch_port: Vec<Given>,
+        #[argh(option)]
+        pub ignore_peer: Vec<Given>,
+        #[argh(option)]
+        pub max_delay: Option<Given>,
+        #[argh(option)]
+        pub on_drain: Vec<Given>,
+        #[argh(option)]
+        pub drain_file: Option<Given>,
+        #[argh(option)]
+        pub grace: Option<Given>,
+        #[argh(option)]
+        pub kill_margin: Option<Given>,
+        #[argh(option)]
+        pub stop_on: Vec<Given>,
+        #[argh(option)]
+        pub stop_signal: Option<Given>,
+        #[argh(option)]
+        pub escalate: Vec<Given>,
+        #[argh(option)]
+        pub orphan_grace: Option<Given>,
+        #[argh(option)]
+        pub ready_file: Option<Given>,
+        #[argh(option)]
+        pub ready_listen: Option<Given>,
+        #[argh(option)]
+        pub ready_check: Option<Given>,
+        #[argh(option)]
+        pub unready_delay: Option<Given>,
+        #[argh(option)]
+        pub map_signal: Vec<Given>,
+        #[argh(switch, short = 'g')]
+        pub group: bool,
+        #[argh(option)]
+        pub parent_death_signal: Option<Given>,
+        #[argh(option)]
+        pub map_exit: Vec<Given>,
+        #[argh(option)]
+        pub map_stop_exit: Vec<Given>,
+        #[argh(option)]
+        pub termination_log: Option<Given>,
+        #[argh(option)]
+        pub log_format: Option<Given>,
+        #[argh(switch, short = 'q')]
+        pub quiet: bool,
+        #[argh(switch, short = 'v')]
+        pub verbose: bool,
+    }
+}
+
+options! {
+    /// Those of `probe`.
+    pub struct Probe {
+        #[argh(option)]
+        pub timeout: Option<Given>,
+        operand target: String, "TARGET"
+    }
+}
+
+options! {
+    /// Those of `install`: none.
+    pub struct Install {
+        operand dest: String, "DEST"
+    }
+}
+
+/// The options whose variable has one value a line, as the values may contain commas.
+pub const ONE_A_LINE: [&str; 1] = ["on_drain"];
+
+/// Whether a verb has this option.
+pub fn is_known(is_it: impl Fn(&str) -> bool) -> bool {
+    let (mut options, mut probe) = (Options::default(), Probe::default());
+    options.options().iter().chain(&probe.options()).any(|(option, _)| is_it(option))
+}
+
+/// An option on the command line, without its dashes.
+pub fn dashed(option: &str) -> String {
+    option.replace('_', "-")
+}
+
+/// What argh makes of a command line.
+pub trait Texts: FromArgs + Default {
+    /// Each option by the name of its field.
+    fn options(&mut self) -> Vec<(&'static str, &mut dyn Slot)>;
+}
+
+/// An option's text, and where it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The name of the field.
+    pub option: &'static str,
+    pub text: &'static str,
+    pub source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    CommandLine,
+    Environment,
+}
+
+impl FromArgValue for Given {
+    /// argh does not tell which option it is for; `Slot::name` adds that.
+    fn from_arg_value(text: &str) -> Result<Self, String> {
+        // Used until the process ends, as the arguments themselves are.
+        let text = text.to_owned().leak();
+        Ok(Self { option: "", text, source: Source::CommandLine })
+    }
+}
+
+/// What an option takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// A value, once.
+    Value,
+    /// A value, as often as it is given.
+    Values,
+    /// None: it is on or off.
+    Nothing,
+}
+
+/// The field of an option.
+pub trait Slot {
+    fn takes(&self) -> Takes;
+    fn is_given(&self) -> bool;
+    /// Adds a text; a switch is on then.
+    fn give(&mut self, given: Given);
+    /// Names the option in each text.
+    fn name(&mut self, option: &'static str);
+}
+
+impl Slot for Option<Given> {
+    fn takes(&self) -> Takes {
+        Takes::Value
+    }
+
+    fn is_given(&self) -> bool {
+        self.is_some()
+    }
+
+    fn give(&mut self, given: Given) {
+        *self = Some(given);
+    }
+
+    fn name(&mut self, option: &'static str) {
+        self.iter_mut().for_each(|given| given.option = option);
+    }
+}
+
+impl Slot for Vec<Given> {
+    fn takes(&self) -> Takes {
+        Takes::Values
+    }
+
+    fn is_given(&self) -> bool {
+        !self.is_empty()
+    }
+
+    fn give(&mut self, given: Given) {
+        self.push(given);
+    }
+
+    fn name(&mut self, option: &'static str) {
+        self.iter_mut().for_each(|given| given.option = option);
+    }
+}
+
+impl Slot for bool {
+    fn takes(&self) -> Takes {
+        Takes::Nothing
+    }
+
+    fn is_given(&self) -> bool {
+        *self
+    }
+
+    fn give(&mut self, _: Given) {
+        *self = true;
+    }
+
+    fn name(&mut self, _: &'static str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Options {
+        /// As if these had been typed, by their fields, with their texts.
+        pub fn of(typed: &[(&str, &'static str)]) -> Self {
+            let mut options = Self::default();
+            for (name, text) in typed {
+                let mut slots = options.options();
+                let (option, slot) =
+                    slots.iter_mut().find(|(option, _)| option == name).expect("an option");
+                slot.give(Given { option, text, source: Source::CommandLine });
+            }
+            options
+        }
+    }
+
+    /// Every option is in --help and in README, with its variable.
+    #[test]
+    fn every_option_is_documented_with_its_variable() {
+        let help = include_str!("help.txt");
+        let readme = include_str!("../../README.md");
+        let (mut options, mut probe) = (Options::default(), Probe::default());
+        let all: Vec<_> = options.options().into_iter().chain(probe.options()).collect();
+        for (field, slot) in &all {
+            let (option, name) = (dashed(field), field.to_ascii_uppercase());
+            assert!(help.contains(&format!(" --{option} ")), "--help lacks {option}");
+            assert!(help.contains(&format!("[{PREFIX}{name}, ")), "--help lacks {name}");
+            assert!(readme.contains(&format!("`--{option}")), "README lacks {option}");
+            // A switch has a short form: its first letter.
+            let short = format!("  -{}, --{option} ", &option[..1]);
+            assert_eq!(help.contains(&short), slot.takes() == Takes::Nothing, "{short}");
+        }
+        let count = help.matches("[DRAIN_INIT_").count();
+        assert_eq!(count, all.len(), "--help names a variable too many");
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        let long: Vec<&str> =
+            include_str!("help.txt").lines().filter(|line| line.len() > 80).collect();
+        assert!(long.is_empty(), "{long:?}");
+    }
+}
