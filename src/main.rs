@@ -59,6 +59,10 @@ fn run_verb(arguments: Arguments) -> u8 {
     if let Some(b"probe" | b"install" | b"explain") = verb {
         sys::let_signals_end_it();
     }
+    // An entrypoint does so as late as it can: its app waits.
+    if let Some(b"prestop" | b"probe" | b"install" | b"explain" | b"companion") = verb {
+        sys::take_closed();
+    }
     match verb {
         Some(b"run") => verbs::run::run("run", arguments.tail(2)),
         Some(b"prestop") => verbs::prestop::prestop(arguments.tail(2)),

@@ -44,6 +44,8 @@ pub struct Config {
     pub group: bool,
     pub parent_death_signal: Option<Signal>,
     pub log: Log,
+    /// The folder that relative paths were given in, if this process has left it.
+    pub folder: Option<&'static str>,
 }
 
 /// Whether the folders of files that are to be made are looked at.
@@ -64,6 +66,18 @@ impl Config {
         match reader.complaints {
             lines if lines.is_empty() => Ok(config),
             lines => Err(Refused { lines, format: config.log.format }),
+        }
+    }
+
+    /// The options were given in this folder, which may not be the one that the process is in.
+    pub fn given_in(&mut self, folder: &'static str) {
+        self.folder = Some(folder);
+        for path in [&mut self.ready_file, &mut self.drain_file, &mut self.termination_log] {
+            if let Some(path) = path
+                && !path.starts_with('/')
+            {
+                *path = format!("{folder}/{path}").leak();
+            }
         }
     }
 }
@@ -146,6 +160,7 @@ impl Reader<'_> {
                 ..Log::default()
             },
             plan,
+            folder: None,
         };
         if let Some(given) = typed.drain_file
             && config.drain_file == config.ready_file

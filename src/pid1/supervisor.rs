@@ -201,7 +201,8 @@ impl<'a> Supervisor<'a> {
     /// Whether the drain has a companion now. Where it has none, the clock is what is left.
     fn start_drain(&mut self, after: Duration) -> bool {
         let after = CString::new(duration::millis(after).to_string()).unwrap_or_default();
-        let mut words = vec![c"companion", c"drain", after.as_c_str()];
+        let folder = CString::new(self.config.folder.unwrap_or(".")).unwrap_or_default();
+        let mut words = vec![c"companion", c"drain", after.as_c_str(), folder.as_c_str()];
         for word in self.words.iter() {
             words.push(word);
         }

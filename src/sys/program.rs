@@ -54,7 +54,7 @@ pub(super) fn is_elf(program: &CStr) -> bool {
     let mut start = [0; ELF.len()];
     // SAFETY: a C string, and live memory of that size.
     unsafe {
-        let file = libc::open(program.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let file = libc::openat(libc::AT_FDCWD, program.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         libc::read(file, start.as_mut_ptr().cast(), start.len());
         libc::close(file);
     }

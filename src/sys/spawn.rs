@@ -15,6 +15,7 @@ use std::ptr;
 
 use super::environment::Environment;
 use super::program::{is_elf, last_errno, programs, run_by_shell, shell};
+use super::started_in::executed_as;
 use super::{Arguments, Errno, Pid, change_mask, checked, inherited_mask};
 
 /// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
@@ -162,15 +163,6 @@ fn refused_by_shell(errno: c_int) -> io::Error {
         0 => io::Error::other("it is a program for another kind of machine"),
         libc::ENOENT => io::Error::other("it has no #! line, and there is no /bin/sh to run it"),
         _ => io::Error::other(format!("it has no #! line, and /bin/sh: {}", Errno(errno))),
-    }
-}
-
-/// The path that this program was executed by, relative to the folder it was started in.
-pub fn executed_as() -> Option<&'static CStr> {
-    // SAFETY: AT_EXECFN is a C string that the kernel put on the stack, or 0 where it did not.
-    unsafe {
-        let path = libc::getauxval(libc::AT_EXECFN) as *const c_char;
-        (!path.is_null()).then(|| CStr::from_ptr(path))
     }
 }
 

@@ -16,6 +16,29 @@ pub const STANDARD_OUTPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::ST
 // SAFETY: as above.
 pub const STANDARD_ERROR: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
 
+/// Takes the standard descriptors that are closed, so that nothing that is opened from now on gets
+/// their numbers. To read or write them fails as before (O_PATH), and exec closes them again: what is
+/// started finds them as they were.
+pub fn take_closed() {
+    let place = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut places = [place(0), place(1), place(2)];
+    // SAFETY: as many live pollfds as are named, and a C string. The lowest number that is free is
+    // the one that the kernel gives; it stays open until the process ends.
+    unsafe {
+        libc::poll(places.as_mut_ptr(), 3, 0);
+        for place in places {
+            // Said of one that was taken before as well.
+            if place.revents & libc::POLLNVAL != 0 {
+                let taken =
+                    libc::openat(libc::AT_FDCWD, c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+                if taken > libc::STDERR_FILENO {
+                    libc::close(taken);
+                }
+            }
+        }
+    }
+}
+
 /// Writes one line to a descriptor, or drops it: never blocks, and a broken one is no error.
 ///
 /// Standard error is shared with the app, so O_NONBLOCK is not ours to set. poll(2) tells a pipe or
@@ -57,6 +80,8 @@ pub fn write_line(descriptor: c_int, line: &[u8]) {
 /// Writes to an open file of our own of what `descriptor` is open on: that may be non-blocking
 /// without the app's being so.
 fn write_to_own(descriptor: c_int, line: &[u8]) -> io::Result<()> {
+    // Not under the number of a standard descriptor, not for a moment.
+    take_closed();
     let path = format!("/proc/self/fd/{descriptor}");
     let mut own = open(&path, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
     // What it does not take is dropped.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::io;
 use std::time::Duration;
 
@@ -30,9 +31,15 @@ pub fn companion(words: Arguments) -> u8 {
     let _ = sys::set_parent_death_signal(Signal::KILL);
     let text = |index: usize| words.get(index)?.to_str().ok();
     match (text(0), text(1)) {
-        (Some("drain"), Some(before)) => with_options(words.tail(2), |config| {
-            drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
-        }),
+        (Some("drain"), Some(before)) => {
+            let folder = text(2).unwrap_or(".");
+            // Where its file system was unmounted, what is named relative to it is not elsewhere.
+            let _ = env::set_current_dir(folder);
+            with_options(words.tail(3), |config| {
+                config.given_in(folder);
+                drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
+            })
+        }
         (Some("call"), Some(handler)) => {
             let format = if text(2) == Some("json") { Format::Json } else { Format::Text };
             call(handler, Log { format, ..Log::default() })
@@ -69,10 +76,10 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
     }
 }
 
-fn with_options(words: Arguments, run: impl FnOnce(&Config) -> u8) -> u8 {
+fn with_options(words: Arguments, run: impl FnOnce(&mut Config) -> u8) -> u8 {
     let verb = Verb { name: "companion", only: None, command: false };
     match configured(&verb, words, Surroundings::Taken) {
-        Ok((_, config)) => run(&config),
+        Ok((_, mut config)) => run(&mut config),
         Err(code) => code,
     }
 }

@@ -12,12 +12,12 @@ use crate::options::config::Surroundings;
 use crate::pid1::app::App;
 use crate::pid1::readiness::Readiness;
 use crate::pid1::supervisor::Supervisor;
-use crate::sys::{Arguments, Described};
+use crate::sys::{self, Arguments, Described};
 
 /// Returns the exit code of the container. `name` is the verb as typed, if it was.
 pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     let verb = Verb { name, only: None, command: true };
-    let (read, config) = match configured(&verb, arguments, Surroundings::Checked) {
+    let (read, mut config) = match configured(&verb, arguments, Surroundings::Checked) {
         Ok(read) => read,
         Err(code) => return code,
     };
@@ -25,6 +25,12 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         let usage = "drain-init [OPTIONS] -- COMMAND [ARG...]";
         config.log.error("refused", format_args!("COMMAND is missing: {usage}"));
         return OWN_FAILURE;
+    }
+    // Nothing is opened before the app starts unless one of these asks for it, and the app does not wait
+    // for what nobody needs.
+    let files = [config.ready_file, config.drain_file, config.termination_log];
+    if config.ready_listen.is_some() || files.iter().any(Option::is_some) {
+        sys::take_closed();
     }
     // What `explain` cannot find out, as it changes nothing.
     let mut is_refused = false;
@@ -50,6 +56,10 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     drop(read);
     match App::start(command, &config) {
         Ok(app) => {
+            sys::take_closed();
+            if let Some(folder) = sys::leave_folder() {
+                config.given_in(folder);
+            }
             let readiness = Readiness::new(&config, listener);
             Supervisor::new(&config, words, app, readiness).run()
         }
