@@ -11,6 +11,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use super::connection::{Connection, Counts, Info};
@@ -30,9 +32,6 @@ const HOLD_SLACK: Duration = Duration::from_millis(30);
 
 /// What is remembered of a connection.
 pub struct Known {
-    cookie: u64,
-    /// In `AllKnown`: of the next one in its chain.
-    next: usize,
     pub seen: Time,
     pub closed: bool,
     counts: Option<Counts>,
@@ -53,10 +52,8 @@ pub enum InFlight {
 }
 
 impl Known {
-    pub fn new(cookie: u64, now: Time) -> Self {
+    pub fn new(now: Time) -> Self {
         Self {
-            cookie,
-            next: NOBODY,
             seen: now,
             closed: false,
             counts: None,
@@ -159,80 +156,6 @@ pub fn hold(round_trip: Duration) -> Duration {
     held.clamp(SHORTEST_HOLD, LONGEST_HOLD) + HOLD_SLACK
 }
 
-/// Every connection that is known, found by its cookie, however many there are.
-pub struct AllKnown {
-    all: Vec<Known>,
-    /// Where each chain begins. The kernel counts cookies up, so all chains are of one length.
-    chains: Vec<usize>,
-}
-
-/// Enough to find one among ten thousand in three steps.
-const CHAINS: usize = 4096;
-
-/// No index.
-const NOBODY: usize = usize::MAX;
-
-impl AllKnown {
-    pub fn new() -> Self {
-        Self { all: Vec::new(), chains: vec![NOBODY; CHAINS] }
-    }
-
-    pub fn find(&mut self, cookie: u64) -> Option<&mut Known> {
-        let mut index = self.chains.get(chain(cookie)).copied().unwrap_or(NOBODY);
-        while let Some(known) = self.all.get(index)
-            && known.cookie != cookie
-        {
-            index = known.next;
-        }
-        self.all.get_mut(index)
-    }
-
-    /// One that is not there.
-    pub fn add(&mut self, mut known: Known) {
-        link(&mut self.chains, &mut known, self.all.len());
-        self.all.push(known);
-    }
-
-    pub fn retain(&mut self, keep: impl Fn(&Known) -> bool) {
-        let before = self.all.len();
-        self.all.retain(keep);
-        if self.all.len() < before {
-            self.chains.fill(NOBODY);
-            for (index, known) in self.all.iter_mut().enumerate() {
-                link(&mut self.chains, known, index);
-            }
-        }
-    }
-}
-
-fn chain(cookie: u64) -> usize {
-    cookie as usize % CHAINS
-}
-
-/// Puts the one at `index` before the rest of its chain.
-fn link(chains: &mut [usize], known: &mut Known, index: usize) {
-    if let Some(first) = chains.get_mut(chain(known.cookie)) {
-        known.next = std::mem::replace(first, index);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_is_found_by_its_cookie_and_no_other() {
-        let mut all = AllKnown::new();
-        let cookies = || (1..20).map(|number| number * 1024).chain([u64::MAX]);
-        for cookie in cookies() {
-            assert!(all.find(cookie).is_none());
-            all.add(Known::new(cookie, Time::from_millis(cookie % 5000)));
-        }
-        all.retain(|known| known.cookie % 2048 != 0);
-        for cookie in cookies() {
-            let found = all.find(cookie).map(|known| known.seen);
-            let kept = cookie % 2048 != 0;
-            assert_eq!(found, kept.then(|| Time::from_millis(cookie % 5000)), "{cookie}");
-        }
-    }
-}
+/// Every connection that is known, by its cookie. The kernel counts cookies up and no peer chooses
+/// them, so the hash needs no random key, and no system call to get one.
+pub type AllKnown = HashMap<u64, Known, BuildHasherDefault<DefaultHasher>>;

@@ -85,7 +85,7 @@ impl Judge {
         Self {
             until_quiet,
             quiet_on,
-            known: AllKnown::new(),
+            known: AllKnown::default(),
             last_traffic: now,
             sample: Sample::default(),
         }
@@ -127,7 +127,7 @@ impl Judge {
 
     /// The connection has closed since the last sample.
     pub fn closed(&mut self, connection: &Connection) {
-        match self.known.find(connection.cookie) {
+        match self.known.get_mut(&connection.cookie) {
             None => self.new_connection(connection),
             Some(known) => {
                 known.closed = true;
@@ -142,15 +142,15 @@ impl Judge {
         if connection.state == state::FIN_WAIT2 && connection.info.is_none() {
             return;
         }
-        let is_new = self.known.find(connection.cookie).is_none();
-        if is_new {
-            self.known.add(Known::new(connection.cookie, self.sample.now));
-        }
-        if let Some(known) = self.known.find(connection.cookie) {
-            known.seen = self.sample.now;
-            known.update(connection.info.and_then(|info| info.counts));
-            self.sample.count(connection, known.in_flight(connection, self.until_quiet));
-        }
+        let now = self.sample.now;
+        let mut is_new = false;
+        let known = self.known.entry(connection.cookie).or_insert_with(|| {
+            is_new = true;
+            Known::new(now)
+        });
+        known.seen = now;
+        known.update(connection.info.and_then(|info| info.counts));
+        self.sample.count(connection, known.in_flight(connection, self.until_quiet));
         if is_new {
             self.new_connection(connection);
         } else {
@@ -160,7 +160,7 @@ impl Judge {
 
     /// The connection is there, and nothing is known of it but its state.
     pub fn present(&mut self, connection: &Connection) {
-        let mut known = Known::new(connection.cookie, self.sample.now);
+        let mut known = Known::new(self.sample.now);
         let in_flight = known.in_flight(connection, self.until_quiet);
         self.sample.count(connection, in_flight);
     }
@@ -169,7 +169,7 @@ impl Judge {
     pub fn end(&mut self, complete: bool) -> Verdict {
         let Sample { now, new, in_flight, idle, .. } = self.sample;
         let forgotten = |known: &Known| now.saturating_sub(known.seen) >= REMEMBERED;
-        self.known.retain(|known| !(known.closed || complete && forgotten(known)));
+        self.known.retain(|_, known| !(known.closed || complete && forgotten(known)));
         self.sample.unsettled.sort_unstable();
         Verdict {
             until_quiet: self.until_quiet,
@@ -198,7 +198,7 @@ impl Judge {
         let unsettled = &self.sample.unsettled;
         let found = unsettled.binary_search_by_key(&inode, |(inode, _)| *inode).ok();
         let cookie = found.and_then(|index| unsettled.get(index)).map(|(_, cookie)| cookie);
-        if let Some(known) = cookie.and_then(|cookie| self.known.find(*cookie)) {
+        if let Some(known) = cookie.and_then(|cookie| self.known.get_mut(cookie)) {
             known.interactive = Some(interactive);
         }
     }
