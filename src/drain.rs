@@ -101,14 +101,15 @@ impl<'a> Drain<'a> {
                 next = self.max_delay;
             }
             if let Some(watch) = &mut watch {
-                if now() >= watch.next_sample().min(self.last_look) {
-                    let verdict = watch.sample(&now);
-                    if let Some(why) = self.over(&verdict, now()) {
+                let last = now() >= self.last_look;
+                if last || now() >= watch.next() {
+                    let verdict = if last { Some(watch.sample(&now)) } else { watch.look(&now) };
+                    if let Some(why) = verdict.and_then(|verdict| self.over(&verdict, now())) {
                         return End::Seen(why);
                     }
                 }
                 // The last look is taken whatever it costs: it says what the end may cut.
-                next = if cut { self.last_look } else { next }.min(watch.next_sample());
+                next = if cut { self.last_look } else { next }.min(watch.next());
             } else if cut || (now() >= self.delay && self.running.is_empty()) {
                 return End::Over;
             }

@@ -5,7 +5,7 @@
 mod support;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -457,6 +457,56 @@ fn where_nothing_can_be_read_the_drain_takes_its_longest() {
         assert_eq!(count("the connections cannot be seen"), usize::from(!netlink), "{log}");
         let why = "at its longest, 2s: the connections could not be read";
         assert_eq!(count(why), usize::from(!netlink), "{log}");
+    });
+}
+
+// ---- others on the machine
+
+/// On a node whose other pods have thousands of connections in TIME_WAIT, in one table with ours. Requests come so often on each
+/// connection that samples alone, as many as may be taken of such a table, never find all of them between two requests.
+#[test]
+fn the_end_is_seen_whatever_connections_others_have_closed() {
+    const CLOSED: usize = 6000;
+    if !can_run() || !needs_program("ip") {
+        return;
+    }
+    static_init(); // is built before any time is measured
+    in_networks(&[()], |()| {
+        let others = NetworkBeside::new();
+        others.run(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+            let address = listener.local_addr().expect("bound");
+            for _ in 0..CLOSED {
+                // The one that closes first is the one that waits.
+                drop(TcpStream::connect(address).expect("connected"));
+                drop(listener.accept().expect("accepted"));
+            }
+            let table = std::fs::read_to_string("/proc/thread-self/net/tcp").expect("read");
+            let waiting = table.lines().filter(|line| line.contains(" 06 00000000:")).count();
+            assert!(waiting > CLOSED / 2, "{waiting} in TIME_WAIT");
+        });
+        let options = "--delay 0 --until-quiet 2s --max-delay 20s --grace 60s --quiet-on connections";
+        let init = Init::new(Kind::DrainInit, static_init());
+        let mut app = App::started(init.args(options), V4, "default");
+        let address = app.address;
+        thread::scope(|scope| {
+            for number in 1..=8 {
+                let mut client = Client::connect(address).expect("connected");
+                scope.spawn(move || {
+                    // 20 to 80 ms between two requests, in no rhythm, until the app has gone.
+                    for turn in 0_u64.. {
+                        if client.get("/").is_err() {
+                            break;
+                        }
+                        pause(ms(20 + (turn * 37 + number * 23) % 61));
+                    }
+                });
+            }
+            pause(ms(500));
+            app.stop();
+            let over = app.over();
+            assert!(over.text.contains("quiet for 2s"), "{}", over.text);
+        });
     });
 }
 

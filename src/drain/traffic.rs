@@ -25,7 +25,7 @@ use crate::log::{Level, Log};
 use crate::options::watched::Watched;
 use connection::{Connection, Families};
 use ports::{List, Owners};
-use source::Source;
+use source::{Look, Source};
 use verdict::Judge;
 
 pub use verdict::Verdict;
@@ -39,6 +39,10 @@ const SHARE: u32 = 50;
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// Connections that a sample does not settle are looked at in time for the end.
 const SETTLE_BEFORE: Duration = Duration::from_secs(1);
+/// Connections in use are looked at, each by itself, from so long before the end may come.
+const LOOK_BEFORE: Duration = Duration::from_millis(500);
+/// A sample that may end the drain waits so long for a look that finds nothing in flight.
+const WAIT_FOR_INSTANT: Duration = Duration::from_millis(200);
 /// What counts as traffic for the log for so long, so that steady traffic is one line.
 const LOG_WINDOW: Duration = Duration::from_secs(1);
 
@@ -59,7 +63,12 @@ pub struct Watch {
     asked: bool,
     /// And is to be asked again.
     unsettled: bool,
+    /// When the next sample is due, and when it is taken: it may wait for a good instant.
+    due: Time,
     next: Time,
+    next_look: Time,
+    /// Single connections can be looked at.
+    can_look: bool,
     last: Phase,
 }
 
@@ -90,7 +99,10 @@ impl Watch {
             spent: Duration::ZERO,
             asked: false,
             unsettled: false,
+            due: now,
             next: now,
+            next_look: now,
+            can_look: true,
             last: Phase::Beginning,
         };
         watch.take_sample(now, clock);
@@ -112,15 +124,62 @@ impl Watch {
         verdict
     }
 
-    /// When the next sample is due.
-    pub fn next_sample(&self) -> Time {
-        self.next
+    /// When to look again.
+    pub fn next(&self) -> Time {
+        if self.looks() { self.next.min(self.next_look) } else { self.next }
+    }
+
+    /// What there is at this instant, if a sample is due. Between two of them, as the end comes near,
+    /// the connections in use are looked at one by one: that costs the same however many sockets
+    /// others have on the machine, where a sample goes through the kernel's whole table.
+    pub fn look(&mut self, clock: &dyn Fn() -> Time) -> Option<Verdict> {
+        let now = clock();
+        if !self.looks() || now < self.judge.quiet_at().saturating_sub(LOOK_BEFORE) && !self.hurried
+        {
+            return (self.next <= now).then(|| self.sample(clock));
+        }
+        let before = cpu_time();
+        let idle = self.look_at_each(clock);
+        let cost = cpu_time().saturating_sub(before);
+        self.spent = self.spent.saturating_add(cost);
+        // Half of the share: the other one is that of samples.
+        self.next_look = now.saturating_add(QUICK_CADENCE.max(cost.saturating_mul(2 * SHARE)));
+        let may_end = self.hurried || self.judge.quiet_at() <= now;
+        let instant = idle && may_end && self.paid_for() <= now;
+        let due = self.next <= now;
+        if due && !instant && may_end && now < self.due.saturating_add(WAIT_FOR_INSTANT) {
+            self.next = self.next_look;
+            return None;
+        }
+        (due || instant).then(|| self.sample(clock))
     }
 
     /// From now on, an instant with nothing in flight is all that is waited for.
     pub fn hurry(&mut self) {
         self.hurried = true;
         self.next = self.next.min(self.paid_for());
+        self.next_look = self.began;
+    }
+
+    fn looks(&self) -> bool {
+        self.can_look && !self.judge.to_look_at().is_empty()
+    }
+
+    /// Whether nothing is in flight on any of them.
+    fn look_at_each(&mut self, clock: &dyn Fn() -> Time) -> bool {
+        let mut idle = true;
+        for connection in self.judge.to_look_at().to_vec() {
+            match self.source.look_at(&connection) {
+                // Another one may be what it is now: the next sample tells.
+                Some(Look::Gone) => {}
+                Some(Look::There(connection)) => idle &= !self.judge.look(clock(), &connection),
+                None => {
+                    self.can_look = false;
+                    return false;
+                }
+            }
+        }
+        idle
     }
 
     fn take_sample(&mut self, now: Time, clock: &dyn Fn() -> Time) -> Verdict {
@@ -133,16 +192,17 @@ impl Watch {
         self.judge.end(read && self.ports_known)
     }
 
-    /// Has the connections looked at that the sample did not settle: the first time there are any,
-    /// as most of them will stay as they are, and then when the end waits for them alone. That may
-    /// cost as much as a hundred samples, where the kernel's table is full of closed connections; so
-    /// only the first time is it done before it is paid for.
+    /// Asks the kernel about connections that stand still and that the samples do not settle: the
+    /// first time there are any, as most of them will stay as they are, and then when the end waits
+    /// for them alone. It may cost as much as a hundred samples, where the kernel's table is full of
+    /// closed connections; so only the first time is it done before it is paid for.
     fn settle(&mut self, now: Time) {
         let families = self.judge.unsettled();
-        self.unsettled = self.judge.only_unsettled() && families != Families::default();
+        let any = families != Families::default();
+        self.unsettled = any && self.judge.only_unsettled();
         let soon = self.hurried || self.judge.quiet_at() <= now.saturating_add(SETTLE_BEFORE);
-        let due = !self.asked || (soon && self.paid_for() <= now);
-        if self.unsettled && due {
+        let due = self.unsettled && soon && self.paid_for() <= now;
+        if due || any && !self.asked {
             self.asked = true;
             self.unsettled = false;
             self.source.settle(&mut self.judge, families);
@@ -197,7 +257,10 @@ impl Watch {
             now.saturating_add(cadence).min(next_event)
         };
         let pause = LONGEST_PAUSE.max(cost.saturating_mul(SHARE));
-        self.next = wanted.max(self.paid_for().min(now.saturating_add(pause)));
+        self.due = wanted.max(self.paid_for().min(now.saturating_add(pause)));
+        self.next = self.due;
+        let from = if self.hurried { now } else { quiet_at.saturating_sub(LOOK_BEFORE) };
+        self.next_look = from.max(now.saturating_add(QUICK_CADENCE));
     }
 
     fn tell(&mut self, verdict: &Verdict) {

@@ -55,11 +55,16 @@ pub struct Connection {
     pub state: u8,
     /// Of the socket: one of IPv6 may have a peer of IPv4.
     pub family: Family,
-    /// Our side's.
+    /// Our side's address and port.
+    pub local: IpAddr,
     pub port: u16,
     /// 0 where nobody is at the other end: a listening socket.
     pub peer_port: u16,
     pub peer: IpAddr,
+    /// The network interface that the socket is bound to; 0 if to none.
+    pub interface: u32,
+    /// Who made the socket; of an accepted one, who made the listening one.
+    pub uid: u32,
     /// Bytes that the app has not read, and those that the peer has not acknowledged. The end of
     /// the stream, which the kernel counts as a byte, is none.
     pub unread: u32,

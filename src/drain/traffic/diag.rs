@@ -89,10 +89,9 @@ fn connection(message: &[u8]) -> Option<Connection> {
     let body = message.get(HEADER..HEADER + BODY)?;
     let family = i32::from(*body.first()?);
     let cookie = u64::from(u32_at(body, 44)?) | u64::from(u32_at(body, 48)?) << u32::BITS;
-    let address = body.get(24..)?;
-    let (family, peer) = match family {
-        libc::AF_INET => (Family::V4, Ipv4Addr::from(*address.first_chunk::<4>()?).into()),
-        libc::AF_INET6 => (Family::V6, IpAddr::from(*address.first_chunk::<16>()?).to_canonical()),
+    let family = match family {
+        libc::AF_INET => Family::V4,
+        libc::AF_INET6 => Family::V6,
         _ => return None,
     };
     let (state, timer) = (*body.get(1)?, *body.get(2)?);
@@ -101,9 +100,12 @@ fn connection(message: &[u8]) -> Option<Connection> {
         inode: u32_at(body, 68)?.into(),
         state,
         family,
+        local: address_at(body, 8, family)?,
         port: port_at(body, 4)?,
         peer_port: port_at(body, 6)?,
-        peer,
+        peer: address_at(body, 24, family)?,
+        interface: u32_at(body, 40)?,
+        uid: u32_at(body, 64)?,
         unread: 0,
         undelivered: 0,
         info: None,
@@ -176,9 +178,8 @@ fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
 /// kernel has; the caller is to look for the exact ones.
 pub fn request(family: u8, states: &[u8], ports: Option<(u16, u16)>, sequence: u32) -> Vec<u8> {
     const ANY_COOKIE: [u8; 8] = [0xff; 8];
-    let mut body = vec![family, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0];
     let states = states.iter().fold(0_u32, |set, state| set | 1 << state);
-    body.extend(states.to_ne_bytes());
+    let mut body = request_body(family, states);
     body.extend([0; 40]);
     body.extend(ANY_COOKIE);
     if let Some((lowest, highest)) = ports {
@@ -201,8 +202,52 @@ pub fn request(family: u8, states: &[u8], ports: Option<(u16, u16)>, sequence: u
         body.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
         body.extend(code);
     }
+    message(libc::NLM_F_REQUEST | libc::NLM_F_DUMP, sequence, &body)
+}
+
+/// A request for this one connection, which the kernel finds by its addresses, whatever else its
+/// table holds, and knows by its cookie.
+pub fn request_one(connection: &Connection, sequence: u32) -> Vec<u8> {
+    const ANY_STATE: u32 = u32::MAX;
+    let mut body = request_body(number(connection.family), ANY_STATE);
+    body.extend(connection.port.to_be_bytes());
+    body.extend(connection.peer_port.to_be_bytes());
+    for address in [connection.local, connection.peer] {
+        let (IpAddr::V4(v4), Family::V4) = (address, connection.family) else {
+            let address = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            body.extend(address.octets());
+            continue;
+        };
+        body.extend(v4.octets());
+        body.extend([0; 12]);
+    }
+    body.extend(connection.interface.to_ne_bytes());
+    // Two words, the lower one first.
+    body.extend((connection.cookie as u32).to_ne_bytes());
+    body.extend(((connection.cookie >> u32::BITS) as u32).to_ne_bytes());
+    message(libc::NLM_F_REQUEST, sequence, &body)
+}
+
+pub fn number(family: Family) -> u8 {
+    match family {
+        Family::V4 => libc::AF_INET as u8,
+        Family::V6 => libc::AF_INET6 as u8,
+    }
+}
+
+/// The beginning of struct inet_diag_req_v2; the socket that is meant follows.
+fn request_body(family: u8, states: u32) -> Vec<u8> {
+    let mut body = vec![family, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0];
+    body.extend(states.to_ne_bytes());
+    body
+}
+
+fn message(flags: libc::c_int, sequence: u32, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).unwrap_or_default();
-    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let flags = flags as u16;
     let mut message = Vec::with_capacity(HEADER + body.len());
     message.extend(length.to_ne_bytes());
     message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -224,6 +269,14 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn address_at(bytes: &[u8], at: usize, family: Family) -> Option<IpAddr> {
+    let bytes = bytes.get(at..)?;
+    Some(match family {
+        Family::V4 => Ipv4Addr::from(*bytes.first_chunk::<4>()?).into(),
+        Family::V6 => IpAddr::from(*bytes.first_chunk::<16>()?).to_canonical(),
+    })
 }
 
 fn port_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -39,15 +39,21 @@ pub struct Known {
     earlier: Option<Counts>,
     /// All that was received by `counts` has been answered.
     answered: bool,
+    /// Data was sent after the last that was received: seen in two samples, whatever the ages say.
+    sent_last: bool,
+    changed: Time,
     /// What the kernel said of this very exchange.
     pub interactive: Option<bool>,
 }
 
+/// Whether a request is in flight. Only `No` lets a drain end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InFlight {
     Yes,
     No,
-    /// Yes, until the kernel has been asked.
+    /// It may be.
+    Maybe,
+    /// It may be, and the kernel can be asked.
     Unsettled,
 }
 
@@ -59,11 +65,14 @@ impl Known {
             counts: None,
             earlier: None,
             answered: false,
+            sent_last: false,
+            changed: now,
             interactive: None,
         }
     }
 
-    pub fn update(&mut self, counts: Option<Counts>) {
+    pub fn update(&mut self, counts: Option<Counts>, now: Time) {
+        self.seen = now;
         if counts.is_none() {
             // Whether anything has come since is not told.
             self.answered = false;
@@ -71,11 +80,19 @@ impl Known {
         if counts == self.counts {
             return;
         }
+        let first = self.counts.is_none();
         self.earlier = std::mem::replace(&mut self.counts, counts);
         self.interactive = None;
+        self.changed = now;
         let (came, went) = self.since_earlier();
+        self.sent_last = !first && came == 0 && (went > 0 || self.sent_last);
         // An answer goes on, or the single segment that came was the one that is answered.
         self.answered &= came == 0 || (came == 1 && went > 0);
+    }
+
+    /// Whether it is in use: something has moved on it within that time.
+    pub fn moved_within(&self, time: Duration, now: Time) -> bool {
+        now.saturating_sub(self.changed) < time
     }
 
     /// Segments with data, in and out.
@@ -94,13 +111,14 @@ impl Known {
     pub fn in_flight(&mut self, connection: &Connection, until_quiet: Duration) -> InFlight {
         if connection.unread > 0 || connection.undelivered > 0 {
             self.answered = false;
+            self.sent_last &= connection.unread == 0;
             return InFlight::Yes;
         }
         if !connection.can_be_answered() {
             return InFlight::No;
         }
         let Some(info) = connection.info else {
-            return InFlight::Yes;
+            return InFlight::Maybe;
         };
         let streams =
             info.sent < until_quiet && info.received.saturating_sub(info.sent) > STREAM_AFTER;
@@ -109,7 +127,7 @@ impl Known {
         }
         if !info.any_received {
             let opening = info.received < OPENING;
-            return if opening { InFlight::Yes } else { InFlight::No };
+            return if opening { InFlight::Maybe } else { InFlight::No };
         }
         let owed = self.is_owed(&info);
         self.answered = owed == InFlight::No;
@@ -121,7 +139,7 @@ impl Known {
         if info.received < info.sent || never_sent {
             return InFlight::Yes;
         }
-        if info.sent < info.received || self.answered {
+        if info.sent < info.received || self.sent_last || self.answered {
             return InFlight::No;
         }
         // A tie, from here on.
@@ -130,21 +148,21 @@ impl Known {
             return InFlight::No;
         }
         if info.counts.is_none() {
-            return InFlight::Yes;
+            return InFlight::Maybe;
         }
         let held = info.received <= hold(info.round_trip);
         match self.interactive {
             // It says nothing yet.
-            _ if held => InFlight::Yes,
+            _ if held => InFlight::Maybe,
             _ if !self.bare_since_earlier() => InFlight::No,
             None => InFlight::Unsettled,
-            Some(false) => InFlight::Yes,
+            Some(false) => InFlight::Maybe,
             Some(true) if self.earlier.is_none() && info.one_segment => InFlight::No,
             // The kernel acknowledges more than a full segment at once, and the connection stays
             // interactive with nothing answered.
             Some(true) => {
                 let (came, went) = self.since_earlier();
-                if came > went { InFlight::Yes } else { InFlight::No }
+                if came > went { InFlight::Maybe } else { InFlight::No }
             }
         }
     }

@@ -98,15 +98,7 @@ impl Dumps {
         ports: Option<(u16, u16)>,
         each: &mut dyn FnMut(Connection),
     ) -> Result<(), Failure> {
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => {
-                let socket = open(SockFlag::SOCK_CLOEXEC)?;
-                setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(LONGEST_WAIT_SECONDS))?;
-                socket
-            }
-        };
-        self.sequence = self.sequence.wrapping_add(1);
+        let socket = self.socket()?;
         let request = diag::request(family, states, ports, self.sequence);
         send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
         loop {
@@ -126,6 +118,38 @@ impl Dumps {
         // After a failure it is closed instead.
         self.socket = Some(socket);
         Ok(())
+    }
+
+    /// What this connection is like now; nothing if it is no longer there. It costs the same however
+    /// many sockets there are on the machine.
+    pub fn look_at(&mut self, connection: &Connection) -> Result<Option<Connection>, Failure> {
+        let socket = self.socket()?;
+        let request = diag::request_one(connection, self.sequence);
+        send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+        let mut found = None;
+        let length = receive(&socket, &mut self.buffer)?;
+        let bytes = self.buffer.get(..length).ok_or(Failure::Damaged)?;
+        let read = diag::read(bytes, Some(self.sequence), &mut |one| found = Some(one));
+        match read {
+            Datagram::Part if found.is_some() => {}
+            // Nobody is there, or another one with the same addresses.
+            Datagram::Refused(libc::ENOENT | libc::ESTALE) => found = None,
+            Datagram::Refused(errno) => return Err(Errno::from_raw(errno).into()),
+            Datagram::Part | Datagram::Last | Datagram::Damaged => return Err(Failure::Damaged),
+        }
+        self.socket = Some(socket);
+        Ok(found.filter(|one| one.cookie == connection.cookie))
+    }
+
+    /// The one that there is, or a new one, for the next request.
+    fn socket(&mut self) -> Result<OwnedFd, Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        if let Some(socket) = self.socket.take() {
+            return Ok(socket);
+        }
+        let socket = open(SockFlag::SOCK_CLOEXEC)?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(LONGEST_WAIT_SECONDS))?;
+        Ok(socket)
     }
 }
 

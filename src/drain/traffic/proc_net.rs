@@ -113,20 +113,24 @@ pub fn read(table: &mut dyn Read, family: Family, each: Line) -> io::Result<()> 
 pub fn connection(line: &[u8], family: Family) -> Option<Connection> {
     let mut fields = fields(line);
     fields.next().filter(|number| number.ends_with(b":"))?;
-    let (_, port) = address(fields.next()?)?;
+    let (local, port) = address(fields.next()?)?;
     let (peer, peer_port) = address(fields.next()?)?;
     let state = hex(fields.next()?)?.try_into().ok()?;
     let (undelivered, unread) = halves(fields.next()?)?;
     let (undelivered, unread) = (hex(undelivered)?, hex(unread)?);
-    let inode = decimal(fields.nth(4)?)?;
+    let uid = decimal(fields.nth(2)?)?.try_into().ok()?;
+    let inode = decimal(fields.nth(1)?)?;
     let mut connection = Connection {
         cookie: 0,
         inode,
         state,
         family,
+        local: local.to_canonical(),
         port,
         peer_port,
         peer: peer.to_canonical(),
+        interface: 0,
+        uid,
         unread: 0,
         undelivered: 0,
         info: None,

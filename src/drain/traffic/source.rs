@@ -29,6 +29,12 @@ pub enum Source {
     Nothing,
 }
 
+/// A look at a single connection.
+pub enum Look {
+    There(Connection),
+    Gone,
+}
+
 impl Source {
     /// The best one that works here.
     pub fn find(log: Log) -> Self {
@@ -136,6 +142,17 @@ impl Source {
                 judge.unseen_traffic();
                 false
             }
+        }
+    }
+
+    /// What a connection is like now, where that is told of a single one. Nothing of one that is gone.
+    pub fn look_at(&mut self, connection: &Connection) -> Option<Look> {
+        let Self::Netlink { dumps, .. } = self else {
+            return None;
+        };
+        match dumps.look_at(connection).ok()? {
+            Some(connection) => Some(Look::There(connection)),
+            None => Some(Look::Gone),
         }
     }
 

@@ -111,13 +111,15 @@ impl Drain {
     fn goes_on_until(&mut self, what: &str, is_so: impl Fn(&Verdict) -> bool) -> Verdict {
         loop {
             let now = self.began.elapsed();
-            let wait = self.watch.next_sample().saturating_sub(now);
+            let wait = self.watch.next().saturating_sub(now);
             pause(u64::try_from(wait.as_millis()).expect("short") + 1);
-            let verdict = self.sample();
-            if is_so(&verdict) {
-                return verdict;
+            let verdict = self.watch.look(&|| self.began.elapsed());
+            let late = self.began.elapsed() > Duration::from_secs(10);
+            match verdict {
+                Some(verdict) if is_so(&verdict) => return verdict,
+                Some(verdict) => assert!(!late, "{what}: {verdict}"),
+                None => assert!(!late, "{what}: no sample"),
             }
-            assert!(self.began.elapsed() < Duration::from_secs(10), "{what}: {verdict}");
         }
     }
 
@@ -412,6 +414,41 @@ fn connections_of_others_do_not_count() {
     assert_lasted(lasted, 300);
 }
 
+/// What the kernel says of one connection is what its dump says.
+#[test]
+fn one_connection_is_looked_at() {
+    for address in [V4, V6, MAPPED] {
+        let app = App::on(address);
+        let mut connections = [app.connection(), app.connection()];
+        connections.iter_mut().for_each(exchange);
+        let mut drain = Drain::begin(&app, 1000, QuietOn::Connections);
+        drain.sample();
+        let seen = drain.watch.judge.to_look_at().to_vec();
+        assert_eq!(seen.len(), 2, "{address}");
+        let mut look = |connection| drain.watch.source.look_at(connection);
+        for connection in &seen {
+            let Some(Look::There(now)) = look(connection) else { panic!("{address}: not found") };
+            let info = now.info.expect("told");
+            let then = connection.info.expect("told");
+            assert_eq!((now.cookie, now.port), (connection.cookie, connection.port));
+            assert_eq!((now.local, now.peer), (connection.local, connection.peer));
+            assert_eq!((now.inode, info.counts), (connection.inode, then.counts));
+        }
+        // Another one on the same addresses is not taken for it; neither is one that was.
+        let other = Connection { cookie: 1, ..seen[0] };
+        assert!(matches!(look(&other), Some(Look::Gone)));
+        ask(&mut connections[0].0, &mut connections[0].1);
+        let owed = seen.iter().filter(|connection| {
+            let Some(Look::There(now)) = look(connection) else { return false };
+            now.info.expect("told").counts != connection.info.expect("told").counts
+        });
+        assert_eq!(owed.count(), 1, "{address}");
+        let [first, second] = connections;
+        drop((first.0, first.1, second.0, second.1));
+        until(|| seen.iter().all(|connection| matches!(look(connection), Some(Look::Gone))));
+    }
+}
+
 /// Where netlink is denied.
 #[test]
 fn without_netlink_every_established_connection_is_in_flight() {
@@ -514,7 +551,7 @@ fn a_costly_sample_is_paid_for_with_time() {
         drain.watch.began = Duration::ZERO;
         drain.watch.spent = Duration::from_millis(spent);
         drain.watch.plan(now, Duration::from_millis(cost));
-        (drain.watch.next_sample() - now).as_millis()
+        (drain.watch.next() - now).as_millis()
     };
     // 2% of 100 s are 2 s: what is left of it is there to be used at once.
     assert_eq!(next_after(1900, 12), 10);

@@ -19,6 +19,14 @@ use crate::options::watched::QuietOn;
 /// The news that a connection has closed may come later than the dump that it is missing from.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
+/// Nothing has moved for so long: what the kernel's table says of a connection will still be true when
+/// it counts. For the sake of one that moves more often it is not read: such a one is looked at.
+const STILL: Duration = Duration::from_millis(500);
+/// A connection that was used within this time is looked at between two samples.
+const IN_USE: Duration = Duration::from_secs(2);
+/// More of them are left to the samples, which then cost less.
+const MOST_LOOKED_AT: usize = 200;
+
 /// Connections, sample by sample.
 pub struct Judge {
     until_quiet: Duration,
@@ -36,10 +44,13 @@ struct Sample {
     traffic_before: Time,
     new: u32,
     in_flight: u32,
+    unsure: u32,
     busy_ports: Vec<u16>,
     idle: u32,
-    /// Requests that are in flight beyond doubt.
+    /// A request is in flight, whatever the kernel would say.
     certain: bool,
+    /// Those that are in use, or whose state is not known.
+    lively: Vec<Connection>,
     /// Inode and cookie of those that are until the kernel has been asked.
     unsettled: Vec<(u64, u64)>,
     families: Families,
@@ -53,8 +64,10 @@ pub struct Verdict {
     pub quiet_for: Duration,
     /// New connections since the last sample; in the first one, all.
     pub new: u32,
-    /// Requests.
+    /// Requests, and connections that may be owed an answer.
     pub in_flight: u32,
+    /// How many of these are the latter.
+    pub unsure: u32,
     /// The ports on our side that they came to.
     pub busy_ports: Vec<u16>,
     /// Connections on which nothing is in flight.
@@ -148,9 +161,13 @@ impl Judge {
             is_new = true;
             Known::new(now)
         });
-        known.seen = now;
-        known.update(connection.info.and_then(|info| info.counts));
-        self.sample.count(connection, known.in_flight(connection, self.until_quiet));
+        known.update(connection.info.and_then(|info| info.counts), now);
+        let in_flight = known.in_flight(connection, self.until_quiet);
+        let lively = in_flight != InFlight::No || known.moved_within(IN_USE, now);
+        self.sample.count(connection, in_flight);
+        if lively && connection.can_be_answered() && self.sample.lively.len() <= MOST_LOOKED_AT {
+            self.sample.lively.push(*connection);
+        }
         if is_new {
             self.new_connection(connection);
         } else {
@@ -167,7 +184,7 @@ impl Judge {
 
     /// The sample is over; not `complete` if part of it could not be read.
     pub fn end(&mut self, complete: bool) -> Verdict {
-        let Sample { now, new, in_flight, idle, .. } = self.sample;
+        let Sample { now, new, in_flight, unsure, idle, .. } = self.sample;
         let forgotten = |known: &Known| now.saturating_sub(known.seen) >= REMEMBERED;
         self.known.retain(|_, known| !(known.closed || complete && forgotten(known)));
         self.sample.unsettled.sort_unstable();
@@ -176,13 +193,35 @@ impl Judge {
             quiet_for: now.saturating_sub(self.last_traffic),
             new,
             in_flight,
+            unsure,
             busy_ports: std::mem::take(&mut self.sample.busy_ports),
             idle,
             complete,
         }
     }
 
-    /// The sockets of which the kernel's own opinion would be of use are of these families.
+    /// The connections to look at until the next sample, if there are any and they are few. Seen that
+    /// often, a connection shows one thing after the other: what came, and then what went.
+    pub fn to_look_at(&self) -> &[Connection] {
+        let lively = self.sample.lively.as_slice();
+        if lively.len() > MOST_LOOKED_AT { &[] } else { lively }
+    }
+
+    /// Between two samples the connection is like this. Whether a request may be in flight.
+    pub fn look(&mut self, now: Time, connection: &Connection) -> bool {
+        let Some(known) = self.known.get_mut(&connection.cookie) else {
+            return true;
+        };
+        known.update(connection.info.and_then(|info| info.counts), now);
+        let in_flight = known.in_flight(connection, self.until_quiet);
+        if let (QuietOn::Requests, Some(info)) = (self.quiet_on, connection.info) {
+            self.last_traffic = self.last_traffic.max(now.saturating_sub(info.received));
+        }
+        in_flight != InFlight::No
+    }
+
+    /// The sockets that stand still, and of which the kernel's own opinion would be of use, are of
+    /// these families.
     pub fn unsettled(&self) -> Families {
         self.sample.families
     }
@@ -233,25 +272,46 @@ impl Sample {
         } else if connection.can_be_answered() {
             self.idle = self.idle.saturating_add(1);
         }
+        if matches!(in_flight, InFlight::Maybe | InFlight::Unsettled) {
+            self.unsure = self.unsure.saturating_add(1);
+        }
         match in_flight {
             InFlight::No => {}
-            InFlight::Yes => self.certain = true,
+            InFlight::Yes | InFlight::Maybe => self.certain = true,
             // Nobody could say which it is.
             InFlight::Unsettled if connection.inode == 0 => self.certain = true,
             InFlight::Unsettled => {
                 self.unsettled.push((connection.inode, connection.cookie));
-                self.families.add(connection.family);
+                if connection.info.is_some_and(|info| info.received >= STILL) {
+                    self.families.add(connection.family);
+                } else {
+                    self.certain = true;
+                }
             }
         }
+    }
+}
+
+impl Verdict {
+    fn say_in_flight(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let requests = self.in_flight.saturating_sub(self.unsure);
+        if requests > 0 {
+            write!(f, "{requests} request{} in flight", plural(requests))?;
+        }
+        if self.unsure > 0 {
+            let and = if requests > 0 { " and " } else { "" };
+            let plural = plural(self.unsure);
+            write!(f, "{and}{} connection{plural} that may be owed an answer", self.unsure)?;
+        }
+        write!(f, " on {}", List(&self.busy_ports))
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         if self.in_flight > 0 {
-            let plural = if self.in_flight == 1 { "" } else { "s" };
-            let ports = List(&self.busy_ports);
-            return write!(f, "{} request{plural} in flight on {ports}", self.in_flight);
+            return self.say_in_flight(f);
         }
         if !self.complete {
             return f.write_str("the connections could not be read");

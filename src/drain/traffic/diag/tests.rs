@@ -55,11 +55,16 @@ fn socket(family: u8, state: u8, attributes: &[u8]) -> Vec<u8> {
         libc::AF_INET => &[10, 1, 2, 3],
         _ => &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 1, 2, 3],
     };
+    let mut local = peer.to_vec();
+    local.iter_mut().last().into_iter().for_each(|byte| *byte = 9);
+    put(&mut body, 8, &local);
     put(&mut body, 24, peer);
+    put(&mut body, 40, &6_u32.to_ne_bytes());
     put(&mut body, 44, &0x11_u32.to_ne_bytes());
     put(&mut body, 48, &0x22_u32.to_ne_bytes());
     put(&mut body, 56, &3_u32.to_ne_bytes());
     put(&mut body, 60, &4_u32.to_ne_bytes());
+    put(&mut body, 64, &1000_u32.to_ne_bytes());
     put(&mut body, 68, &55_u32.to_ne_bytes());
     body.extend(attributes);
     message(SOCK_DIAG_BY_FAMILY, SEQUENCE, &body)
@@ -88,9 +93,12 @@ fn a_socket_is_read() {
             inode: 55,
             state: state::ESTABLISHED,
             family: if family == libc::AF_INET { Family::V4 } else { Family::V6 },
+            local: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 9)),
             port: 8080,
             peer_port: 40_000,
             peer: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
+            interface: 6,
+            uid: 1000,
             unread: 3,
             undelivered: 4,
             info: Some(Info {
@@ -231,5 +239,19 @@ fn random_bytes_are_survived() {
             bitten[at] = random.next() as u8;
         }
         let _ = all(&bitten);
+    }
+}
+
+/// As the kernel named the connection, so it is asked for: struct inet_diag_sockid is the same in both.
+#[test]
+fn a_connection_is_asked_for_by_what_it_was_named() {
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let told = socket(family as u8, state::ESTABLISHED, &[]);
+        let (found, _) = all(&told);
+        let asked = request_one(&found[0], 7);
+        assert_eq!(asked.len(), HEADER + 8 + 48);
+        assert_eq!(asked[HEADER + 8..], told[HEADER + 4..HEADER + 52], "{family}");
+        assert_eq!(asked[HEADER], family as u8);
+        assert_eq!(u16_at(&asked, 6), Some(libc::NLM_F_REQUEST as u16), "no dump");
     }
 }

@@ -81,9 +81,12 @@ impl Peer {
             inode: self.cookie + 1000,
             state: self.state,
             family: Family::V4,
+            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8080,
             peer_port: 40_000,
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            interface: 0,
+            uid: 0,
             unread: self.unread,
             undelivered: self.undelivered,
             info: Some(Info {
@@ -417,11 +420,13 @@ mod ties {
             assert_eq!(in_flight(&mut judge, 9030, &[peer]), 1);
             assert!(judge.unsettled() == Families::default(), "too early to ask");
             assert_eq!(in_flight(&mut judge, 9200, &[peer]), 1);
+            assert!(judge.unsettled() == Families::default(), "it may move again");
+            assert_eq!(in_flight(&mut judge, 9600, &[peer]), 1);
             assert!(judge.unsettled() != Families::default() && judge.only_unsettled());
             judge.settle(1001, interactive);
             judge.settle(1002, true);
             let owed = u32::from(!interactive);
-            assert_eq!(in_flight(&mut judge, 9210, &[peer]), owed);
+            assert_eq!(in_flight(&mut judge, 9610, &[peer]), owed);
             assert_eq!(in_flight(&mut judge, 12_000, &[peer]), owed);
             assert!(judge.unsettled() == Families::default());
         }
@@ -436,7 +441,78 @@ mod ties {
         // The answer and the next request within a tick, twice.
         peer.asks(10_001).is_answered(10_004).asks(10_005).is_acknowledged();
         assert_eq!(in_flight(&mut judge, 10_200, &[peer]), 1);
+        assert_eq!(in_flight(&mut judge, 10_600, &[peer]), 1);
         assert!(judge.unsettled() != Families::default());
+    }
+
+    /// No age tells, and no acknowledgement: two samples do.
+    #[test]
+    fn what_was_sent_between_two_samples_in_which_nothing_came_is_the_answer() {
+        let mut judge = connections();
+        let mut peer = *fast().is_acknowledged();
+        assert_eq!(in_flight(&mut judge, 9010, &[peer]), 1);
+        peer.asks(10_040).is_acknowledged();
+        assert_eq!(in_flight(&mut judge, 10_041, &[peer]), 1);
+        peer.is_answered(10_042).acknowledges(10_042);
+        assert_eq!(in_flight(&mut judge, 10_043, &[peer]), 0);
+        // The next request comes within the same tick.
+        peer.asks(10_043);
+        assert_eq!(in_flight(&mut judge, 10_043, &[peer]), 1);
+        // What has not been read came after what was sent, or so it may be.
+        peer.is_answered(10_043);
+        assert_eq!(in_flight(&mut judge, 10_043, &[Peer { unread: 1, ..peer }]), 1);
+        assert_eq!(in_flight(&mut judge, 10_043, &[peer]), 1);
+    }
+
+    /// Two samples alone see two requests and two answers, in whatever order.
+    #[test]
+    fn looks_between_two_samples_follow_each_exchange() {
+        for looks in [true, false] {
+            let mut judge = connections();
+            let mut peer = *fast().acknowledges(9041);
+            assert_eq!(in_flight(&mut judge, 10_000, &[peer]), 0);
+            assert_eq!(judge.to_look_at().len(), 1);
+            for at in [10_048, 10_098] {
+                peer.asks(at).is_acknowledged().is_answered(at + 1).acknowledges(at + 1);
+                if looks {
+                    assert!(!judge.look(ms(at + 2), &peer.at(at + 2)));
+                }
+            }
+            assert_eq!(in_flight(&mut judge, 10_110, &[peer]), u32::from(!looks));
+            // A request is seen by a look too.
+            peer.asks(10_120);
+            assert!(judge.look(ms(10_121), &peer.at(10_121)));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_nobody_uses_and_owes_nothing_is_not_looked_at() {
+        let mut judge = connections();
+        let mut idle = *fast().acknowledges(9041);
+        sample(&mut judge, 10_000, &[idle]);
+        assert_eq!(judge.to_look_at().len(), 1, "it may be in use");
+        sample(&mut judge, 12_000, &[idle]);
+        assert!(judge.to_look_at().is_empty());
+        idle.asks(12_010);
+        sample(&mut judge, 12_100, &[idle]);
+        assert_eq!(judge.to_look_at().len(), 1);
+        // Of many none is: that would cost more than samples.
+        let many = |count| (1..=count).map(|cookie| Peer { cookie, ..idle }).collect::<Vec<_>>();
+        sample(&mut judge, 12_200, &many(200));
+        assert_eq!(judge.to_look_at().len(), 200);
+        sample(&mut judge, 12_300, &many(201));
+        assert!(judge.to_look_at().is_empty());
+    }
+
+    #[test]
+    fn a_request_that_a_look_sees_is_traffic_on_requests_alone() {
+        for (mut judge, quiet_at) in [(requests(), 13_496), (connections(), 12_000)] {
+            let mut peer = *fast().acknowledges(9041);
+            sample(&mut judge, 10_000, &[peer]);
+            peer.asks(11_500).is_answered(11_501);
+            judge.look(ms(11_600), &peer.at(11_600));
+            assert!((quiet_at..quiet_at + 8).contains(&(judge.quiet_at().as_millis() as u64)));
+        }
     }
 
     #[test]
@@ -609,6 +685,19 @@ fn says_what_there_is() {
     let owed = *Peer::connects(3, 3000).asks(3000);
     let verdict = sample(&mut judge, 12_000, &[idle, owed]);
     assert_eq!(verdict.to_string(), "1 request in flight on :8080");
+    // Where it is not known, nobody says so.
+    let unknown = |cookie| Connection { cookie, info: None, ..idle.at(12_000) };
+    let mut judge = requests();
+    judge.begin(ms(12_000));
+    judge.open(&unknown(5));
+    let text = "1 connection that may be owed an answer on :8080";
+    assert_eq!(judge.end(true).to_string(), text);
+    judge.begin(ms(12_000));
+    judge.open(&unknown(5));
+    judge.open(&unknown(6));
+    judge.open(&owed.at(12_000));
+    let text = "1 request in flight and 2 connections that may be owed an answer on :8080";
+    assert_eq!(judge.end(true).to_string(), text);
     let mut judge = requests();
     judge.begin(ms(12_000));
     judge.open(&owed.at(12_000));
@@ -634,9 +723,12 @@ fn random_connections_bring_nothing_down() {
                 inode: word() % 64,
                 state: (word() % 13) as u8,
                 family: Family::V6,
+                local: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 port: word() as u16,
                 peer_port: 1,
                 peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                interface: 0,
+                uid: 0,
                 unread: (word() % 2) as u32,
                 undelivered: (word() % 2) as u32,
                 info: (word() % 4 > 0).then(|| Info {
@@ -655,6 +747,7 @@ fn random_connections_bring_nothing_down() {
             };
             match word() % 4 {
                 0 => judge.closed(&connection),
+                1 => drop(judge.look(ms(10_000 + round * 50), &connection)),
                 _ => judge.open(&connection),
             }
         }
