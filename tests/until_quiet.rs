@@ -485,7 +485,8 @@ fn the_end_is_seen_whatever_connections_others_have_closed() {
             let waiting = table.lines().filter(|line| line.contains(" 06 00000000:")).count();
             assert!(waiting > CLOSED / 2, "{waiting} in TIME_WAIT");
         });
-        let options = "--delay 0 --until-quiet 2s --max-delay 20s --grace 60s --quiet-on connections";
+        let options =
+            "--delay 0 --until-quiet 2s --max-delay 20s --grace 60s --quiet-on connections";
         let init = Init::new(Kind::DrainInit, static_init());
         let mut app = App::started(init.args(options), V4, "default");
         let address = app.address;
