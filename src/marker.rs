@@ -27,11 +27,11 @@ impl fmt::Display for Unusable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Folder => f.write_str("is a folder; name a file in it"),
-            Self::Kept(error) => write!(f, "is there and cannot be removed: {}", Described(error)),
+            Self::Kept(error) => write!(f, "exists and cannot be removed: {}", Described(error)),
             Self::In(folder, error) => write!(
                 f,
-                "no file can be made in {folder}: {}; name a folder that is there and can be \
-                 written, such as an emptyDir or tmpfs",
+                "cannot create a file in {folder}: {}; name a writable folder, such as an \
+                 emptyDir or a tmpfs",
                 Described(error)
             ),
         }

@@ -124,7 +124,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--map-stop-exit", "a=b"], &["--map-stop-exit a=b"]),
     (&["--map-stop-exit", "1=2", "--map-stop-exit", "1=2"], &["--map-stop-exit 1=2", "already"]),
     (&["--parent-death-signal", "NOSUCH"], &["--parent-death-signal NOSUCH"]),
-    (&["--parent-death-signal", "STOP"], &["--parent-death-signal STOP", "for ever"]),
+    (&["--parent-death-signal", "STOP"], &["--parent-death-signal STOP", "forever"]),
     (&["--log-format", "xml"], &["--log-format xml"]),
     (&["--ready-file", "/no/such/folder/ready"], &["--ready-file /no/such/folder/ready"]),
     (&["--ready-file", "/tmp"], &["--ready-file /tmp"]),
@@ -152,7 +152,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--termination-log", "/tmp"], &["--termination-log /tmp"]),
     (
         &["--termination-log", "/no/such/folder/log"],
-        &["--termination-log", "no folder /no/such/folder;"],
+        &["--termination-log", "folder /no/such/folder does not exist"],
     ),
     (&["--timeout", "1s"], &["--timeout is not an option of "]), // the probe's alone
     (&["-q", "-v"], &["quiet", "verbose"]),

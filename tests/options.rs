@@ -213,7 +213,7 @@ fn each_default_is_the_programs() {
     for (options, longest) in [("", "15s"), ("--grace 50s", "25s"), ("--delay 20s", "20s")] {
         let ended = init().args("explain --until-quiet 2s").args(options).ended();
         let line =
-            ended.out.iter().find(|line| line.contains("whatever goes on")).expect("the longest");
+            ended.out.iter().find(|line| line.contains("whatever happens")).expect("the longest");
         assert_eq!(line.split_whitespace().next(), Some(longest), "{options}");
     }
 }

@@ -172,12 +172,12 @@ fn what_cannot_be_probed_is_refused() {
     for (target, why) in [
         ("localhost:8080", "has no scheme; write tcp://127.0.0.1:8080"),
         ("", "has no scheme"),
-        ("tcp://localhost:0", "\"0\" is no port; write a number from 1 to 65535"),
-        ("tcp://localhost:65536", "\"65536\" is no port"),
-        ("https://localhost/", "https is not spoken here; write http://"),
-        ("http://localhost/a\nb", "no request can carry"),
+        ("tcp://localhost:0", "\"0\" is not a port; write a number from 1 to 65535"),
+        ("tcp://localhost:65536", "\"65536\" is not a port"),
+        ("https://localhost/", "https is not supported; write http://"),
+        ("http://localhost/a\nb", "must be percent-encoded"),
         ("http://me@localhost/", "names a user"),
-        ("file:ready", "names no absolute path; write file:/path"),
+        ("file:ready", "needs an absolute path; write file:/path"),
     ] {
         let ended = probe(target).ended();
         assert_eq!((ended.code, ended.out.len(), ended.err.len()), (125, 0, 1), "{ended:?}");
@@ -331,10 +331,10 @@ fn what_cannot_be_installed_to_is_refused() {
     fs::write(folder.path("file"), "").expect("a file");
     let shown = folder.path("").display().to_string();
     for (dest, why) in [
-        ("/no/such/folder/drain-init".to_owned(), "its folder /no/such/folder: No such file"),
+        ("/no/such/folder/drain-init".to_owned(), "folder /no/such/folder: No such file"),
         (format!("{shown}missing/"), "No such file"),
-        (format!("{shown}file/drain-init"), "file is no folder"),
-        ("/dev/null".to_owned(), "is no file"),
+        (format!("{shown}file/drain-init"), "file is not a folder"),
+        ("/dev/null".to_owned(), "is not a file"),
         (String::new(), "DEST is empty"),
     ] {
         let ended = install(Path::new(&dest)).ended();

@@ -165,7 +165,7 @@ impl Reader<'_> {
         if let Some(given) = typed.drain_file
             && config.drain_file == config.ready_file
         {
-            self.refuse(given, format_args!("is the ready-file too; give it another path"));
+            self.refuse(given, format_args!("is also the ready-file; give it another path"));
         }
         config
     }

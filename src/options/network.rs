@@ -23,18 +23,18 @@ impl Network {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().map_err(|_| "is no IP address")?;
+        let address: IpAddr = address.parse().map_err(|_| "is not an IP address")?;
         let width = width(address);
         let bits: u32 = match bits {
             None => width,
             // Not even a sign, which numbers may have in Rust.
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                bits.parse().map_err(|_| "has no number of bits after the `/`")?
+                bits.parse().map_err(|_| "needs a number of bits after the `/`")?
             }
-            Some(_) => return Err("has no number of bits after the `/`"),
+            Some(_) => return Err("needs a number of bits after the `/`"),
         };
         if bits > width {
-            return Err("has more bits after the `/` than such an address has");
+            return Err("has more bits after the `/` than the address");
         }
         match address.to_canonical() {
             mapped if mapped.is_ipv4() && address.is_ipv6() => {

@@ -5,8 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod handler;
+mod listen;
+
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
+
+pub use handler::Handler;
+pub use listen::ListenOn;
 
 /// What is wrong with a text, and what would do: it follows the text, and a colon.
 type Why = String;
@@ -47,37 +53,6 @@ pub struct Url {
     pub path: String,
 }
 
-/// Where readiness is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenOn {
-    /// Answers /readyz.
-    Http(Listen),
-    /// The port is open exactly while ready.
-    Tcp(Listen),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listen {
-    address: SocketAddr,
-    /// As it was typed.
-    text: &'static str,
-}
-
-/// What is run when the drain begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Handler {
-    Call { method: String, url: Url },
-    Exec(Command),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// As it was typed.
-    text: String,
-    /// The program, an absolute path or a name that is looked up in PATH, and its arguments.
-    pub words: Vec<String>,
-}
-
 #[cold]
 #[inline(never)]
 fn why(text: &str) -> Why {
@@ -94,7 +69,7 @@ impl Target {
         }
         if let Some(path) = text.strip_prefix("file:") {
             return if !path.starts_with('/') {
-                Err(why("names no absolute path; write file:/path"))
+                Err(why("needs an absolute path; write file:/path"))
             } else if path.chars().any(char::is_control) {
                 Err(why("has a control character in its path"))
             } else {
@@ -112,7 +87,7 @@ impl Target {
         let target = Self::parse(text)?;
         match target.endpoint() {
             Some(endpoint) if endpoint.addresses().is_empty() => Err(format!(
-                "{} would have to be looked up each time; write localhost or an address",
+                "{} would be looked up for every probe; write localhost or an address",
                 endpoint.host
             )),
             _ => Ok(target),
@@ -131,7 +106,7 @@ impl Target {
 fn refuse_https(text: &str, instead: &str) -> Result<(), Why> {
     match text.get(..6) {
         Some(scheme) if scheme.eq_ignore_ascii_case("https:") => {
-            Err(format!("https is not spoken here; write {instead}"))
+            Err(format!("https is not supported; write {instead}"))
         }
         _ => Ok(()),
     }
@@ -148,7 +123,7 @@ impl Endpoint {
             Some((host, "")) => (host, None),
             Some((host, rest)) => match rest.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
-                None => return Err(format!("has \"{rest}\" behind the address; write [::1]:8080")),
+                None => return Err(format!("has \"{rest}\" after the address; write [::1]:8080")),
             },
             None => match split_port(text) {
                 Some((host, port)) => (host, Some(port)),
@@ -161,12 +136,12 @@ impl Endpoint {
         let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if bracketed.is_some() {
             if host.parse::<Ipv6Addr>().is_err() {
-                return Err(format!("\"{host}\" is no IPv6 address; write [::1]:8080"));
+                return Err(format!("\"{host}\" is not an IPv6 address; write [::1]:8080"));
             }
         } else if host.contains(':') {
             return Err(why("has an IPv6 address without brackets; write [::1]:8080"));
         } else if host.len() > LONGEST_NAME || !host.bytes().all(of_a_name) {
-            return Err(format!("\"{host}\" is no host; write localhost, an address or a name"));
+            return Err(format!("\"{host}\" is not a host; write localhost, an address or a name"));
         }
         let port = match (port.map(parse_port), default_port) {
             (Some(port), _) => port?,
@@ -205,7 +180,7 @@ fn parse_port(text: &str) -> Result<u16, Why> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits && port != 0 => Ok(port),
-        _ => Err(format!("\"{text}\" is no port; write a number from 1 to 65535")),
+        _ => Err(format!("\"{text}\" is not a port; write a number from 1 to 65535")),
     }
 }
 
@@ -214,90 +189,12 @@ impl Url {
     fn parse(text: &str) -> Result<Self, Why> {
         let (authority, rest) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
         if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-            return Err(why(
-                "has a character in its path that no request can carry; write it as %20 \
-                        and the like",
-            ));
+            return Err(why("has a character in its path that must be percent-encoded, as in %20"));
         }
         let endpoint = Endpoint::parse(authority, Some(HTTP_PORT))?;
         // RFC 9110, 4.2.3: an empty path is the same as `/`.
         let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
         Ok(Self { endpoint, authority: authority.to_owned(), path })
-    }
-}
-
-impl ListenOn {
-    pub fn parse(text: &str) -> Result<Self, Why> {
-        refuse_https(text, "[::]:9000")?;
-        let (text, is_tcp) = match text.strip_prefix("tcp://") {
-            Some(text) => (text, true),
-            None => (text.strip_prefix("http://").unwrap_or(text), false),
-        };
-        let scheme = if is_tcp { "tcp://" } else { "" };
-        let Some((host, port)) = split_port(text) else {
-            return Err(format!("is no address and port; write {scheme}[::]:9000"));
-        };
-        let port = parse_port(port)?;
-        if host.is_empty() {
-            return Err(format!("has no address; write {scheme}[::]:{port}"));
-        }
-        let Ok(address) = text.parse() else {
-            return Err(format!(
-                "\"{host}\" is no address; write {scheme}[::]:{port} or {scheme}0.0.0.0:{port}"
-            ));
-        };
-        let listen = Listen { address, text: text.to_owned().leak() };
-        Ok(if is_tcp { Self::Tcp(listen) } else { Self::Http(listen) })
-    }
-
-    pub fn address(self) -> SocketAddr {
-        match self {
-            Self::Http(listen) | Self::Tcp(listen) => listen.address,
-        }
-    }
-}
-
-impl Handler {
-    pub fn parse(text: &str) -> Result<Self, Why> {
-        if let Some(command) = text.strip_prefix("exec:") {
-            return Self::parse_exec(command);
-        }
-        refuse_https(text, A_URL)?;
-        let (method, url) = match text.split_once(' ') {
-            Some((method, url)) => (method, url.trim_start_matches(' ')),
-            None => ("GET", text),
-        };
-        refuse_https(url, A_URL)?;
-        // What RFC 9110, 5.6.2 has in a token.
-        let of_a_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if method.is_empty() {
-            return Err(why("has an empty method; write POST http://127.0.0.1:8080/path"));
-        }
-        let Some(rest) = url.strip_prefix("http://") else {
-            return Err(why(
-                "is no handler; write http://127.0.0.1:8080/path, POST http://... or \
-                        exec:/command",
-            ));
-        };
-        if !method.bytes().all(of_a_token) {
-            return Err(format!("\"{method}\" is no method; write POST {url}"));
-        }
-        Ok(Self::Call { method: method.to_owned(), url: Url::parse(rest)? })
-    }
-
-    fn parse_exec(command: &str) -> Result<Self, Why> {
-        let Some(words) = shlex::split(command) else {
-            return Err(why("has a quotation mark or a backslash that nothing follows"));
-        };
-        match words.first().map(String::as_str) {
-            None | Some("") => Err(why("has no command; write exec:/command argument")),
-            Some(program) if program.contains('/') && !program.starts_with('/') => Err(format!(
-                "\"{program}\" depends on the folder it is run in; write exec:/{}",
-                program.strip_prefix("./").unwrap_or(program)
-            )),
-            Some(_) => Ok(Self::Exec(Command { text: command.to_owned(), words })),
-        }
     }
 }
 
@@ -321,24 +218,6 @@ impl fmt::Display for Endpoint {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "http://{}{}", self.authority, self.path)
-    }
-}
-
-impl fmt::Display for ListenOn {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Http(listen) => write!(f, "http://{}", listen.text),
-            Self::Tcp(listen) => write!(f, "tcp://{}", listen.text),
-        }
-    }
-}
-
-impl fmt::Display for Handler {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Call { method, url } => write!(f, "{method} {url}"),
-            Self::Exec(command) => write!(f, "exec:{}", command.text),
-        }
     }
 }
 

@@ -45,7 +45,9 @@ pub fn companion(words: Arguments) -> u8 {
             call(handler, Log { format, ..Log::default() })
         }
         (Some(what), target) => readiness(what, target),
-        (None, _) => refuse(format_args!("companion: which one? drain-init starts them itself")),
+        (None, _) => refuse(format_args!(
+            "companion: its name is missing; drain-init starts companions itself"
+        )),
     }
 }
 
@@ -66,7 +68,7 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
             sys::descriptor(LISTENER).map(|listener| server::accept_and_close(listener, clock))
         }
         ("await", Some(target)) => Ok(server::await_ready(&target, clock)),
-        _ => return refuse(format_args!("companion {what}: there is none that is called so")),
+        _ => return refuse(format_args!("unknown companion {what}")),
     };
     match result {
         Ok(code) => code,

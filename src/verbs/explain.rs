@@ -84,9 +84,9 @@ pub fn timeline(config: &Config) -> String {
 fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
     let plan = &config.plan;
     let begin = Duration::ZERO;
-    say(begin, format_args!("{} comes", AnyOf(plan.stop_on)));
+    say(begin, format_args!("{} arrives", AnyOf(plan.stop_on)));
     if let Some(path) = config.drain_file {
-        say(begin, format_args!("the drain begins: {path} is made"));
+        say(begin, format_args!("the drain begins: {path} is created"));
     }
     for handler in &config.handlers {
         say(begin, format_args!("{handler}: the drain goes on until it is done"));
@@ -96,7 +96,7 @@ fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
         say(begin, format_args!("the drain goes on until {quiet} without {of}"));
     }
     if !plan.delay.is_zero() || plan.held_by != HeldBy::Nothing {
-        say(begin, format_args!("the app is not told and goes on serving"));
+        say(begin, format_args!("the app is not told and keeps serving"));
     }
     if let Some(path) = config.ready_file {
         say(plan.unready_delay, format_args!("not ready: {path} is removed"));
@@ -110,14 +110,14 @@ fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
     }
     let told = if config.group { "the app's process group" } else { "the app" };
     let forward = Forward(config);
-    let stops = "it stops, and its exit ends this";
+    let stops = "it stops, and drain-init exits with it";
     match plan.held_by {
         HeldBy::Nothing => say(plan.delay, format_args!("{forward} to {told}: {stops}")),
         HeldBy::Handlers | HeldBy::Traffic => {
             if plan.delay < plan.max_delay {
                 say(plan.delay, format_args!("{forward} to {told} if that is over: {stops}"));
             }
-            say(plan.max_delay, format_args!("{forward} to {told} whatever goes on"));
+            say(plan.max_delay, format_args!("{forward} to {told} whatever happens"));
         }
     }
     for Escalation { signal, before_kill } in &plan.escalate {

@@ -56,11 +56,11 @@ impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("DEST is empty; name a file or a folder"),
-            Self::IsNoFolder(folder) => write!(f, "{folder} is no folder; name one that is there"),
+            Self::IsNoFolder(folder) => write!(f, "{folder} is not a folder; name one"),
             Self::NoFolder(folder, error) => {
-                write!(f, "its folder {folder}: {}; name one that is there", Described(error))
+                write!(f, "folder {folder}: {}; name one that exists", Described(error))
             }
-            Self::NoFile => f.write_str("is there and is no file; name a file or a folder"),
+            Self::NoFile => f.write_str("exists and is not a file; name a file or a folder"),
             Self::NoExec => f.write_str(
                 "is on a file system that is mounted noexec: nothing can be executed from there; \
                  choose another, such as an emptyDir",

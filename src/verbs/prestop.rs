@@ -141,6 +141,8 @@ fn drain(config: &Config) {
             log.line(Level::Info, "drained", format_args!("drain over after {after}: {why}"));
         }
         End::Over => log.line(Level::Info, "drained", format_args!("drain over after {after}")),
-        End::Told => log.line(Level::Info, "drained", format_args!("told to end after {after}")),
+        End::Told => {
+            log.line(Level::Info, "drained", format_args!("ended by a signal after {after}"))
+        }
     }
 }

@@ -111,7 +111,7 @@ impl Reader<'_> {
             } else if !Path::new(folder).is_dir() {
                 self.refuse(
                     given,
-                    format_args!("there is no folder {folder}; name one that is there"),
+                    format_args!("folder {folder} does not exist; name one that does"),
                 );
             }
         }

@@ -41,11 +41,11 @@ impl Reader<'_> {
                 self.refuse(given, format_args!("{signal} {why}"));
             }
             (None, Role::Sent) if signal.uncatchable() => {
-                let why = "leaves the app no choice; --grace says when SIGKILL falls";
+                let why = "cannot be caught by the app; --grace sets when SIGKILL falls";
                 self.refuse(given, format_args!("{signal} {why}"));
             }
             (None, Role::OfParent) if signal == Signal::STOP => {
-                self.refuse(given, format_args!("would stop drain-init for ever"));
+                self.refuse(given, format_args!("would stop drain-init forever"));
             }
             (None, Role::Received | Role::Sent | Role::OfParent) => return Some(signal),
         }

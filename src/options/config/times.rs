@@ -27,7 +27,7 @@ impl Reader<'_> {
                 self.refuse(
                     given,
                     format_args!(
-                        "SIGKILL would fall at once: --grace {} less --kill-margin {} leaves \
+                        "SIGKILL would fall at once: --grace {} minus --kill-margin {} leaves \
                          nothing; make the grace period longer or the margin shorter",
                         Short(plan.grace),
                         Short(plan.kill_margin)
@@ -47,7 +47,7 @@ impl Reader<'_> {
                     let delay = Short(plan.delay);
                     self.refuse(
                         given,
-                        format_args!("{no_time}; give --delay, which is {delay} without"),
+                        format_args!("{no_time}; set --delay, which defaults to {delay}"),
                     );
                 }
                 // Then it is the margin that leaves none.
@@ -88,8 +88,8 @@ impl Reader<'_> {
                 self.refuse(
                     given,
                     format_args!(
-                        "may come before the app is told to stop, which may be {} after the stop \
-                         signal and {} before SIGKILL; make its time shorter",
+                        "could be sent before the app is told to stop, at the latest {} after the \
+                         stop signal and {} before SIGKILL; make its time shorter",
                         Short(told_after),
                         Short(room)
                     ),
