@@ -67,6 +67,17 @@ impl fmt::Display for Short {
     }
 }
 
+/// From the shortest time to the longest: `5s`, or `5s to 15s` where that is longer.
+pub struct Lasts(pub Duration, pub Duration);
+
+impl fmt::Display for Lasts {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self(shortest, longest) = *self;
+        write!(f, "{}", Short(shortest))?;
+        if longest > shortest { write!(f, " to {}", Short(longest)) } else { Ok(()) }
+    }
+}
+
 /// A time that was measured, as a person wants it: `3.2s`.
 pub struct Rounded(pub Duration);
 

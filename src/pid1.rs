@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod app;
 pub mod companions;
+pub mod hooks;
 pub mod lifecycle;
 pub mod readiness;
 pub mod supervisor;

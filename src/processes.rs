@@ -50,6 +50,13 @@ pub fn of(ancestor: Pid) -> Vec<Pid> {
     found.split_off(1)
 }
 
+/// The descendants of `ancestor` that have not ended, with their names.
+pub fn named(ancestor: Pid) -> Vec<(Pid, String)> {
+    let stat = |pid| Some(folder(pid)?.read(c"stat"));
+    let with_name = |pid| Some((pid, living(&stat(pid)?)?));
+    of(ancestor).into_iter().filter_map(with_name).collect()
+}
+
 /// Whether one of the ancestors of a process is among these.
 pub fn is_within(pid: Pid, ancestors: &[Pid], parents: &[(Pid, Pid)]) -> bool {
     let mut child = pid;
@@ -71,6 +78,15 @@ fn parent(stat: &[u8]) -> Option<Pid> {
     fields(stat)?.nth(1)?.parse().ok()
 }
 
+/// The name in a line of /proc/PID/stat, unless it is a zombie's.
+fn living(stat: &[u8]) -> Option<String> {
+    let has_ended = matches!(fields(stat)?.next()?, "Z" | "X");
+    let begin = stat.iter().position(|&byte| byte == b'(')?;
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let name = || Some(String::from_utf8_lossy(stat.get(begin + 1..end)?).into_owned());
+    if has_ended { None } else { name() }
+}
+
 /// The fields of a line of /proc/PID/stat from the state on: `PID (NAME) STATE PARENT ...`, where
 /// NAME may hold anything, brackets and spaces too.
 pub fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
@@ -80,7 +96,7 @@ pub fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::parent;
+    use super::{living, parent};
 
     #[test]
     fn the_parent_is_found_behind_any_name() {
@@ -89,5 +105,15 @@ mod tests {
         assert_eq!(parent(b"12 (\xff\n) S 7"), Some(7));
         assert_eq!(parent(b"12 (app) S"), None);
         assert_eq!(parent(b""), None);
+    }
+
+    #[test]
+    fn whoever_has_not_ended_has_a_name_with_anything_in_it() {
+        assert_eq!(living(b"12 (app) S 7 12 12 0").as_deref(), Some("app"));
+        assert_eq!(living(b"12 (a) S (b) R 7 12").as_deref(), Some("a) S (b"));
+        assert_eq!(living(b"12 (\xff) D 7").as_deref(), Some("\u{fffd}"));
+        for line in [&b"12 (app) Z 7 12"[..], b"12 (app) X 7", b"12 )( S 7", b"12 app S", b""] {
+            assert_eq!(living(line), None, "{line:?}");
+        }
     }
 }

@@ -98,6 +98,11 @@ impl Signal {
         }
     }
 
+    /// A shell and its terminal stop jobs by these and let them go on.
+    pub fn controls_jobs(self) -> bool {
+        [Self::CONT, Self::TSTP, Self::TTIN, Self::TTOU].contains(&self)
+    }
+
     /// SIGKILL and SIGSTOP: what no process can catch, block or ignore.
     pub fn uncatchable(self) -> bool {
         self == Self::KILL || self == Self::STOP

@@ -41,7 +41,9 @@ pub use signals::{
     Received, Recipient, let_signals_end_it, send, show_that_it_takes, stop_ignoring_children,
     suspend_own_group, wait_for_signal,
 };
-pub use spawn::{AppStart, CompanionStart, Program, SECOND_INPUT, start_app, start_companion};
+pub use spawn::{
+    AppStart, CompanionStart, Program, SECOND_INPUT, above_inputs, start_app, start_companion,
+};
 pub use standard::{STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT, take_closed, write_line};
 pub use started_in::{executed_as, leave_folder};
 

@@ -26,10 +26,18 @@ const HELP: &str = include_str!("options/help.txt");
 /// line for each finding. An error is the exit code.
 fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Read<T>, u8> {
     match command_line::read(verb, arguments).map_err(report)? {
-        Asked::Help => Err(print(HELP)),
-        Asked::Version => Err(print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))),
+        Asked::Help => Err(help()),
+        Asked::Version => Err(version()),
         Asked::Options(read) => Ok(read),
     }
+}
+
+fn help() -> u8 {
+    print(HELP)
+}
+
+fn version() -> u8 {
+    print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))
 }
 
 /// Reads the options of an entrypoint or a hook, and what they mean.

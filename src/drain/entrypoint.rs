@@ -44,15 +44,7 @@ impl Entrypoint {
                 candidates.push(*pid);
             }
         }
-        let mut oldest = None;
-        for pid in &candidates {
-            if !processes::is_within(*pid, &candidates, &parents) {
-                // One that `docker exec` has started is younger.
-                let age = (started(*pid).unwrap_or(u64::MAX), *pid);
-                oldest = Some(oldest.map_or(age, |oldest| age.min(oldest)));
-            }
-        }
-        let (_, pid) = oldest?;
+        let pid = first(&candidates, &parents)?;
         let handle = sys::open_process(pid).ok()?;
         // It may have ended meanwhile, and its pid be somebody else's.
         own.is_entrypoint(pid).then_some(Self { pid, handle })
@@ -84,6 +76,27 @@ impl Entrypoint {
     }
 }
 
+/// The first process of this container: its log is the container's. In a pod that shares its process
+/// namespace it is not PID 1, so it is found by its mount namespace.
+pub fn first_process() -> Option<Pid> {
+    let own = Own::new()?;
+    let parents = processes::parents();
+    let own_pid = nix::unistd::getpid().as_raw();
+    let is_here = |pid: &Pid| {
+        *pid != own_pid && processes::folder(*pid).is_some_and(|it| own.shares_mounts(&it))
+    };
+    let here: Vec<Pid> = parents.iter().map(|(pid, _)| *pid).filter(is_here).collect();
+    first(&here, &parents)
+}
+
+/// The outermost of these, and the oldest where several are: one that `docker exec` has started is
+/// younger.
+fn first(candidates: &[Pid], parents: &[(Pid, Pid)]) -> Option<Pid> {
+    let outermost =
+        candidates.iter().filter(|pid| !processes::is_within(**pid, candidates, parents));
+    outermost.copied().min_by_key(|pid| (started(*pid).unwrap_or(u64::MAX), *pid))
+}
+
 impl Own {
     fn new() -> Option<Self> {
         let own = Folder::open(c"/proc/self").ok()?;
@@ -99,13 +112,18 @@ impl Own {
         let Some(process) = processes::folder(pid) else {
             return false;
         };
-        let leads_to = |link, file| process.identity(link).is_ok_and(|found| found == file);
         let words = || process.read(c"cmdline");
+        let is_program = || process.identity(c"exe").is_ok_and(|found| found == self.program);
         // The same program, or one of that name that was replaced while it ran.
-        (leads_to(c"exe", self.program) || program_name(&process) == self.name)
-            && leads_to(c"ns/mnt", self.mounts)
+        (is_program() || program_name(&process) == self.name)
+            && self.shares_mounts(&process)
             && drain_is_in(&process, [b"SigBlk:", b"SigCgt:"])
             && !words().split(is_end).nth(1).is_some_and(|verb| OTHER_VERBS.contains(&verb))
+    }
+
+    /// Whether it is in this container. What may not be read is somebody else's.
+    fn shares_mounts(&self, process: &Folder) -> bool {
+        process.identity(c"ns/mnt").is_ok_and(|found| found == self.mounts)
     }
 }
 

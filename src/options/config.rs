@@ -25,7 +25,6 @@ use crate::signal::Signal;
 const DELAY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
 const KILL_MARGIN: Duration = Duration::from_millis(500);
-const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 /// Everything that a run is told.
 #[derive(Debug)]
@@ -61,12 +60,18 @@ pub enum Surroundings {
 impl Config {
     /// What the options mean, or all that is wrong with them.
     pub fn new(typed: &Options, surroundings: Surroundings) -> Result<Self, Refused> {
+        match Self::where_right(typed, surroundings) {
+            (config, lines) if lines.is_empty() => Ok(config),
+            (config, lines) => Err(Refused { lines, format: config.log.format }),
+        }
+    }
+
+    /// What they mean as far as nothing is wrong with them, and by default where something is, for a
+    /// verb that has to go on; and all that is wrong.
+    pub fn where_right(typed: &Options, surroundings: Surroundings) -> (Self, Vec<String>) {
         let mut reader = Reader { typed, surroundings, complaints: Vec::new() };
         let config = reader.config();
-        match reader.complaints {
-            lines if lines.is_empty() => Ok(config),
-            lines => Err(Refused { lines, format: config.log.format }),
-        }
+        (config, reader.complaints)
     }
 
     /// The options were given in this folder, which may not be the one that the process is in.
@@ -128,7 +133,7 @@ impl Reader<'_> {
             unready_delay: self.duration(typed.unready_delay).unwrap_or(Duration::ZERO),
             grace: self.duration(typed.grace).unwrap_or(GRACE),
             kill_margin: self.duration(typed.kill_margin).unwrap_or(KILL_MARGIN),
-            orphan_grace: self.duration(typed.orphan_grace).unwrap_or(ORPHAN_GRACE),
+            orphan_grace: self.duration(typed.orphan_grace),
             stop_on,
             stop_signal: self.signal(typed.stop_signal, Role::Sent),
             escalate: escalate.iter().map(|(_, escalation)| *escalation).collect(),

@@ -21,8 +21,8 @@ pub struct Plan {
     pub grace: Duration,
     /// SIGKILL falls this long before the budget is used up.
     pub kill_margin: Duration,
-    /// What processes that the app left behind have to end.
-    pub orphan_grace: Duration,
+    /// What processes that the app left behind have to end, if that was given.
+    pub orphan_grace: Option<Duration>,
     pub stop_on: SignalSet,
     /// What the app is sent when the drain is over, if not the stop signal that came.
     pub stop_signal: Option<Signal>,
@@ -58,6 +58,16 @@ pub struct ExitCodes {
     pub after_stop: Vec<(u8, u8)>,
 }
 
+/// So long after the first stop signal every other one is the same request: timeout(1) signals its
+/// child and then the whole group, runtimes and people repeat themselves. A second is far more than
+/// those take, and less than anyone takes to see that a stop lasts.
+pub const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// What processes have to end that an app has left which nobody has asked to stop. After a requested
+/// stop they have what is left of the grace period: a server whose shell or `npm` has ended still
+/// has requests to answer.
+pub const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+
 /// How much longer than its longest time a companion has before the clock ends the drain.
 const COMPANION_MARGIN: Duration = Duration::from_secs(1);
 
@@ -65,6 +75,12 @@ impl Plan {
     /// How long after the stop signal SIGKILL falls.
     pub fn kill_after(&self) -> Duration {
         self.grace.saturating_sub(self.kill_margin)
+    }
+
+    /// How long processes that the app left have to end, the deadline aside; `requested`: a stop
+    /// signal has come.
+    pub fn orphan_grace(&self, requested: bool) -> Duration {
+        self.orphan_grace.unwrap_or(if requested { Duration::MAX } else { ORPHAN_GRACE })
     }
 
     /// How long the drain is meant to last at the most.

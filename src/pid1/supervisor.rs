@@ -7,21 +7,28 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
+use std::fmt;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
-use crate::duration;
+use crate::duration::{self, Rounded};
 use crate::log::Level;
 use crate::marker;
 use crate::options::config::Config;
+use crate::pid1::account::Account;
 use crate::pid1::app::App;
 use crate::pid1::companions::Companions;
-use crate::pid1::lifecycle::{Action, Event, Left, State};
+use crate::pid1::hooks::Hooks;
+use crate::pid1::lifecycle::{Action, Came, Event, Left, Note, State, Told};
 use crate::pid1::readiness::Readiness;
-use crate::pid1::terminal;
 use crate::pid1::termination::TerminationLog;
+use crate::processes;
 use crate::signal::Signal;
 use crate::sys::{self, Arguments, CompanionStart, Described, Pid, Reaped, Received, Status};
+
+/// So many of those that are waited for are named.
+const NAMED: usize = 5;
 
 /// After so many orphans the clock and the signals are looked at.
 const REAPED_AT_ONCE: u32 = 1000;
@@ -35,11 +42,20 @@ pub struct Supervisor<'a> {
     clock: Clock,
     companions: Companions,
     readiness: Readiness,
-    drain: Option<Pid>,
+    drain: Option<DrainCompanion>,
+    /// Why the drain is over, as its companion told.
+    why_over: String,
+    hooks: Hooks,
     termination_log: TerminationLog,
     /// There may be more that have ended.
     more_to_reap: bool,
     exit_code: Option<u8>,
+}
+
+/// The companion that a drain has, from its start until it has ended or nobody waits for it.
+struct DrainCompanion {
+    pid: Pid,
+    account: Option<Account>,
 }
 
 impl<'a> Supervisor<'a> {
@@ -52,11 +68,13 @@ impl<'a> Supervisor<'a> {
             config,
             words,
             app,
-            state: State::Running,
+            state: State::Running(None),
             clock: Clock::start(),
             companions: Companions::default(),
             readiness,
             drain: None,
+            why_over: String::new(),
+            hooks: Hooks::default(),
             termination_log,
             more_to_reap: false,
             exit_code: None,
@@ -108,17 +126,28 @@ impl<'a> Supervisor<'a> {
         self.clock.now()
     }
 
-    fn received(&mut self, Received { signal, sender }: Received) {
+    fn received(&mut self, Received { signal, sender, by_kernel }: Received) {
         match signal {
             Signal::CHLD => return self.reap(),
-            Signal::DRAIN => return self.handle(Event::DrainAsked, self.now()),
+            Signal::DRAIN => {
+                // The app is there for as long as the drain: that it is says nothing.
+                if !self.app.is(sender) {
+                    self.hooks.asked(sender);
+                }
+                return self.handle(Event::DrainAsked, self.now());
+            }
             // A log that nobody reads any more, and nothing that the app should hear of.
             Signal::PIPE if sender == nix::unistd::getpid().as_raw() => return,
             _ if signal.excepted().is_some() => return,
             _ => {}
         }
-        let by_hand = signal == Signal::INT && terminal::on_standard_input();
-        self.handle(Event::Signal { signal, by_hand }, self.now());
+        let came = match signal {
+            // Ctrl-C, at a terminal whose foreground drain-init has.
+            Signal::INT if by_kernel => Came::ByHand,
+            _ if self.hooks.any_waits() => Came::WhileHookWaits,
+            _ => Came::Sent,
+        };
+        self.handle(Event::Signal { signal, came }, self.now());
     }
 
     /// Reaps all who have ended, as signals of one kind merge and children don't; not without end,
@@ -169,10 +198,11 @@ impl<'a> Supervisor<'a> {
 
     fn companion_ended(&mut self, pid: Pid, status: Status) {
         let now = self.now();
-        if self.drain == Some(pid) {
-            self.drain = None;
+        if let Some(drain) = self.drain.take_if(|drain| drain.pid == pid) {
             let well = status == Status::Exited(0);
-            if !well {
+            if well {
+                self.why_over = drain.account.map(Account::read).unwrap_or_default();
+            } else {
                 let what = format_args!("the drain companion failed: draining by the clock");
                 self.config.log.error("draining", what);
             }
@@ -206,9 +236,12 @@ impl<'a> Supervisor<'a> {
         for word in self.words.iter() {
             words.push(word);
         }
-        let started = self.companions.start(&CompanionStart::own(&words));
-        match started {
-            Ok(pid) => self.drain = Some(pid),
+        // Without one it says by itself what it has seen.
+        let (account, their_end) = Account::open().ok().unzip();
+        let second_input = their_end.as_ref().map(AsFd::as_fd);
+        let start = CompanionStart { second_input, ..CompanionStart::own(&words) };
+        match self.companions.start(&start) {
+            Ok(pid) => self.drain = Some(DrainCompanion { pid, account }),
             Err(error) => {
                 let what = format_args!("cannot start the drain companion: {}", Described(&error));
                 self.config.log.error("draining", what);
@@ -226,9 +259,11 @@ impl<'a> Supervisor<'a> {
                 if let Some(path) = self.config.drain_file {
                     marker::remove(path, log);
                 }
+                self.hooks.forget();
                 self.readiness.begin(self.config, &self.companions, now);
             }
             Action::BeginDrain => {
+                self.why_over.clear();
                 if let Some(path) = self.config.drain_file {
                     marker::create(path, log);
                 }
@@ -236,30 +271,68 @@ impl<'a> Supervisor<'a> {
             // `handle` has done it: it makes an event of a failure.
             Action::StartCompanion(_) => {}
             Action::EndCompanion => {
-                if let Some(pid) = self.drain.take() {
-                    self.companions.kill(pid);
+                if let Some(drain) = self.drain.take() {
+                    self.companions.kill(drain.pid);
                 }
             }
             Action::EndCompanions => {
                 self.readiness.close(&self.companions);
-                self.companions.kill_all();
+                self.kill_companions();
             }
             Action::Forward(signal) => self.app.forward(signal),
             Action::TerminateRest => self.app.signal_rest(Signal::TERM),
             Action::KillRest => {
-                self.companions.kill_all();
+                self.kill_companions();
                 self.app.signal_rest(Signal::KILL);
             }
             Action::Suspend { by } => self.app.stopped(by),
-            Action::Say(note) => {
-                let (level, event) = note.class();
-                log.line(level, event, format_args!("{note}"));
-                self.termination_log.note(note);
-            }
+            Action::NameRest { kill_in } => self.name_rest(kill_in),
+            Action::Say(note) => self.say(note),
             Action::Exit(code) => {
                 log.line(Level::Debug, "ended", format_args!("exit code {code}"));
                 self.exit_code = Some(code);
             }
+        }
+    }
+    /// Nobody waits for what becomes of them.
+    fn kill_companions(&mut self) {
+        self.drain = None;
+        self.companions.kill_all();
+    }
+
+    fn say(&mut self, note: Note) {
+        let (level, event) = note.class();
+        let told = Told { note, why: &self.why_over };
+        self.config.log.line(level, event, format_args!("{told}"));
+        self.termination_log.note(&told);
+    }
+
+    fn name_rest(&mut self, kill_in: Duration) {
+        let rest = processes::named(nix::unistd::getpid().as_raw());
+        // Without a /proc nobody has a name, and all that there is to say has been said.
+        if rest.is_empty() {
+            return;
+        }
+        let (rest, kill_in) = (Named(&rest), Rounded(kill_in));
+        let text = format_args!("waiting for {rest}, SIGKILL in {kill_in}");
+        self.config.log.line(Level::Info, "orphaned", text);
+        self.termination_log.add(text);
+    }
+}
+
+/// `node (17), sh (18) and 3 more`.
+struct Named<'a>(&'a [(Pid, String)]);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut between = "";
+        for (pid, name) in self.0.iter().take(NAMED) {
+            write!(f, "{between}{name} ({pid})")?;
+            between = ", ";
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
         }
     }
 }

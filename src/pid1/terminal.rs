@@ -4,7 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::unistd::{Pid, getpgrp, getpid, tcgetpgrp, tcsetpgrp};
@@ -83,9 +82,4 @@ impl Terminal {
             self.give_to(self.own_group);
         }
     }
-}
-
-/// Whether a person sits at standard input.
-pub fn on_standard_input() -> bool {
-    sys::STANDARD_INPUT.is_terminal()
 }

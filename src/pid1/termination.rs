@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use crate::log::Log;
-use crate::pid1::lifecycle::Note;
+use crate::pid1::lifecycle::{Note, Told};
 use crate::sys::{self, Described};
 
 /// What the kubelet reads of it.
@@ -33,23 +33,31 @@ impl TerminationLog {
     }
 
     /// Adds what has happened, from the beginning of a stop on.
-    pub fn note(&mut self, note: Note) {
+    pub fn note(&mut self, told: &Told) {
+        let note = told.note;
         let begins = matches!(note, Note::Draining { .. } | Note::Stopping { .. });
         match note {
-            Note::Forwarded(_) => {}
+            Note::Forwarded(_) | Note::SameRequest { .. } => {}
             _ if !self.begun && !begins => {}
             Note::NoStopCame { .. } => {
                 self.begun = false;
                 self.write(None);
             }
-            note => {
+            _ => {
                 self.begun = true;
-                self.write(Some(format_args!("{note}")));
+                self.write(Some(format_args!("{told}")));
             }
         }
     }
 
-    /// Adds what a companion has seen; nothing makes it empty again.
+    /// Adds what belongs to a stop, if one has begun.
+    pub fn add(&self, text: fmt::Arguments) {
+        if self.begun {
+            self.write(Some(text));
+        }
+    }
+
+    /// Adds a text; nothing makes it empty again.
     pub fn write(&self, text: Option<fmt::Arguments>) {
         if let Some(path) = self.path
             && let Err(error) = write(path, text)

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-use super::checked;
+use super::{above_inputs, checked};
 use crate::signal::Signal;
 
 /// An identifier of a process or, where it says so, of a process group.
@@ -65,7 +65,8 @@ pub fn open_process(pid: Pid) -> io::Result<OwnedFd> {
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let descriptor = c_int::try_from(descriptor).unwrap_or(-1);
     // SAFETY: the kernel has just opened it for us alone.
-    checked(descriptor).map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
+    let process = checked(descriptor).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })?;
+    above_inputs(process)
 }
 
 /// Sends `signal` to the process that `open_process` found.

@@ -18,7 +18,12 @@ pub struct Received {
     pub signal: Signal,
     /// Who sent it, as this PID namespace sees it: 0 for the kernel and for processes outside.
     pub sender: Pid,
+    /// The kernel made it of what happened, such as ctrl-C at a terminal; no process has sent it.
+    pub by_kernel: bool,
 }
+
+/// si_code of what the kernel sends by itself; libc does not have it for every target.
+const SI_KERNEL: c_int = 0x80;
 
 /// Takes one pending signal, or waits for one: for `timeout` at the longest, for ever if that is
 /// none. `None` when the time is over, or sooner (a SIGSTOP in between): look at the clock again.
@@ -53,8 +58,11 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
     let signal = Signal::new(c_int::try_from(number).ok()?)?;
     // SAFETY: the kernel filled it, and before that it was zero, which is valid for it. si_pid is
     // where every signal that has a sender keeps it.
-    let sender = unsafe { info.assume_init().si_pid() };
-    Some(Received { signal, sender })
+    let (sender, code) = unsafe {
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code)
+    };
+    Some(Received { signal, sender, by_kernel: code == SI_KERNEL })
 }
 
 /// Where signals cannot be read, under a filter that knows no such call: children that have ended
@@ -65,7 +73,7 @@ fn look_around(timeout: Option<Duration>) -> Received {
     let pause = timeout.map_or(PAUSE, |timeout| timeout.min(PAUSE)).as_millis();
     // SAFETY: no descriptors are passed.
     unsafe { libc::poll(ptr::null_mut(), 0, c_int::try_from(pause).unwrap_or(0)) };
-    Received { signal: Signal::CHLD, sender: 0 }
+    Received { signal: Signal::CHLD, sender: 0, by_kernel: false }
 }
 
 /// Who a signal is sent to.

@@ -10,7 +10,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use super::environment::Environment;
@@ -24,6 +24,20 @@ const STACK_UNITS: usize = 256;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
+
+/// The same file under a number above SECOND_INPUT: below it a companion's descriptors are put, and
+/// the standard ones may have been closed, so that whatever is opened next gets their numbers.
+pub fn above_inputs(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() > SECOND_INPUT {
+        return Ok(descriptor);
+    }
+    let (number, first) = (descriptor.as_raw_fd(), SECOND_INPUT + 1);
+    // SAFETY: no memory is passed; the kernel has just opened the copy for us alone.
+    unsafe {
+        let copy = checked(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, first))?;
+        Ok(OwnedFd::from_raw_fd(copy))
+    }
+}
 
 /// How the app is started: with the inherited signal mask, in a process group of its own.
 pub struct AppStart {

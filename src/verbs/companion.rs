@@ -2,12 +2,14 @@
 //! all whatever reads bytes from outside. Not in --help; each can be run by hand.
 //!
 //! A verb of its own, so that none of these is ever taken for an entrypoint or a hook. The listener
-//! is standard input, the pipe that closes when the drain begins is descriptor SECOND_INPUT.
+//! is standard input. Descriptor SECOND_INPUT is a pipe: one that closes when the drain begins, or,
+//! for the drain itself, one that takes why it is over.
 
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{configured, refuse};
@@ -18,7 +20,6 @@ use crate::log::{Format, Level, Log};
 use crate::options::command_line::Verb;
 use crate::options::config::{Config, Surroundings};
 use crate::options::target::{Handler, Target};
-use crate::pid1::termination::TerminationLog;
 use crate::ready::check;
 use crate::ready::server;
 use crate::signal::{Signal, SignalSet};
@@ -91,12 +92,19 @@ fn drain(config: &Config, before: Duration) -> u8 {
     let drain =
         if before.is_zero() { Drain::begin(config, standard_error()) } else { Drain::join(config) };
     let clock = Clock::start();
-    // Nothing tells it to end: PID 1 kills it when there is nothing more to wait for, and says that
-    // the drain is over; what was seen only this process knows.
+    // Nothing tells it to end: PID 1 kills it when there is nothing more to wait for. What was seen
+    // only this process knows; PID 1 says it, with what follows.
     if let End::Seen(why) = drain.wait(before, SignalSet::default()) {
-        let after = Rounded(before.saturating_add(clock.now()));
-        config.log.line(Level::Info, "drained", format_args!("drain over after {after}: {why}"));
-        TerminationLog::new(config.termination_log, config.log).write(Some(format_args!("{why}")));
+        let told = sys::descriptor(SECOND_INPUT)
+            .and_then(|account| File::from(account).write_all(why.as_bytes()));
+        if told.is_err() {
+            let after = Rounded(before.saturating_add(clock.now()));
+            config.log.line(
+                Level::Info,
+                "drained",
+                format_args!("drain over after {after}: {why}"),
+            );
+        }
     }
     0
 }

@@ -10,7 +10,7 @@ use crate::duration::Short;
 use crate::options::command_line::Verb;
 use crate::options::config::Config;
 use crate::options::config::Surroundings;
-use crate::options::plan::{Escalation, HeldBy};
+use crate::options::plan::{Escalation, HeldBy, ORPHAN_GRACE, SAME_REQUEST};
 use crate::options::target::ListenOn;
 use crate::signal::SignalSet;
 use crate::sys::Arguments;
@@ -51,10 +51,22 @@ pub fn timeline(config: &Config) -> String {
     }
     let _ = writeln!(
         text,
-        "\nA second stop signal ends the drain at once. Processes that the app leaves get SIGTERM\n\
-         and {} to end.",
-        Short(plan.orphan_grace)
+        "\nA second stop signal, {} or more after the first, ends the drain at once.",
+        Short(SAME_REQUEST)
     );
+    let _ = match plan.orphan_grace {
+        Some(given) => writeln!(
+            text,
+            "Processes that the app leaves get SIGTERM and {} to end, never past the SIGKILL.",
+            Short(given)
+        ),
+        None => writeln!(
+            text,
+            "Processes that the app leaves get SIGTERM and have until the SIGKILL to end, or {}\n\
+             where no stop was requested.",
+            Short(ORPHAN_GRACE)
+        ),
+    };
     if !plan.unready_delay.is_zero() {
         let stays = Short(plan.unready_delay);
         let _ = writeln!(text, "Readiness stays for {stays} of the drain.");

@@ -2,7 +2,8 @@
 //!
 //! Where drain-init is the entrypoint, that does the draining, and the hook waits for its
 //! companion: so a hook that is killed or run twice changes nothing, and no delay is paid twice.
-//! Elsewhere the hook drains by itself. Whatever breaks, it does not return early.
+//! Elsewhere the hook drains by itself. Whatever breaks, wrong options included, it does not return
+//! early, and it does not fail.
 
 #![forbid(unsafe_code)]
 
@@ -14,15 +15,16 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::configured;
+use super::{help, version};
 use crate::clock::Clock;
-use crate::drain::entrypoint::Entrypoint;
+use crate::drain::entrypoint::{self, Entrypoint};
 use crate::drain::{Drain, End, standard_error};
-use crate::duration::{Rounded, Short};
+use crate::duration::{Lasts, Rounded};
 use crate::log::{Level, Log};
 use crate::marker;
-use crate::options::command_line::Verb;
+use crate::options::command_line::{self, Asked, Refused, Verb};
 use crate::options::config::{Config, Surroundings};
+use crate::options::typed::Options;
 use crate::poll;
 use crate::signal::{Signal, SignalSet};
 use crate::sys::{self, Arguments, Polled};
@@ -59,11 +61,21 @@ fn told_by() -> SignalSet {
 }
 
 pub fn prestop(arguments: Arguments) -> u8 {
-    let (_, mut config) = match configured(&VERB, arguments, Surroundings::Taken) {
+    let (options, refused) = match options(arguments) {
         Ok(read) => read,
         Err(code) => return code,
     };
+    let (mut config, mut wrong) = Config::where_right(&options, Surroundings::Taken);
+    if let Some(Refused { mut lines, format }) = refused {
+        config.log.format = format;
+        lines.append(&mut wrong);
+        wrong = lines;
+    }
     config.log.copy = container_log();
+    for line in wrong {
+        let line = format_args!("prestop: {line}; the hook drains without it");
+        config.log.error("refused", line);
+    }
     let asked = Entrypoint::find().and_then(|entrypoint| {
         entrypoint.ask().ok()?;
         wait_for(&entrypoint, config.log)
@@ -74,10 +86,27 @@ pub fn prestop(arguments: Arguments) -> u8 {
     0
 }
 
+/// The options, and what is wrong with them; an error is the exit code. A hook that fails drains
+/// nothing, and nobody reads why it failed: so what is wrong is said, and is as if it were not there.
+fn options(arguments: Arguments) -> Result<(Options, Option<Refused>), u8> {
+    let mut wrong = None;
+    // What stands before the word that is wrong is right.
+    for length in (0..=arguments.len()).rev() {
+        match command_line::read(&VERB, arguments.head(length)) {
+            Ok(Asked::Help) => return Err(help()),
+            Ok(Asked::Version) => return Err(version()),
+            Ok(Asked::Options(read)) => return Ok((read.options, wrong)),
+            Err(refused) => wrong = wrong.or(Some(refused)),
+        }
+    }
+    Ok((Options::default(), wrong))
+}
+
 /// The container's log, as far as it may be written: what a hook prints is thrown away.
 fn container_log() -> Option<BorrowedFd<'static>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_APPEND;
-    let log = sys::open("/proc/1/fd/2", libc::O_WRONLY | flags).ok()?;
+    let path = format!("/proc/{}/fd/2", entrypoint::first_process()?);
+    let log = sys::open(&path, libc::O_WRONLY | flags).ok()?;
     let own = File::from(standard_error().try_clone_to_owned().ok()?);
     let [log_file, own_file] = [log.metadata().ok()?, own.metadata().ok()?];
     let same = (log_file.dev(), log_file.ino()) == (own_file.dev(), own_file.ino());
@@ -127,8 +156,8 @@ fn wait_for_end(companion: &OwnedFd) -> Option<()> {
 /// The drain, where nobody else does it.
 fn drain(config: &Config) {
     let log = config.log;
-    let delay = Short(config.plan.delay);
-    log.line(Level::Info, "draining", format_args!("prestop: draining for {delay}"));
+    let lasts = Lasts(config.plan.delay, config.plan.longest_drain());
+    log.line(Level::Info, "draining", format_args!("prestop: draining for {lasts}"));
     if let Some(path) = config.drain_file {
         marker::create(path, log);
     }

@@ -1,11 +1,13 @@
 //! What the machine has to say: each note's text, how much it matters, and its short name.
+//!
+//! What a companion has told stands in a note's text as it is: nothing here reads it.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::duration::{Rounded, Short};
+use crate::duration::{Lasts, Rounded, Short};
 use crate::log::Level;
 use crate::signal::Signal;
 use crate::sys::Status;
@@ -28,7 +30,7 @@ pub enum Note {
     },
     DrainOver {
         after: Duration,
-        cut_by: Option<Signal>,
+        cut: Option<Cut>,
         forward: Signal,
         kill_in: Duration,
     },
@@ -56,6 +58,17 @@ pub enum Note {
         after: Duration,
     },
     Forwarded(Signal),
+    /// A stop signal so soon after the first one that it asks for the same.
+    SameRequest {
+        signal: Signal,
+        first: Signal,
+        after: Duration,
+    },
+    /// The app has ended after a signal that asks for no stop here.
+    MayBeStopSignal {
+        signal: Signal,
+        after: Duration,
+    },
     AppEnded {
         status: Status,
         after: Option<Duration>,
@@ -67,6 +80,45 @@ pub enum Note {
     OrphansKilled,
     /// SIGKILL was sent, and 100 ms later somebody is there still.
     Unkillable,
+}
+
+/// What has ended a drain before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub by: Signal,
+    pub why: WhyCut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyCut {
+    /// It came first too.
+    Again,
+    /// Another one came first, or a hook; or a person has sent it.
+    Asked,
+    /// The hook that has asked for the drain still waits: its time is over.
+    HookWaits,
+}
+
+/// A note, with what a drain's companion has told of its end.
+pub struct Told<'a> {
+    pub note: Note,
+    /// Empty where nothing was told.
+    pub why: &'a str,
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.note.write(self.why, f)
+    }
+}
+
+/// ` (quiet for 2s)`, or nothing.
+struct Why<'a>(&'a str);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+    }
 }
 
 impl Note {
@@ -85,21 +137,19 @@ impl Note {
             // Out of the blue, and by no doing of its own.
             Note::AppEnded { status: Status::Killed(_), after: None } => (Level::Info, "ended"),
             Note::AppEnded { status: Status::Exited(_), after: None } => (Level::Debug, "ended"),
+            Note::MayBeStopSignal { .. } => (Level::Info, "ended"),
             Note::Forwarded(_) => (Level::Debug, "forwarded"),
+            Note::SameRequest { .. } => (Level::Debug, "repeated"),
         }
     }
-}
 
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match *self {
+    fn write(self, why: &str, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
             Self::Draining { by, lasts, at_most, kill_in } => {
+                let lasts = Lasts(lasts, at_most);
                 match by {
-                    Some(signal) => write!(f, "{signal}: draining for {}", Short(lasts))?,
-                    None => write!(f, "prestop: draining for {}", Short(lasts))?,
-                }
-                if at_most > lasts {
-                    write!(f, " to {}", Short(at_most))?;
+                    Some(signal) => write!(f, "{signal}: draining for {lasts}")?,
+                    None => write!(f, "prestop: draining for {lasts}")?,
                 }
                 match by {
                     Some(_) => write!(f, ", SIGKILL at {}", Short(kill_in)),
@@ -116,8 +166,9 @@ impl fmt::Display for Note {
             ),
             Self::Drained { after, waits } => write!(
                 f,
-                "drain over after {}: ready again in {} if no stop signal comes",
+                "drain over after {}{}: ready again in {} if no stop signal comes",
                 Rounded(after),
+                Why(why),
                 Rounded(waits)
             ),
             Self::NoStopCame { after } => {
@@ -127,11 +178,18 @@ impl fmt::Display for Note {
                     Rounded(after)
                 )
             }
-            Self::DrainOver { after, cut_by, forward, kill_in } => {
-                if let Some(signal) = cut_by {
-                    write!(f, "{signal} again: ")?;
+            Self::DrainOver { after, cut, forward, kill_in } => {
+                if let Some(Cut { by, why }) = cut {
+                    let how = match why {
+                        WhyCut::Again => " again",
+                        WhyCut::Asked => "",
+                        WhyCut::HookWaits => {
+                            " while prestop still waits, so the kubelet's grace period is over"
+                        }
+                    };
+                    write!(f, "{by}{how}: ")?;
                 }
-                write!(f, "drain over after {}: ", Rounded(after))?;
+                write!(f, "drain over after {}{}: ", Rounded(after), Why(why))?;
                 write!(f, "{forward} to the app, SIGKILL in {}", Rounded(kill_in))
             }
             Self::Stopping { by, forward, drained: false, kill_in } => {
@@ -152,6 +210,21 @@ impl fmt::Display for Note {
                 Rounded(after)
             ),
             Self::Forwarded(signal) => write!(f, "{signal} to the app"),
+            Self::SameRequest { signal, first, after } => write!(
+                f,
+                "{signal} {} after the {first}: the same request, not forwarded",
+                Rounded(after)
+            ),
+            Self::MayBeStopSignal { signal, after } => {
+                let name = signal.to_string();
+                write!(
+                    f,
+                    "{signal} was forwarded and the app ended {} later: if it is the image's stop \
+                     signal, --stop-on {} drains first",
+                    Rounded(after),
+                    name.trim_start_matches("SIG")
+                )
+            }
             Self::AppEnded { status, after: Some(after) } => {
                 write!(f, "app {} {} after the stop signal", Outcome(status), Rounded(after))
             }

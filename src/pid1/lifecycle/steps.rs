@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Action, Actions, Drain, Left, Note, State, Stop, Until};
+use super::note::{Cut, WhyCut};
+use super::times::{Taken, Until};
+use super::{Action, Actions, Came, Drain, Left, Note, State, Stop};
 use crate::clock::Time;
 use crate::options::plan::{Escalation, HeldBy, Plan};
 use crate::signal::Signal;
@@ -13,17 +15,20 @@ use crate::sys::Status;
 /// How long the app's status is waited for after SIGKILL.
 const STATUS_WAIT: Duration = Duration::from_millis(100);
 
+/// Processes that the app left and that are still there after so long are named.
+const NAMED_AFTER: Duration = Duration::from_secs(1);
+
 /// What the exit code says of an app that was still there after its SIGKILL.
 pub(super) const KILLED: u8 = 128 + 9;
 
 impl Plan {
-    pub(super) fn begin_stop(&self, signal: Signal, by_hand: bool, now: Time) -> (State, Actions) {
-        let stop = Stop { signal: Some(signal), began: now };
+    pub(super) fn begin_stop(&self, signal: Signal, came: Came, now: Time) -> (State, Actions) {
+        let stop = Stop { first: Some(Taken { signal, at: now }), began: now };
         let until = match self.held_by {
             HeldBy::Nothing => Until::Delay,
             HeldBy::Handlers | HeldBy::Traffic => Until::Companion,
         };
-        if by_hand || (self.delay.is_zero() && until == Until::Delay) {
+        if came == Came::ByHand || (self.delay.is_zero() && until == Until::Delay) {
             let (forward, kill_in) = (self.stop_signal.unwrap_or(signal), self.kill_after());
             let note = Note::Stopping { by: signal, forward, drained: false, kill_in };
             let actions =
@@ -35,13 +40,13 @@ impl Plan {
 
     /// A hook waits for the companion's end: there is one, whatever holds the drain.
     pub(super) fn begin_hooked_drain(&self, now: Time) -> (State, Actions) {
-        self.begin_drain(Stop { signal: None, began: now }, Until::Companion)
+        self.begin_drain(Stop { first: None, began: now }, Until::Companion)
     }
 
     fn begin_drain(&self, stop: Stop, until: Until) -> (State, Actions) {
         let ready = !self.unready_delay.is_zero();
         let note = Note::Draining {
-            by: stop.signal,
+            by: stop.first.map(|first| first.signal),
             lasts: self.delay,
             at_most: self.longest_drain(),
             kill_in: self.kill_after(),
@@ -51,7 +56,8 @@ impl Plan {
             Until::Delay | Until::Longest => None,
             Until::Companion => Some(Action::StartCompanion(Duration::ZERO)),
         };
-        let actions = [unready, Some(Action::BeginDrain), companion, Some(Action::Say(note))];
+        let say = Some(Action::Say(note));
+        let actions = [unready, Some(Action::BeginDrain), companion, say, None];
         (State::Draining(Drain { stop, until, ready }), Actions::some(actions))
     }
 
@@ -71,48 +77,66 @@ impl Plan {
         }
     }
 
-    /// The first stop signal joins a hook's drain; after it, or by hand, one ends the drain.
+    /// The first stop signal joins a hook's drain, unless that hook still waits: then whoever runs it
+    /// has given it up, and kills soon. After the first one, or by hand, one ends the drain.
     pub(super) fn stop_in_drain(
         &self,
         drain: Drain,
         signal: Signal,
-        by_hand: bool,
+        came: Came,
         now: Time,
     ) -> (State, Actions) {
-        if drain.stop.signal.is_some() {
-            return self.end_drain(drain, Some(signal), now);
+        if let Some(first) = drain.stop.repeated(now)
+            && came != Came::ByHand
+        {
+            return (
+                State::Draining(drain),
+                Actions::of(&[Self::same_request(signal, first, now)]),
+            );
         }
-        let stop = Stop { signal: Some(signal), ..drain.stop };
-        let drain = Drain { stop, ..drain };
-        if by_hand {
-            return self.end_drain(drain, Some(signal), now);
-        }
+        let why = match (drain.stop.first, came) {
+            (Some(first), _) if first.signal == signal => WhyCut::Again,
+            (Some(_), _) | (None, Came::ByHand) => WhyCut::Asked,
+            (None, Came::WhileHookWaits) => WhyCut::HookWaits,
+            (None, Came::Sent) => return self.stop_joins_drain(drain, signal, now),
+        };
+        let first = drain.stop.first.unwrap_or(Taken { signal, at: now });
+        let stop = Stop { first: Some(first), ..drain.stop };
+        self.end_drain(Drain { stop, ..drain }, Some(Cut { by: signal, why }), now)
+    }
+
+    fn stop_joins_drain(&self, drain: Drain, signal: Signal, now: Time) -> (State, Actions) {
+        let stop = Stop { first: Some(Taken { signal, at: now }), ..drain.stop };
         let after = now.saturating_sub(stop.began);
         let kill_in = self.kill_at(stop).saturating_sub(now);
         let note = Note::StillDraining { by: signal, after, kill_in };
-        (State::Draining(drain), Actions::of(&[Action::Say(note)]))
+        (State::Draining(Drain { stop, ..drain }), Actions::of(&[Action::Say(note)]))
     }
 
-    pub(super) fn end_drain(
-        &self,
-        drain: Drain,
-        cut_by: Option<Signal>,
-        now: Time,
-    ) -> (State, Actions) {
+    pub(super) fn same_request(signal: Signal, first: Taken, now: Time) -> Action {
+        let after = now.saturating_sub(first.at);
+        Action::Say(Note::SameRequest { signal, first: first.signal, after })
+    }
+
+    pub(super) fn forward(signal: Signal) -> Actions {
+        Actions::of(&[Action::Forward(signal), Action::Say(Note::Forwarded(signal))])
+    }
+
+    pub(super) fn end_drain(&self, drain: Drain, cut: Option<Cut>, now: Time) -> (State, Actions) {
         let Drain { stop, until, ready } = drain;
         let unready = ready.then_some(Action::Unready);
         let companion = (until == Until::Companion).then_some(Action::EndCompanion);
         let after = now.saturating_sub(stop.began);
         let kill_in = self.kill_at(stop).saturating_sub(now);
-        let Some(signal) = stop.signal else {
+        let Some(Taken { signal, .. }) = stop.first else {
             let note = Note::Drained { after, waits: kill_in };
-            let actions = [companion, unready, Some(Action::Say(note)), None];
+            let actions = [companion, unready, Some(Action::Say(note)), None, None];
             return (State::Drained(stop), Actions::some(actions));
         };
         let forward = self.stop_signal.unwrap_or(signal);
-        let note = Note::DrainOver { after, cut_by, forward, kill_in };
+        let note = Note::DrainOver { after, cut, forward, kill_in };
         let forward = Action::Forward(forward);
-        let actions = [companion, unready, Some(forward), Some(Action::Say(note))];
+        let actions = [companion, unready, Some(forward), Some(Action::Say(note)), None];
         (State::Stopping(stop, 0), Actions::some(actions))
     }
 
@@ -140,26 +164,46 @@ impl Plan {
         (State::Killing { stop, status, until }, Actions::of(&actions))
     }
 
+    /// What to say of an app that has ended after a signal that it was forwarded, where that may
+    /// have been meant to stop it: in the time in which whoever stops a container kills it.
+    pub(super) fn stop_signal_hint(
+        &self,
+        forwarded: Taken,
+        status: Status,
+        now: Time,
+    ) -> Option<Action> {
+        let Taken { signal, at } = forwarded;
+        let after = now.saturating_sub(at);
+        let by_it = match status {
+            Status::Exited(_) => true,
+            Status::Killed(by) => by == signal,
+        };
+        let is_hint = by_it && after < self.grace && !signal.controls_jobs();
+        is_hint.then_some(Action::Say(Note::MayBeStopSignal { signal, after }))
+    }
+
     pub(super) fn app_ended(
         &self,
         stop: Option<Stop>,
         status: Status,
         left: Left,
+        hint: Option<Action>,
         now: Time,
     ) -> (State, Actions) {
         // With a stop readiness has gone already, which makes this one idle.
-        let unready = Action::Unready;
+        let unready = Some(Action::Unready);
         match left {
-            Left::Nobody => self.exit_of_app(stop, status, Some(unready), now),
+            Left::Nobody => self.exit_of_app(stop, status, [unready, hint], now),
             Left::Companions => {
                 let until = now.saturating_add(STATUS_WAIT).min(self.latest(stop));
                 let state = State::Leaving { stop, status, until };
-                (state, Actions::of(&[unready, Action::EndCompanions]))
+                let actions = [unready, Some(Action::EndCompanions), hint, None, None];
+                (state, Actions::some(actions))
             }
             Left::Orphans => {
                 // One that is still to be started would hold the exit up.
-                let actions = [Some(unready), Some(Action::EndCompanions)];
-                self.orphaned(stop, status, actions, now)
+                let before = [unready, Some(Action::EndCompanions), hint];
+                self.orphaned(stop, status, before, now)
             }
         }
     }
@@ -168,14 +212,17 @@ impl Plan {
         &self,
         stop: Option<Stop>,
         status: Status,
-        [before, then]: [Option<Action>; 2],
+        [before, then, hint]: [Option<Action>; 3],
         now: Time,
     ) -> (State, Actions) {
-        let until = now.saturating_add(self.orphan_grace).min(self.latest(stop));
+        let requested = stop.is_some_and(|stop| stop.first.is_some());
+        let latest = self.latest(stop);
+        let until = now.saturating_add(self.orphan_grace(requested)).min(latest);
         let note = Note::Orphaned { status, kill_in: until.saturating_sub(now) };
-        let state = State::Orphaned { stop, status, until };
-        let actions = [before, then, Some(Action::TerminateRest), Some(Action::Say(note))];
-        (state, Actions::some(actions))
+        let names_at = Some(now.saturating_add(NAMED_AFTER));
+        let state = State::Orphaned { stop, status, until, names_at };
+        let (tell, say) = (Some(Action::TerminateRest), Some(Action::Say(note)));
+        (state, Actions::some([before, then, tell, hint, say]))
     }
 
     /// The app has ended and left nobody.
@@ -183,23 +230,23 @@ impl Plan {
         &self,
         stop: Option<Stop>,
         status: Status,
-        before: Option<Action>,
+        [before, hint]: [Option<Action>; 2],
         now: Time,
     ) -> (State, Actions) {
         let after = stop.map(|stop| now.saturating_sub(stop.began));
         let note = Action::Say(Note::AppEnded { status, after });
-        self.exit(stop, Some(status), [before, Some(note)])
+        self.exit(stop, Some(status), [before, hint, Some(note)])
     }
 
     pub(super) fn exit(
         &self,
         stop: Option<Stop>,
         status: Option<Status>,
-        [before, note]: [Option<Action>; 2],
+        [before, hint, note]: [Option<Action>; 3],
     ) -> (State, Actions) {
-        let stop_signal = stop.and_then(|stop| stop.signal);
-        let code = self.exit_codes.pass_on(status.map_or(KILLED, code), stop_signal.is_some());
-        (State::Ended, Actions::some([before, note, Some(Action::Exit(code)), None]))
+        let requested = stop.is_some_and(|stop| stop.first.is_some());
+        let code = self.exit_codes.pass_on(status.map_or(KILLED, code), requested);
+        (State::Ended, Actions::some([before, hint, note, Some(Action::Exit(code)), None]))
     }
 }
 

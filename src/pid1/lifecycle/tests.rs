@@ -1,9 +1,13 @@
 //! Timelines, and a walk through every history up to a length that checks the laws.
 
-use super::steps::{KILLED, code};
+mod walk;
+
+use super::note::{Cut, WhyCut};
+use super::steps::code;
 use super::*;
 use crate::options::plan::{Escalation, ExitCodes};
 use crate::signal::{SignalMap, SignalSet};
+use std::time::Duration;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -20,7 +24,7 @@ fn plan() -> Plan {
         unready_delay: Duration::ZERO,
         grace: MS(6_000),
         kill_margin: MS(500),
-        orphan_grace: MS(1_000),
+        orphan_grace: Some(MS(1_000)),
         stop_on: SignalSet::from_iter([Signal::TERM, Signal::INT]),
         stop_signal: None,
         escalate: vec![Escalation { signal: signal("QUIT"), before_kill: MS(1_000) }],
@@ -30,11 +34,16 @@ fn plan() -> Plan {
 }
 
 fn sent(name: &str) -> Event {
-    Event::Signal { signal: signal(name), by_hand: false }
+    Event::Signal { signal: signal(name), came: Came::Sent }
+}
+
+/// While a hook that has asked waits.
+fn sent_in_hook(name: &str) -> Event {
+    Event::Signal { signal: signal(name), came: Came::WhileHookWaits }
 }
 
 fn by_hand() -> Event {
-    Event::Signal { signal: Signal::INT, by_hand: true }
+    Event::Signal { signal: Signal::INT, came: Came::ByHand }
 }
 
 fn ended(code: u8, left: Left) -> Event {
@@ -49,7 +58,18 @@ struct Life {
 
 impl Life {
     fn new(plan: Plan) -> Self {
-        Self { plan, state: State::Running }
+        Self { plan, state: State::Running(None) }
+    }
+
+    /// The log's lines of it.
+    fn says(&mut self, millis: u64, event: Event) -> Vec<String> {
+        let (state, actions) = self.plan.step(self.state, event, MS(millis));
+        self.state = state;
+        let notes = actions.into_iter().filter_map(|action| match action {
+            Action::Say(note) => Some(Told { note, why: "" }.to_string()),
+            _ => None,
+        });
+        notes.collect()
     }
 
     /// Time goes on to `millis`, and `event` happens then; a line for each action but the log's.
@@ -101,7 +121,7 @@ fn the_second_stop_signal_ends_the_drain_and_the_third_goes_straight_on() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
     assert_eq!(life.at(1_000, Some(sent("INT"))), ["SIGTERM"]);
-    assert_eq!(life.at(1_100, Some(sent("INT"))), ["SIGINT"]);
+    assert_eq!(life.at(1_000, Some(sent("INT"))), ["SIGINT"]);
     assert!(life.at(2_500, None).is_empty(), "the clock forwards no second one");
     assert_eq!(life.at(5_500, None), ["SIGQUIT", "KillRest"], "the deadline is the first one's");
 }
@@ -173,6 +193,111 @@ fn who_is_left_after_the_sigkill_is_killed_again() {
     assert_eq!(life.at(5_530, reaped(Left::Orphans)), ["KillRest"]);
     assert_eq!(life.at(5_540, reaped(Left::Nobody)), ["Exit(0)"]);
 }
+
+/// timeout(1) signals its child and the group that it is in; people and runtimes repeat themselves.
+#[test]
+fn within_a_second_of_the_first_every_stop_signal_is_the_same_request() {
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(500, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    for (at, signal) in [(500, "TERM"), (800, "INT"), (1_499, "TERM")] {
+        assert!(life.at(at, Some(sent(signal))).is_empty(), "{signal} at {at}");
+    }
+    assert_eq!(life.at(2_500, None), ["SIGTERM"]);
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 2);
+    assert_eq!(
+        life.says(300, sent("INT")),
+        ["SIGINT 0.3s after the SIGTERM: the same request, not forwarded"]
+    );
+    assert_eq!(life.at(400, Some(by_hand())), ["SIGTERM"], "a person has seen the first one");
+    // Told already: one SIGTERM is one for the app too.
+    let mut life = Life::new(Plan { delay: Duration::ZERO, ..plan() });
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain", "SIGTERM"]);
+    assert!(life.at(999, Some(sent("TERM"))).is_empty());
+    assert_eq!(life.at(1_000, Some(sent("TERM"))), ["SIGTERM"]);
+}
+
+#[test]
+fn what_ended_a_drain_before_its_time_is_said_as_it_was() {
+    let cut = |first: &[Event], last: Event| {
+        let mut life = Life::new(plan());
+        for event in first {
+            life.at(0, Some(*event));
+        }
+        let says = life.says(1_200, last);
+        says.first().map(|line| line.split(": drain over").next().expect("a part").to_owned())
+    };
+    let is = |text: &str| Some(text.to_owned());
+    assert_eq!(cut(&[sent("TERM")], sent("TERM")), is("SIGTERM again"));
+    assert_eq!(cut(&[sent("INT")], sent("TERM")), is("SIGTERM"));
+    assert_eq!(cut(&[sent("INT")], by_hand()), is("SIGINT again"));
+    assert_eq!(cut(&[Event::DrainAsked], by_hand()), is("SIGINT"));
+    assert_eq!(cut(&[Event::DrainAsked, sent("TERM")], sent("TERM")), is("SIGTERM again"));
+    assert_eq!(
+        cut(&[Event::DrainAsked], sent_in_hook("TERM")),
+        is("SIGTERM while prestop still waits, so the kubelet's grace period is over")
+    );
+}
+
+/// The kubelet's grace period is over: 2 s are left.
+#[test]
+fn a_stop_signal_while_the_hook_waits_tells_the_app_at_once() {
+    let mut life = Life::new(held());
+    assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
+    assert_eq!(life.at(1_500, Some(sent_in_hook("TERM"))), ["EndCompanion", "SIGTERM"]);
+    // A hook that waits for the drain that a stop signal has begun says nothing of the time.
+    let mut life = Life::new(held());
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
+    assert!(life.at(100, Some(Event::DrainAsked)).is_empty());
+    assert!(life.at(200, Some(sent_in_hook("TERM"))).is_empty(), "the same request");
+    // Nor one that has nothing to wait for any more.
+    let mut life = Life::new(plan());
+    assert_eq!(life.at(0, Some(sent_in_hook("TERM"))), ["Unready", "BeginDrain"]);
+}
+
+/// `npm start`, `sh -c 'setup; server'`: the server is what is left.
+#[test]
+fn after_a_requested_stop_those_that_are_left_have_the_rest_of_the_grace_period() {
+    let plan = Plan { orphan_grace: None, escalate: vec![], ..plan() };
+    let mut life = Life::new(plan.clone());
+    assert_eq!(life.at(0, Some(sent("TERM"))).len(), 2);
+    let told = ["SIGTERM", "Unready", "EndCompanions", "TerminateRest"];
+    assert_eq!(life.at(2_000, Some(ended(0, Left::Orphans))), told);
+    assert!(life.at(2_999, None).is_empty());
+    assert_eq!(life.at(3_000, None), ["NameRest { kill_in: 2.5s }"]);
+    assert!(life.at(5_499, None).is_empty());
+    assert_eq!(life.at(5_500, None), ["KillRest"]);
+    let mut life = Life::new(plan);
+    assert_eq!(life.at(0, Some(ended(0, Left::Orphans))).len(), 3, "out of the blue");
+    assert_eq!(life.at(1_000, None), ["NameRest { kill_in: 2s }"]);
+    assert!(life.at(2_999, None).is_empty());
+    assert_eq!(life.at(3_000, None), ["KillRest"]);
+}
+
+#[test]
+fn a_signal_that_may_have_been_the_images_stop_signal_is_said_when_the_app_has_ended() {
+    let hint = |signal: &str, at: u64, status: Status| {
+        let mut life = Life::new(plan());
+        life.at(0, Some(sent(signal)));
+        let said = life.says(at, Event::AppEnded { status, left: Left::Nobody });
+        said.into_iter().find(|line| line.contains("--stop-on"))
+    };
+    let exited = Status::Exited(0);
+    assert_eq!(
+        hint("WINCH", 300, exited).as_deref(),
+        Some(
+            "SIGWINCH was forwarded and the app ended 0.3s later: if it is the image's stop \
+             signal, --stop-on WINCH drains first"
+        )
+    );
+    assert!(hint("RTMIN+3", 300, exited).is_some_and(|it| it.ends_with("RTMIN+3 drains first")));
+    assert!(hint("QUIT", 300, Status::Killed(signal("QUIT"))).is_some());
+    assert_eq!(hint("QUIT", 300, Status::Killed(Signal::KILL)), None, "that was another one");
+    assert_eq!(hint("QUIT", 6_000, exited), None, "whoever stops it would have killed it");
+    assert_eq!(hint("CONT", 300, exited), None);
+    assert_eq!(hint("TERM", 300, exited), None, "it is one");
+}
+
 /// A plan whose drain a companion holds.
 fn held() -> Plan {
     Plan { held_by: HeldBy::Handlers, ..plan() }
@@ -272,8 +397,9 @@ fn a_stop_signal_in_a_hooks_drain_waits_for_its_end() {
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
     assert!(life.at(1_000, Some(sent("TERM"))).is_empty());
-    let cut = life.at(1_500, Some(sent("TERM")));
-    assert_eq!(cut, ["EndCompanion", "SIGTERM"], "the second one ends it");
+    assert!(life.at(1_999, Some(sent("TERM"))).is_empty(), "the same request");
+    let cut = life.at(2_000, Some(sent("TERM")));
+    assert_eq!(cut, ["EndCompanion", "SIGTERM"], "a second one ends it");
 }
 
 #[test]
@@ -360,209 +486,44 @@ fn exit_codes_are_rewritten_once() {
     assert_eq!(code(Status::Killed(signal("SIGRTMAX"))), 192);
 }
 
-/// What has happened in one history, for the laws to be checked against.
-#[derive(Clone, Copy, Default)]
-struct Past {
-    now: Time,
-    /// By a stop signal or by a hook.
-    stop_began: Option<Time>,
-    /// A stop signal has come.
-    signalled: bool,
-    app_ended: Option<(Time, u8)>,
-    none_left: bool,
-    /// Stop signals sent to the app by the clock.
-    by_clock: u32,
-    draining: bool,
-    companion: bool,
-    unready: bool,
-    killed: bool,
-    exits: u32,
-}
-
-/// Performs one step and checks what holds for every one.
-fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State {
-    let (next, actions) = plan.step(state, event, past.now);
-    assert!(past.exits == 0 || actions == Actions::none(), "nothing after exit");
-    let kill_at = past.stop_began.map(|began| began + plan.kill_after());
-    let overdue = kill_at.is_some_and(|kill_at| past.now >= kill_at);
-    let mut forwarded = 0;
-    for action in actions {
-        match action {
-            Action::Forward(signal) => {
-                forwarded += 1;
-                assert!(past.app_ended.is_none(), "nothing is forwarded to an app that ended");
-                assert!(!past.killed, "nothing is forwarded after SIGKILL");
-                if event == Event::Wake && plan.stop_on.contains(signal) {
-                    past.by_clock += 1;
-                    let began = past.stop_began.expect("only a stop signal starts the clock");
-                    assert!(past.now >= began + plan.delay, "the drain is never cut by the clock");
-                    assert!(past.signalled, "nothing is forwarded that has not come");
-                }
-            }
-            Action::KillRest => {
-                let orphans = past
-                    .app_ended
-                    .is_some_and(|(ended, _)| past.now >= ended + plan.orphan_grace || overdue);
-                let deadline = overdue && past.signalled;
-                assert!(deadline || orphans || past.killed, "SIGKILL before its time");
-                past.killed = true;
-            }
-            Action::TerminateRest => assert!(past.app_ended.is_some() && !past.killed),
-            Action::Unready => past.unready = true,
-            Action::Ready => {
-                assert!(!past.signalled && overdue, "ready again only where nobody stopped it");
-                assert!(past.app_ended.is_none(), "the app is there");
-                (past.stop_began, past.draining, past.unready) = (None, false, false);
-            }
-            Action::BeginDrain => {
-                assert!(!past.draining, "one drain a stop");
-                past.draining = true;
-            }
-            Action::StartCompanion(after) => {
-                assert!(!past.companion, "one companion a drain");
-                let began = past.stop_began.expect("a drain has begun");
-                assert_eq!(after, past.now - began);
-                past.companion = true;
-            }
-            Action::EndCompanion | Action::EndCompanions => past.companion = false,
-            Action::Exit(code) => {
-                past.exits += 1;
-                assert!(past.unready, "never ready past the end");
-                assert_eq!(code, past.app_ended.map_or(KILLED, |(_, code)| code), "the app's code");
-                assert!(past.none_left || past.killed, "nobody is left behind untold");
-            }
-            Action::Say(_) => {}
-            Action::Suspend { .. } => assert!(past.stop_began.is_none(), "a stop is not stopped"),
-        }
-    }
-    assert!(past.by_clock <= 1, "the clock forwards the stop signal once");
-    if let Event::Signal { signal, .. } = event
-        && past.app_ended.is_none()
-        && !past.killed
-    {
-        let held = plan.stop_on.contains(signal) && matches!(next, State::Draining(_));
-        assert_eq!(forwarded, u32::from(!held), "a signal is forwarded at once, or drains first");
-    }
-    if past.stop_began.is_some_and(|began| past.now >= began + plan.unready_delay) {
-        let due = plan.deadline(next).is_some_and(|deadline| deadline <= past.now);
-        assert!(past.unready || due, "not ready from then on");
-    }
-    next
-}
-
-/// The clock goes to `now`, and everything that is due by then is done.
-fn walk_to(plan: &Plan, mut state: State, past: &mut Past, now: Time) -> State {
-    past.now = now;
-    for _ in 0..8 {
-        match plan.deadline(state) {
-            Some(deadline) if deadline <= now => {
-                state = walk_step(plan, state, past, Event::Wake);
-            }
-            _ => {
-                let overdue = past.stop_began.is_some_and(|began| now >= began + plan.kill_after());
-                assert!(!overdue || past.killed || past.exits > 0, "silent past the deadline");
-                return state;
-            }
-        }
-    }
-    panic!("the deadline does not move: {state:?}");
-}
-
-fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
-    if length == 0 || past.exits > 0 {
-        return 1;
-    }
-    let mut histories = 0;
-    let mut branch = |event: Event, mark: &dyn Fn(&mut Past)| {
-        let mut past = past;
-        let now = past.now;
-        let state = walk_to(plan, state, &mut past, now);
-        if past.exits == 0 {
-            mark(&mut past);
-            let state = walk_step(plan, state, &mut past, event);
-            histories += walk(plan, state, past, length - 1);
-        }
-    };
-    let asked = |past: &mut Past| {
-        if past.app_ended.is_none() {
-            past.stop_began.get_or_insert(past.now);
-        }
-    };
-    let stop = |past: &mut Past| {
-        asked(past);
-        past.signalled = true;
-    };
-    branch(sent("TERM"), &stop);
-    branch(by_hand(), &stop);
-    branch(sent("USR1"), &|_| {});
-    branch(Event::DrainAsked, &asked);
-    if past.companion {
-        for well in [false, true] {
-            branch(Event::CompanionEnded { well }, &|past| past.companion = false);
-        }
-    }
-    let lefts = [Left::Nobody, Left::Orphans, Left::Companions];
-    if past.app_ended.is_none() {
-        branch(Event::AppStopped { by: Signal::TSTP }, &|_| {});
-        for left in [Left::Orphans, Left::Companions] {
-            branch(Event::OthersReaped { left }, &|_| {});
-        }
-        for left in lefts {
-            branch(ended(7, left), &|past| {
-                past.app_ended = Some((past.now, 7));
-                past.none_left = left == Left::Nobody;
-            });
-        }
-    } else {
-        for left in lefts {
-            let mark = |past: &mut Past| past.none_left = left == Left::Nobody;
-            branch(Event::OthersReaped { left }, &mark);
-        }
-    }
-    let to_deadline = plan.deadline(state);
-    let later = [Some(past.now + MS(700)), to_deadline, Some(past.now + MS(100_000))];
-    for now in later.into_iter().flatten() {
-        let mut past = past;
-        let now = now.max(past.now);
-        let state = walk_to(plan, state, &mut past, now);
-        histories += walk(plan, state, past, length - 1);
-    }
-    histories
-}
-
-/// `WALK=8 cargo test --release every_history` walks further: a billion histories, in a minute or two.
-#[test]
-fn the_laws_hold_in_every_history() {
-    let length = std::env::var("WALK").map_or(6, |text| text.parse().expect("WALK: a length"));
-    let plans = [
-        plan(),
-        Plan { delay: Duration::ZERO, ..plan() },
-        Plan { held_by: HeldBy::Traffic, ..plan() },
-        Plan { held_by: HeldBy::Handlers, unready_delay: MS(1_000), ..plan() },
-        Plan { delay: Duration::ZERO, unready_delay: MS(1_000), ..held() },
-    ];
-    std::thread::scope(|scope| {
-        for plan in &plans {
-            scope.spawn(move || {
-                let histories = walk(plan, State::Running, Past::default(), length);
-                assert!(histories > 100_000, "only {histories} histories were walked");
-                let Plan { delay, held_by, .. } = plan;
-                println!("{histories} histories walked, delay {delay:?}, held by {held_by:?}");
-            });
-        }
-    });
-}
-
 #[test]
 fn the_line_of_a_drain_says_how_long_it_may_last() {
-    let note = |at_most| Note::Draining {
-        by: Some(Signal::TERM),
-        lasts: MS(2_000),
-        at_most: MS(at_most),
-        kill_in: MS(5_500),
+    let said = |at_most| {
+        let note = Note::Draining {
+            by: Some(Signal::TERM),
+            lasts: MS(2_000),
+            at_most: MS(at_most),
+            kill_in: MS(5_500),
+        };
+        Told { note, why: "" }.to_string()
     };
-    assert_eq!(note(2_000).to_string(), "SIGTERM: draining for 2s, SIGKILL at 5.5s");
-    assert_eq!(note(3_000).to_string(), "SIGTERM: draining for 2s to 3s, SIGKILL at 5.5s");
+    assert_eq!(said(2_000), "SIGTERM: draining for 2s, SIGKILL at 5.5s");
+    assert_eq!(said(3_000), "SIGTERM: draining for 2s to 3s, SIGKILL at 5.5s");
+}
+
+#[test]
+fn the_line_of_a_drains_end_says_why_and_what_follows() {
+    let note =
+        Note::DrainOver { after: MS(5_100), cut: None, forward: Signal::TERM, kill_in: MS(900) };
+    let told = |note, why| Told { note, why }.to_string();
+    let follows = "SIGTERM to the app, SIGKILL in 0.9s";
+    assert_eq!(told(note, ""), format!("drain over after 5.1s: {follows}"));
+    assert_eq!(
+        told(note, "quiet for 2s"),
+        format!("drain over after 5.1s (quiet for 2s): {follows}")
+    );
+    let note = Note::Drained { after: MS(5_100), waits: MS(900) };
+    let follows = "ready again in 0.9s if no stop signal comes";
+    assert_eq!(
+        told(note, "quiet for 2s"),
+        format!("drain over after 5.1s (quiet for 2s): {follows}")
+    );
+    let cut = Some(Cut { by: Signal::TERM, why: WhyCut::Again });
+    let note = Note::DrainOver { after: MS(5_100), cut, forward: Signal::INT, kill_in: MS(900) };
+    assert_eq!(
+        told(note, ""),
+        "SIGTERM again: drain over after 5.1s: SIGINT to the app, SIGKILL in 0.9s"
+    );
 }
 
 /// The diagram in docs/design.md has each way from one state to another, and no other.
@@ -579,13 +540,14 @@ fn the_design_draws_each_way_between_states() {
         Plan { delay: Duration::ZERO, ..plan() },
         Plan { held_by: HeldBy::Traffic, ..plan() },
     ] {
-        let mut states = vec![(State::Running, Duration::ZERO)];
+        let mut states = vec![(State::Running(None), Duration::ZERO)];
         for _ in 0..7 {
             let mut next_states: Vec<(State, Time)> = vec![];
             for (state, now) in states {
                 let lefts = [Left::Nobody, Left::Orphans, Left::Companions];
                 let events = [
                     sent("TERM"),
+                    sent_in_hook("TERM"),
                     by_hand(),
                     sent("USR1"),
                     Event::DrainAsked,
