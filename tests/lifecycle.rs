@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::system::{self, now, pause};
 use support::{
@@ -43,6 +43,12 @@ fn forwards(run: &mut Running, signals: impl IntoIterator<Item = i32>) -> Vec<St
     lines.collect()
 }
 
+/// From then on a stop signal is a second one: drain-init has taken the first one at the latest when it logs that it drains, which
+/// is waited for before.
+fn past_the_same_request(asked: Instant) {
+    pause((asked + ms(1500)).saturating_duration_since(now()));
+}
+
 fn signals(lines: &[String]) -> Vec<&str> {
     lines.iter().filter_map(|line| line.strip_prefix("signal ")).collect()
 }
@@ -57,9 +63,10 @@ fn every_signal_is_forwarded_before_during_and_after_the_drain() {
         run.line("ready");
         let mut expected = vec!["ready".to_owned()];
         expected.extend(forwards(&mut run, forwarded()));
-        run.signal(TERM);
+        let asked = run.signal(TERM);
         run.log("draining");
         expected.extend(forwards(&mut run, forwarded())); // the second one would end the drain, and come before these
+        past_the_same_request(asked);
         run.signal(TERM);
         run.line("signal 15");
         expected.push("signal 15".to_owned());
@@ -98,10 +105,11 @@ fn with_group_signals_go_to_the_whole_group() {
             let mut run = init().args(options).app(app).start();
             run.line("child: there");
             run.signal(USR1);
-            run.signal(TERM);
+            let asked = run.signal(TERM);
             run.log("draining");
             run.signal(USR2);
             run.signal(40);
+            past_the_same_request(asked);
             run.signal(TERM);
             run.log("drain over");
             run.signal(HUP);
@@ -274,8 +282,9 @@ fn a_second_stop_signal_ends_the_drain_at_once() {
     at_both_levels(|init| {
         let mut run = init().args("--delay 20s").app(["ready", "until:15", "exit:0"]).start();
         run.line("ready");
-        run.signal(TERM);
-        run.silent_for(ms(500));
+        let asked = run.signal(TERM);
+        run.log("draining");
+        past_the_same_request(asked);
         let again = run.signal(TERM);
         assert_after("SIGTERM to the app", run.line("signal 15") - again, ms(0));
         assert_eq!(run.ended().code, 0);
@@ -293,25 +302,109 @@ fn a_delay_of_zero_forwards_at_once() {
     assert_eq!(files.there(), (false, true), "a drain it was, if a short one");
 }
 
-/// A person at a keyboard doesn't want to wait; a SIGTERM is no person, nor is a SIGINT where there is no terminal.
+/// A SIGINT that a process has sent is a stop like any other, terminal or not: `docker run -t`, and a `docker stop` of an image whose
+/// STOPSIGNAL it is. What a person's ctrl-C does is in job_control.rs.
 #[test]
-fn sigint_with_a_terminal_on_stdin_has_no_delay() {
-    for (with_terminal, number, delay) in [(true, INT, 0), (true, TERM, 400), (false, INT, 400)] {
-        let (_ours, theirs) = system::terminal();
-        let mut init = init().args("--delay 400ms").app(["ready", "trap"]);
-        if with_terminal {
-            init = init.stdin(theirs);
+fn a_sigint_that_a_process_has_sent_drains_with_a_terminal_on_stdin_too() {
+    for with_terminal in [true, false] {
+        for number in [INT, TERM] {
+            let (_ours, theirs) = system::terminal();
+            let mut init = init().args("--delay 400ms").app(["ready", "trap"]);
+            if with_terminal {
+                init = init.stdin(theirs);
+            }
+            let mut run = init.start();
+            run.line("ready");
+            let asked = run.signal(number);
+            let got = run.line(&format!("signal {number}"));
+            let what = format!("terminal: {with_terminal}, signal {number}");
+            assert_after(&what, got - asked, ms(400));
         }
-        let mut run = init.start();
-        run.line("ready");
-        let asked = run.signal(number);
-        let got = run.line(&format!("signal {number}"));
-        assert_after(
-            &format!("terminal: {with_terminal}, signal {number}"),
-            got - asked,
-            ms(delay),
-        );
     }
+}
+
+// ---- one request in several signals
+
+/// Two `docker stop` at once, INT with TERM: drained for, once, and nobody ends it.
+#[test]
+fn within_a_second_of_the_first_every_stop_signal_is_the_same_request() {
+    at_both_levels(|init| {
+        for second in [TERM, INT] {
+            let mut run = init().args("-v --delay 2s").app(["ready", "trap"]).start();
+            run.line("ready");
+            let asked = run.signal(TERM);
+            run.log("SIGTERM: draining for 2s");
+            for at in [0, 300] {
+                pause((asked + ms(at)).saturating_duration_since(now()));
+                run.signal(second);
+                run.log("after the SIGTERM: the same request, not forwarded");
+            }
+            let told = run.line("signal 15") - asked;
+            assert!(told >= ms(2000), "drained for {told:?}");
+            run.time_to_forward(USR1); // what else was on its way would have come before
+            assert_eq!(signals(&run.killed()), ["15", "10"], "told once");
+        }
+    });
+}
+
+/// It signals its child, and then the group that both are in.
+#[test]
+fn timeout_drains() {
+    if !needs_program("timeout") {
+        return;
+    }
+    let under = ["timeout", "-k", "8", "1"];
+    for _ in 0..3 {
+        let run = init().under(under).args("--delay 3s").command(["sleep", "60"]).start();
+        let ended = run.ended();
+        // By its own clock, so that a busy machine changes nothing.
+        let log = ended.log();
+        assert!(log.contains("SIGTERM: draining for 3s"), "{log}");
+        assert!(log.contains("drain over after 3."), "the whole of it: {log}");
+        assert!(!log.contains("again"), "{log}");
+    }
+}
+
+/// Said as what they are.
+#[test]
+fn a_second_stop_signal_of_another_kind_is_not_said_to_come_again() {
+    let mut run = init().args("--delay 20s").app(["ready", "until:2", "exit:0"]).start();
+    run.line("ready");
+    let asked = run.signal(INT);
+    run.log("SIGINT: draining");
+    past_the_same_request(asked);
+    run.signal(TERM);
+    let ended = run.ended();
+    assert_eq!(ended.code, 0);
+    let over = ended.err.iter().find(|line| line.contains("drain over")).expect("a line");
+    assert!(over.starts_with("drain-init: SIGTERM: drain over after "), "{over}");
+    assert!(over.contains(": SIGINT to the app, SIGKILL in "), "what came first: {over}");
+}
+
+// ---- the image's stop signal
+
+/// httpd, nginx, haproxy: nothing says that it wasn't drained for.
+#[test]
+fn a_signal_that_the_app_ends_on_may_be_the_images_stop_signal() {
+    at_both_levels(|init| {
+        let mut run = init().app(["ready", "until:28", "exit:0"]).start();
+        run.line("ready");
+        run.signal(28);
+        let ended = run.ended();
+        let [line] = ended.err.as_slice() else { panic!("one line: {:?}", ended.err) };
+        let hint = " later: if it is the image's stop signal, --stop-on WINCH drains first";
+        assert!(
+            line.starts_with("drain-init: SIGWINCH was forwarded and the app ended "),
+            "{line}"
+        );
+        assert!(line.ends_with(hint), "{line}");
+        // Named, it is one.
+        let mut run = init().args("--delay 0 --stop-on WINCH").app(["ready", "until:28"]).start();
+        run.line("ready");
+        run.signal(28);
+        let log = run.ended().log();
+        assert!(log.contains("SIGWINCH: no drain") && !log.contains("--stop-on"), "{log}");
+    });
 }
 
 /// Counted back from the SIGKILL, in order of time whatever order they are given in.
@@ -393,6 +486,44 @@ fn orphan_grace_ends_at_the_deadline() {
     let asked = run.signal(TERM);
     let ended = run.ended();
     assert_after("exit", ended.at - asked, ms(800));
+    assert_eq!((ended.code, ended.left), (5, vec![]));
+}
+
+/// `npm start`, `sh -c 'setup; server'`: the app dies of SIGTERM, and the server that is left has a request to answer.
+#[test]
+fn after_a_requested_stop_what_is_left_has_the_rest_of_the_grace_period() {
+    at_both_levels(|init| {
+        let app = [
+            "child:name:server,print:there,until:15,wait:4000,print:answered",
+            "ready",
+            "until:15",
+            "exit:5",
+        ];
+        let mut run = init().args("--delay 0").app(app).start();
+        run.line("server: there");
+        run.signal(TERM);
+        let named = run.log("waiting for ").text;
+        assert!(
+            named.contains("waiting for witness (") && named.contains("), SIGKILL in 2"),
+            "{named}"
+        );
+        run.line("server: answered");
+        let ended = run.ended();
+        assert_eq!(ended.code, 5);
+        assert_eq!(ended.log().matches("waiting for").count(), 1, "once: {ended:?}");
+    });
+}
+
+/// It ended by itself: three seconds, as nobody counts a grace period.
+#[test]
+fn what_an_app_leaves_that_ended_by_itself_has_three_seconds() {
+    let app = ["child:ignore:15,name:child,print:there,pause", "until:10", "exit:5"];
+    let mut run = init().app(app).start();
+    run.line("child: there");
+    let ends = run.signal(USR1);
+    let ended = run.ended();
+    assert!(ended.at - ends >= ms(3000), "after {:?}", ended.at - ends);
+    assert!(ended.log().contains("SIGKILL in 3.0s"), "{ended:?}");
     assert_eq!((ended.code, ended.left), (5, vec![]));
 }
 

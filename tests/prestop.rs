@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::system::{KILL, now, pause};
 use support::{
-    Folder, Init, Kind, Running, SLACK, Server, assert_after, becomes_true, companion_of,
+    Folder, Init, Kind, LIMIT, Running, SLACK, Server, assert_after, becomes_true, companion_of,
     free_port, init, init_under_test, ms, needs_namespaces, needs_program, needs_root, witness,
 };
 
@@ -135,6 +135,55 @@ fn two_hooks_at_once_are_one_drain() {
         assert_eq!((ended.code, count(&ended.err, "prestop: draining for")), (3, 1));
         assert_eq!(server.calls(), ["GET /once HTTP/1.1"]);
     });
+}
+
+/// The kubelet waits for its hook: a stop signal meanwhile says that the grace period is over, and 2 s are left.
+#[test]
+fn a_stop_signal_while_the_hook_waits_tells_the_app_at_once() {
+    in_containers(|init| {
+        let mut run = init().args("--delay 20s").app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        let hook = hook(&run).start();
+        asked(&mut run);
+        pause(ms(300));
+        run.signal(TERM);
+        let line = run.log("while prestop still waits").text;
+        assert!(line.contains("the kubelet's grace period is over: drain over after "), "{line}");
+        run.line("signal 15");
+        let ended = run.ended();
+        assert_eq!(ended.code, 3);
+        assert!(!ended.log().contains("draining for 20s already"), "{ended:?}");
+        hook.ended();
+    });
+}
+
+/// Two hooks, of which the one that is killed is not the one that waits.
+#[test]
+fn of_two_hooks_the_one_that_lives_counts() {
+    in_containers(|init| {
+        let mut run = init().args("--delay 20s").app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        let first = hook(&run).start();
+        asked(&mut run);
+        let second = hook(&run).start();
+        // Both wait: each has the companion's pidfd.
+        for hook in [&first, &second] {
+            assert!(becomes_true(LIMIT, || holds_a_pidfd(hook.pid)));
+        }
+        first.signal(KILL);
+        first.ended();
+        run.signal(TERM);
+        run.log("while prestop still waits");
+        run.line("signal 15");
+        assert_eq!(run.ended().code, 3);
+        second.ended();
+    });
+}
+
+fn holds_a_pidfd(pid: i32) -> bool {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = folder.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.filter(|link| link.to_string_lossy().contains("pidfd")).count() >= 2
 }
 
 #[test]
@@ -279,12 +328,88 @@ fn sigterm_ends_the_hook_with_0_and_no_child_stays() {
     assert!(ended.at - told < SLACK);
 }
 
+/// A hook that fails drains nothing, and the kubelet keeps no word of why: it says what is wrong where that lasts, and drains by what
+/// is right.
 #[test]
-fn wrong_use_of_the_hook_exits_with_125_and_one_line() {
-    for words in ["--delay", "--delay never", "--nonsense", "more", "-- /bin/true", "--group"] {
-        let ended = init().arg("prestop").args(words).ended();
-        assert_eq!((ended.code, ended.err.len()), (125, 1), "{words}: {:?}", ended.err);
+fn wrong_use_of_the_hook_is_said_in_the_containers_log_and_drains_all_the_same() {
+    let wrong = [
+        ("--delay 500ms --delay", 500),
+        ("--delay 500ms --nonsense", 500),
+        ("--delay 500ms --max-delay never", 500),
+        ("--delay 500ms more", 500),
+        ("--delay 500ms -- /bin/true", 500),
+        ("--delay 500ms --group", 500),
+        ("--delay never --max-delay 10s", 5000),
+    ];
+    if !needs_namespaces() || !needs_program("tini") {
+        return;
     }
+    std::thread::scope(|scope| {
+        for (words, lasts) in wrong {
+            scope.spawn(move || {
+                let mut run = tini().app(["ready", "until:15", "exit:3"]).start();
+                run.line("ready");
+                let began = now();
+                let hook = hook(&run).args(words).start();
+                run.log("drain-init: prestop: ");
+                let ended = hook.ended();
+                assert_eq!((ended.code, count(&ended.err, "prestop: -")), (0, 1), "{ended:?}");
+                assert!(ended.at - began >= ms(lasts), "{words}: {:?}", ended.at - began);
+                run.log("drain over after ");
+                run.signal(TERM);
+                assert_eq!(run.ended().code, 3);
+            });
+        }
+    });
+}
+
+/// Nor does one fail that asks the entrypoint, which drains by its own options.
+#[test]
+fn a_wrong_option_of_the_hook_is_said_in_the_entrypoints_log_too() {
+    in_containers(|init| {
+        let mut run = init().args("--delay 500ms").app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        let began = now();
+        let hook = hook(&run).args("--delay never").start();
+        run.log("prestop: --delay never: ");
+        run.log("prestop: draining for 500ms");
+        let ended = hook.ended();
+        assert_eq!(ended.code, 0);
+        assert!(ended.at - began >= ms(500));
+        run.signal(TERM);
+        assert_eq!(run.ended().code, 3);
+    });
+}
+
+/// shareProcessNamespace: PID 1 is pause, in a mount namespace of its own, and the container's first process is another.
+#[test]
+fn beside_pause_the_hook_writes_to_its_own_containers_log() {
+    if !needs_namespaces() || !needs_program("unshare") {
+        return;
+    }
+    let folder = Folder::new();
+    let path = folder.path("log");
+    // PID 1 stays in its mount namespace; the app's side of it is unshare's, with standard error in a file.
+    let script = format!("\"$0\" \"$@\" 2>{}", path.display());
+    let app = ["unshare", "--mount", "sh", "-c", &script];
+    let app = app.map(std::ffi::OsString::from).into_iter();
+    let app = app.chain([witness().into(), "ready".into(), "until:15".into(), "exit:3".into()]);
+    let mut run = tini().command(app).start();
+    run.line("ready");
+    let mut container = 0;
+    assert!(becomes_true(LIMIT, || {
+        container = support::children_of(run.pid).first().copied().unwrap_or(0);
+        container != 0
+    }));
+    let hook = Init::new(Kind::DrainInit, init_under_test().1).arg("prestop").inside(container);
+    let ended = hook.args("--delay 300ms --on-drain exec:/bin/true --max-delay 2s").ended();
+    assert_eq!(ended.code, 0);
+    run.signal(TERM);
+    let ended = run.ended();
+    assert_eq!(count(&ended.err, "prestop"), 0, "pause has no log of ours: {ended:?}");
+    let text = read(&path);
+    assert!(text.contains("prestop: draining for 300ms to 2s\n"), "{text}");
+    assert!(text.contains("drain over after 0.3s"), "{text}");
 }
 
 // ---- handlers
@@ -361,9 +486,9 @@ fn a_second_stop_signal_ends_a_held_drain_and_its_handlers() {
     let folder = Folder::new();
     let path = folder.path("there");
     let handler = format!("exec:{} touch:{} wait:20000", witness().display(), path.display());
-    let (mut run, _) = draining("--delay 200ms --max-delay 10s", &[&handler]);
-    assert!(becomes_true(ms(2000), || path.exists()));
-    pause(ms(300));
+    let (mut run, asked) = draining("--delay 200ms --max-delay 10s", &[&handler]);
+    assert!(becomes_true(LIMIT, || path.exists()));
+    pause((asked + ms(1500)).saturating_duration_since(now()));
     assert!(run.time_to_forward(TERM) < SLACK);
     let ended = run.ended();
     assert_eq!((ended.code, ended.left), (3, vec![]));

@@ -198,7 +198,9 @@ fn are_forwarded(signals: &[i32]) {
 #[test]
 fn every_standard_signal_reaches_the_app_as_itself() {
     common(|| {
-        are_forwarded(&[1, 3, 10, 12, 13, 14, 16, 18, 23, 24, 25, 26, 27, 28, 29, 30, 2, 15]);
+        are_forwarded(&[1, 3, 10, 12, 13, 14, 16, 18, 23, 24, 25, 26, 27, 28, 29, 30, 2]);
+        // A run of its own: two stop signals within a second are one request to drain-init.
+        are_forwarded(&[15]);
     });
 }
 

@@ -403,8 +403,13 @@ impl Init {
     }
 
     /// In the container of one that runs: its PID and mount namespaces.
-    pub fn beside(mut self, other: &Running) -> Self {
-        self.beginning.beside = Some(other.pid);
+    pub fn beside(self, other: &Running) -> Self {
+        self.inside(other.pid)
+    }
+
+    /// In the PID and mount namespaces of this process.
+    pub fn inside(mut self, pid: i32) -> Self {
+        self.beginning.beside = Some(pid);
         self
     }
 
