@@ -89,6 +89,42 @@ fn ctrl_c_reaches_the_app_alone() {
     });
 }
 
+/// Where no standard descriptor is the terminal, drain-init keeps its foreground and is the one that ctrl-C reaches. The kernel sends
+/// it: a person is there, and nobody drains for 20 s. One that a process sends to the same drain-init is no person.
+#[test]
+fn ctrl_c_to_drain_init_itself_has_no_delay() {
+    let folder = Folder::new();
+    let [report, log] = ["report", "log"].map(|name| folder.path(name));
+    let text = |path: &std::path::Path| fs::read_to_string(path).unwrap_or_default();
+    in_a_shell(|mut terminal| {
+        for ctrl_c in [true, false] {
+            let _ = fs::remove_file(&report);
+            terminal.types(&format!(
+                "$INIT --delay 20s -- $APP ready until:2 exit:3 </dev/null >{} 2>{}; echo code-$?\n",
+                report.display(),
+                log.display()
+            ));
+            assert!(becomes_true(LIMIT, || text(&report).contains("ready")));
+            let (init, app) = processes(&terminal);
+            if ctrl_c {
+                terminal.types(CTRL_C);
+                terminal.shows("code-3");
+                assert!(
+                    text(&log).contains("SIGINT: no drain, SIGINT to the app"),
+                    "{}",
+                    text(&log)
+                );
+            } else {
+                system::signal(init, 2);
+                assert!(becomes_true(LIMIT, || text(&log).contains("SIGINT: draining for 20s")));
+                system::signal(app, 2);
+                terminal.shows("code-3");
+            }
+            terminal.shows("prompt> ");
+        }
+    });
+}
+
 /// An app that dies of ctrl-C ends as it would without an init.
 #[test]
 fn an_app_that_dies_of_ctrl_c_is_130() {
@@ -106,8 +142,9 @@ fn an_app_that_dies_of_ctrl_c_is_130() {
 #[test]
 fn on_the_terminal_of_a_container_the_app_has_the_foreground() {
     at_both_levels(|init| {
-        let mut terminal =
-            Terminal::start(init().arg("-v").app(["ids", "ready", "until:2", "exit:4"]));
+        let mut terminal = Terminal::start(
+            init().arg("-v").app(["ids", "ready", "until:2", "wait:500", "exit:4"]),
+        ); // what is unread when the session ends is lost
         let ids = terminal.shows("ready");
         let words: Vec<&str> = ids.split_whitespace().collect();
         assert_eq!(words[5], words[9], "its group is the foreground: {ids}");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::system::{self, now, pause};
 use support::{
     Folder, Init, LIMIT, Running, assert_after, at_both_levels, becomes_true, init, ms,
-    needs_namespaces, stat_of,
+    needs_namespaces, needs_program, stat_of,
 };
 
 const HUP: i32 = 1;

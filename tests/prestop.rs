@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use support::system::{KILL, now, pause};
 use support::{
-    Folder, Init, Kind, LIMIT, Running, SLACK, Server, assert_after, becomes_true, companion_of,
-    free_port, init, init_under_test, ms, needs_namespaces, needs_program, needs_root, witness,
+    Folder, Init, Kind, LIMIT, Running, SLACK, Server, assert_after, at_both_levels, becomes_true,
+    companion_of, free_port, init, init_under_test, ms, needs_namespaces, needs_program,
+    needs_root, witness,
 };
 
 const USR1: i32 = 10;
@@ -353,7 +354,11 @@ fn wrong_use_of_the_hook_is_said_in_the_containers_log_and_drains_all_the_same()
                 let hook = hook(&run).args(words).start();
                 run.log("drain-init: prestop: ");
                 let ended = hook.ended();
-                assert_eq!((ended.code, count(&ended.err, "prestop: -")), (0, 1), "{ended:?}");
+                assert_eq!(
+                    (ended.code, count(&ended.err, "; the hook drains without it")),
+                    (0, 1),
+                    "{ended:?}"
+                );
                 assert!(ended.at - began >= ms(lasts), "{words}: {:?}", ended.at - began);
                 run.log("drain over after ");
                 run.signal(TERM);
@@ -507,6 +512,71 @@ fn the_delay_is_kept_when_the_drain_companion_is_killed() {
     support::system::signal(companion.unwrap_or_default(), KILL);
     assert_after("SIGTERM", run.line("signal 15") - asked, ms(1000));
     assert_eq!(run.ended().code, 3);
+}
+
+/// It is ended because the app has: nobody's failure, and with -q not a word.
+#[test]
+fn a_companion_that_is_ended_with_the_app_has_not_failed() {
+    let handler = format!("exec:{} wait:20000", witness().display());
+    let orphan = "child:name:child,print:there,until:15";
+    at_both_levels(|init| {
+        for held in [&["--until-quiet", "20s", "--watch-port", "1"][..], &["--on-drain", &handler]]
+        {
+            for app in [["print:child: there", "until:10"], [orphan, "until:10"]] {
+                let init =
+                    held.iter().fold(init().args("-q --delay 4s --max-delay 20s"), Init::arg);
+                let mut run = init.app(app).start();
+                run.line("child: there");
+                run.signal(TERM);
+                assert!(becomes_true(LIMIT, || companion_of(run.pid, "drain").is_some()));
+                run.signal(USR1);
+                let ended = run.ended();
+                assert_eq!((ended.code, &ended.err), (0, &vec![]), "{held:?}, {app:?}");
+            }
+        }
+    });
+}
+
+// ---- one line for one end
+
+/// Why it is over, which the companion knows, and what follows, which PID 1 does: in one line, and in the termination log.
+#[test]
+fn one_line_says_why_a_drain_is_over_and_what_follows() {
+    let folder = Folder::new();
+    let path = folder.path("log");
+    at_both_levels(|init| {
+        let _ = fs::remove_file(&path);
+        let options = "--delay 0 --until-quiet 300ms --watch-port 1 --termination-log";
+        let mut run = init().args(options).arg(&path).app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        run.signal(TERM);
+        let ended = run.ended();
+        let over: Vec<_> = ended.err.iter().filter(|line| line.contains("drain over")).collect();
+        let [line] = over.as_slice() else { panic!("one line: {ended:?}") };
+        assert!(
+            line.starts_with("drain-init: drain over after 0.") && line.contains("s (quiet for "),
+            "{line}"
+        );
+        assert!(line.contains("): SIGTERM to the app, SIGKILL in 29."), "{line}");
+        let text = read(&path);
+        let part = line.strip_prefix("drain-init: ").expect("our line");
+        assert_eq!(text.matches("drain over").count(), 1, "{text}");
+        assert!(text.contains(&format!("; {part}; app exited with 3 ")), "{text}");
+    });
+}
+
+#[test]
+fn one_line_says_why_a_hooks_drain_is_over_and_what_follows() {
+    in_containers(|init| {
+        let options = "--delay 0 --until-quiet 300ms --watch-port 1";
+        let mut run = init().args(options).app(["ready", "until:15", "exit:3"]).start();
+        run.line("ready");
+        assert_eq!(hook(&run).start().ended().code, 0);
+        let line = run.log("drain over after ").text;
+        assert!(line.contains("s (quiet for ") && line.contains("): ready again in "), "{line}");
+        run.signal(TERM);
+        assert_eq!(count(&run.ended().err, "drain over"), 1);
+    });
 }
 
 // ---- the termination log
