@@ -10,8 +10,7 @@
 //! Exit code: 0 if drain-init lost no request and the bare server lost some, else 1.
 //!
 //! Nothing stays behind, not even after a SIGKILL: the kernel sends the child SIGTERM when the demo
-//! dies, and Ctrl-C sends drain-init a SIGINT too, which makes that the second stop signal, the one
-//! that ends a drain at once.
+//! dies, and Ctrl-C sends drain-init the kernel's SIGINT too: a person's, which ends a drain at once.
 
 #[path = "support/cargo.rs"]
 mod cargo;
