@@ -19,7 +19,7 @@ macro_rules! options {
         $(#[$of_struct:meta])*
         pub struct $name:ident {
             $($(#[$of_field:meta])* pub $field:ident: $type:ident $(<$of:ident>)?,)*
-            $(operand $operand:ident: $of_operand:ident, $shown:literal)?
+            $(operand $operand:ident: $of_operand:ident $(<$of_each:ident>)?, $shown:literal)?
         }
     ) => {
         $(#[$of_struct])*
@@ -27,7 +27,7 @@ macro_rules! options {
         #[argh(help_triggers("--help"))]
         pub struct $name {
             $($(#[$of_field])* pub $field: $type $(<$of>)?,)*
-            $(#[argh(positional, arg_name = $shown)] pub $operand: $of_operand,)?
+            $(#[argh(positional, arg_name = $shown)] pub $operand: $of_operand $(<$of_each>)?,)?
         }
 
         impl Texts for $name {
