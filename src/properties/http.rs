@@ -1,6 +1,6 @@
 //! Heads of HTTP: of a request as the readiness server reads it, and of an answer as a check does.
 
-use crate::ready::check::{self, Answer};
+use crate::ready::check::answer::{self as check, Answer, Head};
 use crate::ready::server::request::{self, HEAD, Request, Status};
 
 /// The bytes are both, a request and an answer.
@@ -62,7 +62,8 @@ fn answer(head: &[u8]) {
         }
     }
     match last {
-        Some(Answer::Status(status)) => {
+        Some(Answer::Status(Head { status, length, .. })) => {
+            assert!(length <= head.len(), "{length}");
             // Behind the version, on a line of its own.
             let said = format!(" {status:03}");
             let says = |line: &[u8]| {

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{SockFlag, SockType};
 
+use self::answer::{Answer, Head, read_answer};
 use crate::clock::{Clock, Time};
 use crate::duration::Short;
 use crate::options::target::{Endpoint, Target, Url};
@@ -21,11 +24,15 @@ use crate::ready::connect;
 use crate::ready::lookup::LookUp;
 use crate::sys::{self, Described, Polled};
 
-/// The most that is read of an answer's head; what it says comes first.
-pub const HEAD: usize = 8 * 1024;
+/// How much of a body is read. What is longer is cut off: some servers log that.
+const BODY: usize = 1024 * 1024;
 
-/// More header fields than these are not looked at.
-const FIELDS: usize = 64;
+/// How long the rest of an answer is waited for when its status is known.
+const BODY_LIMIT: Duration = Duration::from_secs(1);
+
+/// Where its length is not announced, a server that says nothing for so long has said all, and keeps
+/// the connection open for another request.
+const BODY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a target is not ready: a short line, the same each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +64,39 @@ pub struct Check {
 enum State {
     LookingUp(LookUp),
     Connecting(TcpStream),
-    Sending { stream: TcpStream, sent: usize },
-    Reading { stream: TcpStream, head: Vec<u8> },
+    Sending {
+        stream: TcpStream,
+        sent: usize,
+    },
+    Reading {
+        stream: TcpStream,
+        head: Vec<u8>,
+    },
+    /// Cut off while it writes, a server logs an error at each probe.
+    Finishing {
+        stream: TcpStream,
+        result: Result<(), Reason>,
+        body: Body,
+    },
     Over(Result<(), Reason>),
+}
+
+/// The body that is read, and thrown away.
+struct Body {
+    /// How much more is read.
+    left: usize,
+    is_announced: bool,
+    /// Until then it is waited for.
+    until: Time,
+    longest_until: Time,
+}
+
+impl Body {
+    fn came(&mut self, count: usize, now: Time) {
+        self.left = self.left.saturating_sub(count);
+        let pause = if self.is_announced { Duration::MAX } else { BODY_PAUSE };
+        self.until = self.longest_until.min(now.saturating_add(pause));
+    }
 }
 
 /// How long one of several addresses is waited for at the most, where there is time without end.
@@ -150,6 +187,7 @@ impl Check {
             State::LookingUp(look_up) => Polled::readable(look_up),
             State::Connecting(stream) | State::Sending { stream, .. } => Polled::writable(stream),
             State::Reading { stream, .. } => Polled::readable(stream),
+            State::Finishing { stream, body, .. } => return (Polled::readable(stream), body.until),
             State::Over(_) => return (Polled::NOTHING, Time::ZERO),
         };
         let has_next = matches!(self.state, State::Connecting(_)) && self.addresses.len() > 0;
@@ -210,7 +248,21 @@ impl Check {
                 };
                 head.extend(piece.iter().take(count));
                 if let Some(answer) = read_answer(head, count == 0) {
-                    self.end(self.judge(answer));
+                    let came = head.len();
+                    self.finish(&answer, came, now);
+                }
+            }
+            State::Finishing { stream, result, body } => {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece) {
+                    Ok(count @ 1..) if count < body.left => body.came(count, now),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && now < body.until => {
+                        return false;
+                    }
+                    _ => {
+                        let result = result.clone();
+                        self.end(result);
+                    }
                 }
             }
             State::Over(_) => return false,
@@ -300,10 +352,37 @@ impl Check {
         };
     }
 
-    fn judge(&self, answer: Answer) -> Result<(), Reason> {
+    /// What is left of an answer, of which so many bytes have come, changes nothing any more.
+    fn finish(&mut self, answer: &Answer, came: usize, now: Time) {
+        let result = self.judge(answer);
+        let (announced, came) = match answer {
+            // Its answer has the length that another one's would have.
+            Answer::Status(_) if self.request.starts_with(b"HEAD ") => (Some(0), 0),
+            Answer::Status(head) => (head.body, came.saturating_sub(head.length)),
+            Answer::NoHttp | Answer::Nothing => (Some(0), 0),
+        };
+        let longest_until = self.deadline.min(now.saturating_add(BODY_LIMIT));
+        let mut body = Body {
+            left: announced.unwrap_or(BODY).min(BODY),
+            is_announced: announced.is_some(),
+            until: longest_until,
+            longest_until,
+        };
+        body.came(came, now);
+        self.state = match std::mem::replace(&mut self.state, State::Over(Ok(()))) {
+            State::Reading { stream, .. } if body.left > 0 => {
+                State::Finishing { stream, result, body }
+            }
+            _ => State::Over(result),
+        };
+    }
+
+    fn judge(&self, answer: &Answer) -> Result<(), Reason> {
         match answer {
-            Answer::Status(200..=399) => Ok(()),
-            Answer::Status(status) => Err(self.reason(format_args!("answered {status}"))),
+            Answer::Status(Head { status: 200..=399, .. }) => Ok(()),
+            Answer::Status(Head { status, .. }) => {
+                Err(self.reason(format_args!("answered {status}")))
+            }
             Answer::NoHttp => Err(self.reason(format_args!("did not answer in HTTP"))),
             Answer::Nothing => {
                 Err(self.reason(format_args!("closed the connection without an answer")))
@@ -331,40 +410,6 @@ fn connected(stream: &TcpStream) -> io::Result<bool> {
         return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     }
     Ok(true)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    Status(u16),
-    NoHttp,
-    Nothing,
-}
-
-/// What the answer is, as far as it has come; nothing yet while more of its head may come. The head
-/// is read to its end, as a server that is cut off while it writes logs an error at each probe.
-pub fn read_answer(head: &[u8], is_all: bool) -> Option<Answer> {
-    let is_all = is_all || head.len() >= HEAD;
-    let mut rest = head;
-    loop {
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-        let mut response = httparse::Response::new(&mut fields);
-        let parsed = response.parse(rest);
-        return match (parsed, response.code) {
-            // These announce the answer. 101 would be one, to a question that was not asked.
-            (Ok(httparse::Status::Complete(length)), Some(100 | 102..=199)) => {
-                rest = rest.get(length..).unwrap_or_default();
-                continue;
-            }
-            (Ok(httparse::Status::Complete(_)), Some(status)) => Some(Answer::Status(status)),
-            (Err(httparse::Error::TooManyHeaders), Some(status)) => Some(Answer::Status(status)),
-            (Err(_), _) => Some(Answer::NoHttp),
-            (Ok(_), _) if !is_all => None,
-            (Ok(_), Some(status)) if head.len() >= HEAD => Some(Answer::Status(status)),
-            (Ok(_), _) if head.is_empty() => Some(Answer::Nothing),
-            // Cut off in the middle of its head.
-            (Ok(_), _) => Some(Answer::NoHttp),
-        };
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ use crate::sys::Arguments;
 
 const VERB: Verb = Verb { name: "probe", only: None, command: false };
 
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// Less than the kubelet's default of 1s (timeoutSeconds): it would kill the probe, and the line that
+/// says why with it.
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 /// It is not ready.
 const NOT_READY: u8 = 1;

@@ -120,26 +120,72 @@ fn files_are_there_or_not() {
     }
 }
 
-#[test]
-fn a_head_is_read_to_its_end() {
-    let whole = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\nA: b\r\n\r\nbody";
-    for end in 0..whole.len() - 4 {
-        assert_eq!(read_answer(&whole[..end], false), None, "{end}");
+/// A server that has answered so, and keeps the connection open; and a check that has read all that has
+/// come by then, the clock at zero.
+fn answered(answer: &[u8]) -> (TcpStream, Check) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let target = format!("http://{}/", listener.local_addr().expect("an address"));
+    let target = Target::parse(&target).expect("a target");
+    let mut check = Check::begin(&target, Time::ZERO, LIMIT);
+    let (mut stream, _) = listener.accept().expect("a connection");
+    while matches!(check.state, State::Connecting(_) | State::Sending { .. }) {
+        check.advance(Time::ZERO);
     }
-    assert_eq!(read_answer(&whole[..whole.len() - 4], false), Some(Answer::Status(503)));
-    assert_eq!(read_answer(whole, false), Some(Answer::Status(503)));
-    assert_eq!(read_answer(b"HTTP/1.1 101 Switching\r\n\r\n", false), Some(Answer::Status(101)));
-    assert_eq!(read_answer(b"HTTP/1.1 200 OK\n\n", false), Some(Answer::Status(200)));
+    stream.write_all(answer).expect("written");
+    while check.advance(Time::ZERO).is_none() && is_readable(&check) {}
+    (stream, check)
+}
+
+fn is_readable(check: &Check) -> bool {
+    let clock = Clock::start();
+    let mut place = [check.wants().0];
+    poll::wait(&mut place, Some(Duration::from_millis(500)), clock.now());
+    place.iter().any(Polled::is_ready)
 }
 
 #[test]
-fn a_head_without_end_is_judged_by_its_beginning() {
-    let fields = [&b"HTTP/1.1 200 OK\r\n"[..], &b"A: b\r\n".repeat(FIELDS + 1)].concat();
-    assert_eq!(read_answer(&fields, false), Some(Answer::Status(200)));
-    let long = [&b"HTTP/1.1 404 No\r\nA: "[..], &vec![b'x'; HEAD]].concat();
-    assert_eq!(read_answer(&long, false), Some(Answer::Status(404)));
-    assert_eq!(read_answer(&long[..HEAD - 1], false), None);
-    // For ever announcing.
-    let announced = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(HEAD / 25 + 1);
-    assert_eq!(read_answer(&announced, false), Some(Answer::NoHttp));
+fn the_body_is_read_to_its_end() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n";
+    let (mut stream, mut check) = answered(format!("{head}{}", "x".repeat(2999)).as_bytes());
+    assert_eq!(check.advance(Time::ZERO), None, "a byte is missing");
+    stream.write_all(b"x").expect("written");
+    assert!(is_readable(&check));
+    assert_eq!(check.advance(Time::ZERO), Some(Ok(())));
+    // With nothing unread: the connection is closed, and not reset.
+    drop(check);
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let mut request = Vec::new();
+    stream.read_to_end(&mut request).expect("no reset");
+}
+
+#[test]
+fn a_body_of_no_bytes_is_not_waited_for() {
+    for head in ["200 OK\r\nContent-Length: 0", "204 No Content", "304 Not Modified", "101 Odd"] {
+        let (_stream, mut check) = answered(format!("HTTP/1.1 {head}\r\n\r\n").as_bytes());
+        assert!(check.advance(Time::ZERO).is_some(), "{head}");
+    }
+}
+
+/// Whatever becomes of the body, the status is the answer.
+#[test]
+fn a_body_that_does_not_end_is_not_waited_for_long() {
+    let (mut stream, mut check) = answered(b"HTTP/1.1 200 OK\r\n\r\nno end");
+    let mut now = Time::ZERO;
+    for _ in 0..4 {
+        assert_eq!(check.wants().1, now + BODY_PAUSE);
+        now += BODY_PAUSE - Duration::from_millis(1);
+        stream.write_all(b"more").expect("written");
+        assert!(is_readable(&check));
+        assert_eq!(check.advance(now), None);
+    }
+    assert_eq!(check.wants().1, (now + BODY_PAUSE).min(BODY_LIMIT));
+    stream.write_all(b"more").expect("written");
+    assert!(is_readable(&check));
+    assert_eq!(check.advance(BODY_LIMIT), Some(Ok(())));
+
+    let head = b"HTTP/1.1 503 No\r\nContent-Length: 10\r\n\r\nmore";
+    let (_stream, mut check) = answered(head);
+    assert_eq!(check.wants().1, BODY_LIMIT, "it was announced");
+    let result = check.advance(BODY_LIMIT).expect("an answer").map_err(|why| why.to_string());
+    assert!(result.is_err_and(|why| why.ends_with("answered 503")));
 }
