@@ -17,7 +17,7 @@ mod netlink;
 mod poll;
 mod process;
 mod program;
-mod random;
+mod resolve;
 mod signals;
 mod spawn;
 mod standard;
@@ -36,7 +36,7 @@ pub use poll::{Polled, poll};
 pub use process::{
     Pid, Reaped, Status, become_subreaper, open_process, reap, send_to, set_parent_death_signal,
 };
-pub use random::random;
+pub use resolve::{Unresolved, resolve};
 pub use signals::{
     Received, Recipient, let_signals_end_it, send, show_that_it_takes, stop_ignoring_children,
     suspend_own_group, wait_for_signal,

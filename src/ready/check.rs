@@ -7,15 +7,15 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+mod body;
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use nix::sys::socket::{SockFlag, SockType};
-
 use self::answer::{Answer, Head, read_answer};
+use self::body::{Body, Read};
 use crate::clock::{Clock, Time};
 use crate::duration::Short;
 use crate::options::target::{Endpoint, Target, Url};
@@ -23,16 +23,6 @@ use crate::poll;
 use crate::ready::connect;
 use crate::ready::lookup::LookUp;
 use crate::sys::{self, Described, Polled};
-
-/// How much of a body is read. What is longer is cut off: some servers log that.
-const BODY: usize = 1024 * 1024;
-
-/// How long the rest of an answer is waited for when its status is known.
-const BODY_LIMIT: Duration = Duration::from_secs(1);
-
-/// Where its length is not announced, a server that says nothing for so long has said all, and keeps
-/// the connection open for another request.
-const BODY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a target is not ready: a short line, the same each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,24 +69,6 @@ enum State {
         body: Body,
     },
     Over(Result<(), Reason>),
-}
-
-/// The body that is read, and thrown away.
-struct Body {
-    /// How much more is read.
-    left: usize,
-    is_announced: bool,
-    /// Until then it is waited for.
-    until: Time,
-    longest_until: Time,
-}
-
-impl Body {
-    fn came(&mut self, count: usize, now: Time) {
-        self.left = self.left.saturating_sub(count);
-        let pause = if self.is_announced { Duration::MAX } else { BODY_PAUSE };
-        self.until = self.longest_until.min(now.saturating_add(pause));
-    }
 }
 
 /// How long one of several addresses is waited for at the most, where there is time without end.
@@ -187,7 +159,9 @@ impl Check {
             State::LookingUp(look_up) => Polled::readable(look_up),
             State::Connecting(stream) | State::Sending { stream, .. } => Polled::writable(stream),
             State::Reading { stream, .. } => Polled::readable(stream),
-            State::Finishing { stream, body, .. } => return (Polled::readable(stream), body.until),
+            State::Finishing { stream, body, .. } => {
+                return (Polled::readable(stream), body.until());
+            }
             State::Over(_) => return (Polled::NOTHING, Time::ZERO),
         };
         let has_next = matches!(self.state, State::Connecting(_)) && self.addresses.len() > 0;
@@ -199,8 +173,12 @@ impl Check {
     pub fn advance(&mut self, now: Time) -> Option<Result<(), Reason>> {
         while self.step(now) {}
         if !matches!(self.state, State::Over(_)) && now >= self.deadline {
+            let what = match self.state {
+                State::LookingUp(_) => "could not be looked up",
+                _ => "gave no answer",
+            };
             let limit = Short(self.limit);
-            self.end(Err(self.reason(format_args!("gave no answer within {limit}"))));
+            self.end(Err(self.reason(format_args!("{what} within {limit}"))));
         }
         match &self.state {
             State::Over(result) => Some(result.clone()),
@@ -213,12 +191,10 @@ impl Check {
         match &mut self.state {
             State::LookingUp(look_up) => match look_up.advance() {
                 None => return false,
-                Some(addresses) if addresses.is_empty() => {
-                    self.end(Err(self.reason(format_args!("has an unknown host"))));
-                }
-                Some(addresses) => self.connect_to(addresses, now),
+                Some(Ok(addresses)) => self.connect_to(addresses, now),
+                Some(Err(failure)) => self.end(Err(self.reason(format_args!("{failure}")))),
             },
-            State::Connecting(stream) => match connected(stream) {
+            State::Connecting(stream) => match connect::is_connected(stream) {
                 Ok(true) => self.connected(),
                 Ok(false) if now >= self.next_at && self.addresses.len() > 0 => {
                     let limit = Short(self.limit);
@@ -252,19 +228,14 @@ impl Check {
                     self.finish(&answer, came, now);
                 }
             }
-            State::Finishing { stream, result, body } => {
-                let mut piece = [0; 4096];
-                match stream.read(&mut piece) {
-                    Ok(count @ 1..) if count < body.left => body.came(count, now),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && now < body.until => {
-                        return false;
-                    }
-                    _ => {
-                        let result = result.clone();
-                        self.end(result);
-                    }
+            State::Finishing { stream, result, body } => match body.read(stream, now) {
+                Read::Some => {}
+                Read::Nothing => return false,
+                Read::All => {
+                    let result = result.clone();
+                    self.end(result);
                 }
-            }
+            },
             State::Over(_) => return false,
         }
         true
@@ -324,8 +295,8 @@ impl Check {
             let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
             let share = self.deadline.saturating_sub(now) / shares;
             self.next_at = now.saturating_add(share.min(LONGEST_SHARE));
-            match connect::to(address, SockType::Stream, SockFlag::SOCK_NONBLOCK) {
-                Ok(socket) => return self.state = State::Connecting(socket.into()),
+            match connect::to(address) {
+                Ok(stream) => return self.state = State::Connecting(stream),
                 Err(error) => {
                     let reason = self.cannot_connect(&error);
                     self.failure.get_or_insert(reason);
@@ -361,16 +332,9 @@ impl Check {
             Answer::Status(head) => (head.body, came.saturating_sub(head.length)),
             Answer::NoHttp | Answer::Nothing => (Some(0), 0),
         };
-        let longest_until = self.deadline.min(now.saturating_add(BODY_LIMIT));
-        let mut body = Body {
-            left: announced.unwrap_or(BODY).min(BODY),
-            is_announced: announced.is_some(),
-            until: longest_until,
-            longest_until,
-        };
-        body.came(came, now);
+        let body = Body::new(announced, came, now, self.deadline);
         self.state = match std::mem::replace(&mut self.state, State::Over(Ok(()))) {
-            State::Reading { stream, .. } if body.left > 0 => {
+            State::Reading { stream, .. } if !body.is_whole() => {
                 State::Finishing { stream, result, body }
             }
             _ => State::Over(result),
@@ -389,27 +353,6 @@ impl Check {
             }
         }
     }
-}
-
-/// Whether the connection has come about; an error if it never will.
-fn connected(stream: &TcpStream) -> io::Result<bool> {
-    match stream.take_error()? {
-        // Cut off by now, so it had come about: whoever refuses says so with another error.
-        Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
-            return Ok(true);
-        }
-        Some(error) => return Err(error),
-        None => {}
-    }
-    let Ok(peer) = stream.peer_addr() else {
-        return Ok(false);
-    };
-    // Where nobody listens, the kernel may choose that very port for our own end, and connects the
-    // socket to itself (RFC 9293, 3.5: a simultaneous open). That is nobody still.
-    if stream.local_addr().is_ok_and(|own| own == peer) {
-        return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -1,74 +1,118 @@
-//! Looking up a name: the hosts file, and then the name servers.
+//! Looking up a name: by the C library's resolver, in a child that can be ended.
 //!
-//! Not with the C library's resolver, which would be a twelfth of this program. Files and servers may
-//! take as long as they like, and what a server says comes from outside: so it is done in a child,
-//! which can be ended.
+//! The resolver waits for files and servers as long as it likes, and what a server says comes from
+//! outside. The child writes one message: a code and an errno, and then the addresses, each in as many
+//! bytes. Who asks, and for how long, is not known here.
 
 #![forbid(unsafe_code)]
 
-mod files;
-mod message;
-mod servers;
-
+use std::ffi::{CStr, CString};
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use self::files::Resolver;
-use crate::clock::Clock;
-use crate::options::target::Endpoint;
-use crate::sys::{self, Child};
+use nix::sys::socket::AddressFamily;
 
-/// More addresses of a name are not tried.
+use crate::options::target::Endpoint;
+use crate::sys::{self, Child, Unresolved};
+
+/// More addresses of a name are not tried. The message is smaller than PIPE_BUF: it is written whole.
 const MOST: usize = 48;
 
-/// How many bytes an address is on its way from the child.
-const SIZE: usize = 16;
+/// The sizes of a code or an errno, and of an address, in bytes.
+const NUMBER: usize = 4;
+const ADDRESS: usize = 16;
 
-/// Where name servers listen.
-const PORT: u16 = 53;
+/// What getaddrinfo says of a name that has no address of the family that was asked for. That is
+/// glibc's own, and libc does not name it.
+const EAI_ADDRFAMILY: i32 = -9;
 
 /// A look-up under way.
 pub struct LookUp {
     child: Child,
     port: u16,
-    answer: Vec<u8>,
+    message: Vec<u8>,
+}
+
+/// Why there are no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Whoever was asked says that there is no such name, or that it has no address.
+    Unknown,
+    /// Nobody who was asked has answered.
+    NoAnswer,
+    /// Name servers refuse, or say what makes no sense.
+    Refused,
+    /// This machine lacks something: an errno, or 0 where that is not known.
+    Here(i32),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let looked_up = "could not be looked up";
+        match self {
+            Self::Unknown => f.write_str("has an unknown host"),
+            Self::NoAnswer => write!(f, "{looked_up}: no name server gave an answer"),
+            Self::Refused => write!(f, "{looked_up}: no name server gave a valid answer"),
+            Self::Here(0) => f.write_str(looked_up),
+            Self::Here(errno) => write!(f, "{looked_up}: {}", sys::Errno(*errno)),
+        }
+    }
+}
+
+impl From<Unresolved> for Failure {
+    fn from(Unresolved { code, errno }: Unresolved) -> Self {
+        match code {
+            libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY => Self::Unknown,
+            libc::EAI_AGAIN => Self::NoAnswer,
+            libc::EAI_FAIL => Self::Refused,
+            libc::EAI_SYSTEM => Self::Here(errno),
+            libc::EAI_MEMORY => Self::Here(libc::ENOMEM),
+            _ => Self::Here(0),
+        }
+    }
 }
 
 impl LookUp {
     pub fn begin(endpoint: &Endpoint) -> io::Result<Self> {
+        let name = CString::new(endpoint.host.as_str())?;
         let child = Child::start(|mut output| {
-            let mut bytes = Vec::new();
-            for address in addresses(&endpoint.host).into_iter().take(MOST) {
-                let address = match address {
-                    IpAddr::V4(address) => address.to_ipv6_mapped(),
-                    IpAddr::V6(address) => address,
-                };
-                bytes.extend_from_slice(&address.octets());
-            }
             // An answer that nobody reads any more is none.
-            let _ = output.write_all(&bytes);
+            let _ = output.write_all(&message(look_up(&name)));
         })?;
-        Ok(Self { child, port: endpoint.port, answer: Vec::new() })
+        Ok(Self { child, port: endpoint.port, message: Vec::new() })
     }
 
-    /// The addresses, none if the name is not known; `None` while the child is at it.
-    pub fn advance(&mut self) -> Option<Vec<SocketAddr>> {
-        let mut piece = [0; MOST * SIZE];
-        while self.answer.len() < piece.len() {
+    /// The addresses; `None` while the child is at it.
+    pub fn advance(&mut self) -> Option<Result<Vec<SocketAddr>, Failure>> {
+        let mut piece = [0; 2 * NUMBER + MOST * ADDRESS];
+        while self.message.len() < piece.len() {
             match self.child.output.read(&mut piece) {
                 Ok(0) => break,
-                Ok(count) => self.answer.extend(piece.iter().take(count)),
+                Ok(count) => self.message.extend(piece.iter().take(count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(_) => break,
             }
         }
+        Some(self.read())
+    }
+
+    fn read(&self) -> Result<Vec<SocketAddr>, Failure> {
+        let (numbers, rest) = self.message.split_at_checked(2 * NUMBER).ok_or(Failure::Here(0))?;
+        let mut numbers =
+            numbers.as_chunks::<NUMBER>().0.iter().map(|bytes| i32::from_ne_bytes(*bytes));
+        let mut next = || numbers.next().unwrap_or_default();
+        let unresolved = Unresolved { code: next(), errno: next() };
+        if unresolved.code != 0 {
+            return Err(unresolved.into());
+        }
         let mut addresses = Vec::new();
-        for bytes in self.answer.as_chunks::<SIZE>().0 {
+        for bytes in rest.as_chunks::<ADDRESS>().0 {
             let address = Ipv6Addr::from(*bytes).to_canonical();
             addresses.push(SocketAddr::new(address, self.port));
         }
-        Some(addresses)
+        Ok(addresses)
     }
 }
 
@@ -79,25 +123,32 @@ impl AsFd for LookUp {
     }
 }
 
-fn addresses(name: &str) -> Vec<IpAddr> {
-    let found = files::hosts(&text("/etc/hosts"), name);
-    if !found.is_empty() {
-        return found;
-    }
-    let text = text("/etc/resolv.conf");
-    let resolver = Resolver::read(&text);
-    let clock = Clock::start();
-    for name in resolver.names(name) {
-        match servers::ask(&resolver, PORT, &name, clock) {
-            Some(found) if found.is_empty() => {}
-            Some(found) => return found,
-            // Who did not answer to this one will not answer to the next.
-            None => break,
-        }
-    }
-    Vec::new()
+/// One question at a time: musl, asked for both families at once, waits for both answers, and one of
+/// two questions from one port may be lost on its way through a node's address translation.
+fn look_up(name: &CStr) -> Result<Vec<IpAddr>, Unresolved> {
+    let first = match sys::resolve(name, AddressFamily::Inet) {
+        Ok(addresses) => return Ok(addresses),
+        // Who does not answer to this will not answer to the next.
+        Err(unresolved) if unresolved.code == libc::EAI_AGAIN => return Err(unresolved),
+        Err(unresolved) => unresolved,
+    };
+    sys::resolve(name, AddressFamily::Inet6).map_err(|unresolved| {
+        if Failure::from(first) == Failure::Unknown { unresolved } else { first }
+    })
 }
 
-fn text(path: &str) -> String {
-    String::from_utf8_lossy(&sys::read(path).unwrap_or_default()).into_owned()
+fn message(found: Result<Vec<IpAddr>, Unresolved>) -> Vec<u8> {
+    let (addresses, Unresolved { code, errno }) = match found {
+        Ok(addresses) => (addresses, Unresolved { code: 0, errno: 0 }),
+        Err(unresolved) => (Vec::new(), unresolved),
+    };
+    let mut bytes = [code.to_ne_bytes(), errno.to_ne_bytes()].concat();
+    for address in addresses.into_iter().take(MOST) {
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        bytes.extend_from_slice(&address.octets());
+    }
+    bytes
 }

@@ -5,8 +5,7 @@ use std::io::BufReader;
 use std::net::TcpListener;
 use std::thread;
 
-use nix::sys::socket::{AddressFamily, SockaddrStorage, connect, socket};
-
+use super::body::{LIMIT as BODY_LIMIT, PAUSE as BODY_PAUSE};
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -93,22 +92,6 @@ fn the_limit_is_kept() {
     assert!(took >= limit && took < limit * 4, "{took:?}");
     // It accepts all the same, as the kernel does that for it.
     assert_eq!(asked(&format!("tcp://127.0.0.1:{port}"), limit), Ok(()));
-}
-
-/// A socket that the kernel has connected to itself, as it may where nobody listens.
-#[test]
-fn a_connection_to_oneself_is_nobody() {
-    let SocketAddr::V4(address) = "127.0.0.1:0".parse().expect("an address") else {
-        panic!("IPv4");
-    };
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None);
-    let stream = TcpStream::from(socket.expect("a socket"));
-    let raw = std::os::fd::AsRawFd::as_raw_fd(&stream);
-    nix::sys::socket::bind(raw, &SockaddrStorage::from(address)).expect("bound");
-    let own = stream.local_addr().expect("an address");
-    connect(raw, &SockaddrStorage::from(own)).expect("connected to itself");
-    let error = connected(&stream).expect_err("nobody");
-    assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
 }
 
 #[test]
