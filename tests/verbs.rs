@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::thread;
@@ -229,49 +229,6 @@ fn it_probes_from_an_empty_root() {
     assert_ready(&probe("file:/witness").ended());
     let refused = format!("tcp://localhost:{}", free_port());
     assert_says(&probe(&refused).ended(), 1, &format!("{refused} refused"));
-}
-
-/// As a name server, the test itself: on loopback, as everything here.
-fn with_name_server(folder: &Folder, address: &str, init: Init) -> Init {
-    let (servers, hosts) = (folder.path("resolv.conf"), folder.path("hosts"));
-    let options = "options timeout:30 attempts:5 ndots:1";
-    fs::write(&servers, format!("nameserver {address}\n{options}\n")).expect("a file");
-    fs::write(&hosts, "127.0.0.1 app.test\n").expect("a file");
-    let script = "mount --bind \"$1\" /etc/resolv.conf && mount --bind \"$2\" /etc/hosts && shift 2 && exec \"$@\"";
-    let words = ["unshare", "-m", "sh", "-c", script, "sh"].map(std::ffi::OsString::from);
-    init.under(words.into_iter().chain([servers.into(), hosts.into()]))
-}
-
-#[test]
-fn names_are_looked_up_within_the_time() {
-    if !needs_namespaces() || !needs_program("unshare") {
-        return;
-    }
-    let folder = Folder::new();
-    let (silent, knows_nothing) = ("127.77.0.1", "127.77.0.2");
-    let _silent = UdpSocket::bind((silent, 53)).expect("port 53");
-    let socket = UdpSocket::bind((knows_nothing, 53)).expect("port 53");
-    thread::spawn(move || {
-        let mut packet = [0; 512];
-        while let Ok((length, peer)) = socket.recv_from(&mut packet) {
-            packet[2..4].copy_from_slice(&[0x81, 0x83]); // an answer: there is no such name
-            let _ = socket.send_to(&packet[..length], peer);
-        }
-    });
-    let port = server("127.0.0.1:0", "HTTP/1.1 200 OK\r\n\r\n");
-
-    let known = with_name_server(&folder, silent, probe(&format!("http://app.test:{port}/")));
-    assert_ready(&known.ended());
-
-    let target = format!("tcp://nosuch.test:{port}");
-    let unknown = with_name_server(&folder, knows_nothing, probe(&target));
-    assert_says(&unknown.ended(), 1, &format!("{target} has an unknown host"));
-
-    let began = now();
-    let hanging = with_name_server(&folder, silent, probe(&target).args("--timeout 500ms"));
-    let ended = hanging.ended();
-    assert_after("the probe's end", ended.at - began, ms(500));
-    assert_says(&ended, 1, &format!("{target} gave no answer within 500ms"));
 }
 
 // ---- install

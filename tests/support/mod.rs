@@ -13,6 +13,7 @@
 #![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
 
 pub mod confined;
+pub mod dns;
 pub mod http;
 pub mod life;
 pub mod options;
