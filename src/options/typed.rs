@@ -41,68 +41,40 @@ macro_rules! options {
 options! {
     /// Those of an entrypoint; a hook takes some of them.
     pub struct Options {
-        #[argh(option)]
-        pub delay: Option<Given>,
-        #[argh(option)]
-        pub until_quiet: Option<Given>,
-        #[argh(option)]
-        pub quiet_on: Option<Given>,
-        #[argh(option)]
-        pub watch_port: Vec<Given>,
-        #[argh(option)]
-        pub ignore_peer: Vec<Given>,
-        #[argh(option)]
-        pub max_delay: Option<Given>,
-        #[argh(option)]
-        pub on_drain: Vec<Given>,
-        #[argh(option)]
-        pub drain_file: Option<Given>,
-        #[argh(option)]
-        pub grace: Option<Given>,
-        #[argh(option)]
-        pub kill_margin: Option<Given>,
-        #[argh(option)]
-        pub stop_on: Vec<Given>,
-        #[argh(option)]
-        pub stop_signal: Option<Given>,
-        #[argh(option)]
-        pub escalate: Vec<Given>,
-        #[argh(option)]
-        pub orphan_grace: Option<Given>,
-        #[argh(option)]
-        pub ready_file: Option<Given>,
-        #[argh(option)]
-        pub ready_listen: Option<Given>,
-        #[argh(option)]
-        pub ready_check: Option<Given>,
-        #[argh(option)]
-        pub unready_delay: Option<Given>,
-        #[argh(option)]
-        pub map_signal: Vec<Given>,
-        #[argh(switch, short = 'g')]
-        pub group: bool,
-        #[argh(option)]
-        pub parent_death_signal: Option<Given>,
-        #[argh(option)]
-        pub map_exit: Vec<Given>,
-        #[argh(option)]
-        pub map_stop_exit: Vec<Given>,
-        #[argh(option)]
-        pub termination_log: Option<Given>,
-        #[argh(option)]
-        pub log_format: Option<Given>,
-        #[argh(switch, short = 'q')]
-        pub quiet: bool,
-        #[argh(switch, short = 'v')]
-        pub verbose: bool,
+        #[argh(option)] pub delay: Option<Given>,
+        #[argh(option)] pub until_quiet: Option<Given>,
+        #[argh(option)] pub quiet_on: Option<Given>,
+        #[argh(option)] pub watch_port: Vec<Given>,
+        #[argh(option)] pub ignore_peer: Vec<Given>,
+        #[argh(option)] pub max_delay: Option<Given>,
+        #[argh(option)] pub on_drain: Vec<Given>,
+        #[argh(option)] pub drain_file: Option<Given>,
+        #[argh(option)] pub grace: Option<Given>,
+        #[argh(option)] pub kill_margin: Option<Given>,
+        #[argh(option)] pub stop_on: Vec<Given>,
+        #[argh(option)] pub stop_signal: Option<Given>,
+        #[argh(option)] pub escalate: Vec<Given>,
+        #[argh(option)] pub orphan_grace: Option<Given>,
+        #[argh(option)] pub ready_file: Option<Given>,
+        #[argh(option)] pub ready_listen: Option<Given>,
+        #[argh(option)] pub ready_check: Option<Given>,
+        #[argh(option)] pub unready_delay: Option<Given>,
+        #[argh(option)] pub map_signal: Vec<Given>,
+        #[argh(switch, short = 'g')] pub group: bool,
+        #[argh(option)] pub parent_death_signal: Option<Given>,
+        #[argh(option)] pub map_exit: Vec<Given>,
+        #[argh(option)] pub map_stop_exit: Vec<Given>,
+        #[argh(option)] pub termination_log: Option<Given>,
+        #[argh(option)] pub log_format: Option<Given>,
+        #[argh(switch, short = 'q')] pub quiet: bool,
+        #[argh(switch, short = 'v')] pub verbose: bool,
     }
 }
 
 options! {
     /// Those of `probe`.
     pub struct Probe {
-        #[argh(option)]
-        pub timeout: Option<Given>,
+        #[argh(option)] pub timeout: Option<Given>,
         operand target: String, "TARGET"
     }
 }
