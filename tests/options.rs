@@ -60,7 +60,9 @@ fn of_help(help: &str) -> Options {
         };
         let name = name_of(form).to_owned();
         assert_eq!(named, variable(&name), "the variable of --{name}");
-        let told = Told { form: form.trim().to_owned(), repeatable, default: default.to_owned() };
+        // One that fills the line goes on in the next.
+        let default = default.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = Told { form: form.trim().to_owned(), repeatable, default };
         assert!(found.insert(name.clone(), told).is_none(), "--help has --{name} twice");
     }
     found
@@ -101,12 +103,16 @@ fn of_readme() -> Options {
     found
 }
 
+/// The default of --orphan-grace.
+const REST_OF_GRACE: &str = "what is left of --grace after a requested stop, else 3s";
+
 /// As --help has it, in fewer letters.
 fn shortened(default: &str) -> &str {
     match default {
         "" => "none",
         "TERM, INT" => "TERM,INT",
         "the larger of `--delay` and half of `--grace`" => "half of --grace or --delay",
+        "what is left of `--grace` after a requested stop, else 3s" => REST_OF_GRACE,
         other => other,
     }
 }
@@ -179,7 +185,8 @@ fn each_default_is_the_programs() {
     let mut tried = vec![];
     for (name, told) in of_help(&help()) {
         // What a word stands for is tried below, or is no value: none, off.
-        let in_words = ["none", "off", "the one received", "those the app listens on"];
+        let in_words =
+            ["none", "off", "the one received", "those the app listens on", REST_OF_GRACE];
         let words = told.default.split("; ").next().expect("the default");
         if in_words.contains(&words)
             || ["max-delay", "timeout", "quiet", "verbose"].contains(&name.as_str())
@@ -202,7 +209,6 @@ fn each_default_is_the_programs() {
         "group",
         "kill-margin",
         "log-format",
-        "orphan-grace",
         "quiet-on",
         "stop-on",
         "unready-delay",
