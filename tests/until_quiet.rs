@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use support::http::{Client, answered, get, steady};
 use support::system::{NetworkBeside, enter_own_network, now, pause, raise_descriptor_limit};
 use support::{
-    Init, Kind, LIMIT, Line, Running, becomes_true, children_of, init, ms, needs, needs_program,
-    needs_root, server, static_init,
+    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, children_of, init, ms, needs,
+    needs_program, needs_root, server, static_init,
 };
 
 const TERM: i32 = 15;
@@ -457,6 +457,127 @@ fn where_nothing_can_be_read_the_drain_takes_its_longest() {
         assert_eq!(count("the connections cannot be seen"), usize::from(!netlink), "{log}");
         let why = "at its longest, 2s: the connections could not be read";
         assert_eq!(count(why), usize::from(!netlink), "{log}");
+    });
+}
+
+// ---- servers that are hard to see
+
+/// As Python's, in a thread where the main one has ended, or as another user than the one that has opened the port.
+const PYTHON: &str = r#"
+import ctypes, http.server, os, sys, threading
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("content-length", "2"); self.end_headers(); self.wfile.write(b"ok")
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 9090), Answers)
+if sys.argv[1] == "user":
+    os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)
+    server.serve_forever()
+threading.Thread(target=server.serve_forever).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0) # exit(2): this thread alone
+"#;
+
+/// A second server of the app, beside one that is found as ever, is asked for longer than the quiet time.
+#[test]
+fn every_server_of_the_app_is_watched_however_hard_it_is_to_see() {
+    let programs = ["python3", "setpriv", "unshare", "mount"].map(needs_program);
+    if !can_run() || programs.contains(&false) {
+        return;
+    }
+    let cases = [
+        ("its main thread has ended", false, r#"python3 -c "$1" thread"#),
+        (
+            "in a mount namespace of its own",
+            false,
+            r#"unshare -m "$0" --quiet --listen 127.0.0.1:9090"#,
+        ),
+        (
+            "a child of one in a mount namespace of its own",
+            false,
+            r#"unshare -m sh -c '"$0" --quiet --listen 127.0.0.1:9090; true' "$0""#,
+        ),
+        (
+            "of another user and hidden",
+            true,
+            r#"mount -o remount,hidepid=2 /proc && setpriv --reuid 1000 --regid 1000 --clear-groups "$0" --quiet --listen 127.0.0.1:9090"#,
+        ),
+        (
+            "of another user",
+            true,
+            r#"setpriv --reuid 1000 --regid 1000 --clear-groups "$0" --quiet --listen 127.0.0.1:9090"#,
+        ),
+        ("of another user since it listens", true, r#"python3 -c "$1" user"#),
+    ];
+    in_networks(&cases, |&(what, unprivileged, second)| {
+        let script = format!(r#"{second} & exec "$0" --quiet --listen {V4}"#);
+        let init = init().args("-v --delay 0 --until-quiet 1s --max-delay 9s");
+        // As Docker does: root, without the right to look into other users' processes.
+        let init = if unprivileged { init.under(WITHOUT_PTRACE) } else { init };
+        let server = server();
+        let words =
+            ["sh".as_ref(), "-c".as_ref(), script.as_ref(), server.as_os_str(), PYTHON.as_ref()];
+        let run = init.pid1().command(words).start();
+        let address: SocketAddr = "127.0.0.1:9090".parse().expect("an address");
+        let mut app = App { run, address, announced: None };
+        for address in [V4.parse().expect("an address"), address] {
+            assert!(
+                becomes_true(LIMIT, || get(address, "/").is_ok()),
+                "{what}: it listens on {address}"
+            );
+        }
+        let until = app.stop() + ms(3000);
+        let last = steady(ms(200), until, || answered(address));
+        println!("{what}:");
+        app.over_at(last + QUIET);
+        let log = app.run.ended().log();
+        let guessed = log.matches("not every process can be read: watching :8080, :9090").count();
+        assert_eq!(guessed, usize::from(unprivileged), "{what}: {log}");
+    });
+}
+
+const WITHOUT_PTRACE: [&str; 5] =
+    ["setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace"];
+
+/// Its workers are another user, and cannot be read with Docker's capabilities; but whoever opened the sidecar's port is none of
+/// these, or it is the user that nginx's master is, which has all the sockets that its workers have.
+#[test]
+fn a_sidecar_does_not_hold_an_nginx_with_workers_of_another_user() {
+    if !can_run() || !needs_program("nginx") || !needs_program("setpriv") {
+        return;
+    }
+    let config = "daemon off; master_process on; user nobody nogroup; worker_processes 2; error_log stderr; pid /dev/null;
+        events {} http { access_log off; server { listen 127.0.0.1:8080; location / { return 200 ok; } } }";
+    let folder = Folder::new();
+    let file = folder.path("nginx.conf");
+    std::fs::write(&file, config).expect("written");
+    in_networks(&[(None, false), (Some(1337), false), (None, true)], |&(user, asks)| {
+        let beside = init().bare();
+        let beside = if let Some(user) = user { beside.user(user) } else { beside };
+        let _sidecar = App::started(beside, "127.0.0.1:9090", "default");
+        let init =
+            init().args("-v --delay 0 --until-quiet 1s --max-delay 5s").under(WITHOUT_PTRACE);
+        let words =
+            ["nginx".as_ref(), "-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), file.as_os_str()];
+        let run = init.pid1().command(words).start();
+        let address = V4.parse().expect("an address");
+        let mut app = App { run, address, announced: None };
+        assert!(becomes_true(LIMIT, || get(address, "/").is_ok()));
+        let stopped = app.stop();
+        let sidecar = "127.0.0.1:9090".parse().expect("an address");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                steady(ms(100), stopped + ms(5000), || {
+                    let _ = get(sidecar, "/");
+                    // The control: what nginx is asked does hold it.
+                    if asks {
+                        let _ = get(address, "/");
+                    }
+                })
+            });
+            app.over_at(stopped + if asks { ms(5000) } else { QUIET });
+        });
+        let log = app.run.ended().log();
+        assert!(log.contains("watching :8080") && !log.contains("not every process"), "{log}");
     });
 }
 

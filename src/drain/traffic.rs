@@ -222,8 +222,8 @@ impl Watch {
         let list = List(&found.ports);
         if found.guessed {
             let message = format_args!(
-                "cannot read which processes listen on which ports: watching every port that \
-                 others than drain-init listen on, {list}; --watch-port names the app's"
+                "not every process can be read: watching {list}, the ports that the app listens on \
+                 or may listen on; --watch-port names the app's"
             );
             self.log.line(Level::Info, "traffic", message);
         } else if !found.ports.is_empty() {

@@ -161,7 +161,11 @@ impl Source {
         let mut listeners = Vec::new();
         let mut add = |connection: Connection| {
             if connection.state == state::LISTEN {
-                listeners.push(Listener { port: connection.port, inode: connection.inode });
+                listeners.push(Listener {
+                    port: connection.port,
+                    inode: connection.inode,
+                    uid: connection.uid,
+                });
             }
         };
         match self {
