@@ -545,40 +545,54 @@ fn a_sidecar_does_not_hold_an_nginx_with_workers_of_another_user() {
     if !can_run() || !needs_program("nginx") || !needs_program("setpriv") {
         return;
     }
-    let config = "daemon off; master_process on; user nobody nogroup; worker_processes 2; error_log stderr; pid /dev/null;
-        events {} http { access_log off; server { listen 127.0.0.1:8080; location / { return 200 ok; } } }";
+    // Each nginx removes its own file as it ends.
     let folder = Folder::new();
-    let file = folder.path("nginx.conf");
-    std::fs::write(&file, config).expect("written");
-    in_networks(&[(None, false), (Some(1337), false), (None, true)], |&(user, asks)| {
-        let beside = init().bare();
-        let beside = if let Some(user) = user { beside.user(user) } else { beside };
-        let _sidecar = App::started(beside, "127.0.0.1:9090", "default");
-        let init =
-            init().args("-v --delay 0 --until-quiet 1s --max-delay 5s").under(WITHOUT_PTRACE);
-        let words =
-            ["nginx".as_ref(), "-e".as_ref(), "stderr".as_ref(), "-c".as_ref(), file.as_os_str()];
-        let run = init.pid1().command(words).start();
-        let address = V4.parse().expect("an address");
-        let mut app = App { run, address, announced: None };
-        assert!(becomes_true(LIMIT, || get(address, "/").is_ok()));
-        let stopped = app.stop();
-        let sidecar = "127.0.0.1:9090".parse().expect("an address");
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                steady(ms(100), stopped + ms(5000), || {
-                    let _ = get(sidecar, "/");
-                    // The control: what nginx is asked does hold it.
-                    if asks {
-                        let _ = get(address, "/");
-                    }
-                })
+    let config = |number: usize| {
+        let file = folder.path(&format!("nginx{number}.conf"));
+        let config = "daemon off; user nobody nogroup; worker_processes 2; error_log stderr; events {} http { access_log off;
+            server { listen 127.0.0.1:8080; location / { return 200 ok; } } }";
+        let pid = folder.path(&format!("nginx{number}.pid"));
+        std::fs::write(&file, format!("{config} pid {};", pid.display())).expect("written");
+        file
+    };
+    in_networks(
+        &[(0, None, false), (1, Some(1337), false), (2, None, true)],
+        |&(number, user, asks)| {
+            let file = config(number);
+            let beside = init().bare();
+            let beside = if let Some(user) = user { beside.user(user) } else { beside };
+            let _sidecar = App::started(beside, "127.0.0.1:9090", "default");
+            let init =
+                init().args("-v --delay 0 --until-quiet 1s --max-delay 5s").under(WITHOUT_PTRACE);
+            let words = [
+                "nginx".as_ref(),
+                "-e".as_ref(),
+                "stderr".as_ref(),
+                "-c".as_ref(),
+                file.as_os_str(),
+            ];
+            let run = init.pid1().command(words).start();
+            let address = V4.parse().expect("an address");
+            let mut app = App { run, address, announced: None };
+            assert!(becomes_true(LIMIT, || get(address, "/").is_ok()));
+            let stopped = app.stop();
+            let sidecar = "127.0.0.1:9090".parse().expect("an address");
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    steady(ms(100), stopped + ms(5000), || {
+                        let _ = get(sidecar, "/");
+                        // The control: what nginx is asked does hold it.
+                        if asks {
+                            let _ = get(address, "/");
+                        }
+                    })
+                });
+                app.over_at(stopped + if asks { ms(5000) } else { QUIET });
             });
-            app.over_at(stopped + if asks { ms(5000) } else { QUIET });
-        });
-        let log = app.run.ended().log();
-        assert!(log.contains("watching :8080") && !log.contains("not every process"), "{log}");
-    });
+            let log = app.run.ended().log();
+            assert!(log.contains("watching :8080") && !log.contains("not every process"), "{log}");
+        },
+    );
 }
 
 // ---- others on the machine
