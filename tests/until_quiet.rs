@@ -499,7 +499,7 @@ fn every_server_of_the_app_is_watched_however_hard_it_is_to_see() {
         (
             "of another user and hidden",
             true,
-            r#"mount -o remount,hidepid=2 /proc && setpriv --reuid 1000 --regid 1000 --clear-groups "$0" --quiet --listen 127.0.0.1:9090"#,
+            r#"mount -o remount,hidepid=2,gid=12345 /proc && setpriv --reuid 1000 --regid 1000 --clear-groups "$0" --quiet --listen 127.0.0.1:9090"#,
         ),
         (
             "of another user",
