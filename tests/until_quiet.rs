@@ -327,6 +327,38 @@ fn the_traffic_of_others_does_not_hold_it() {
     });
 }
 
+/// A prober that nobody has told of, in a rhythm, while clients come when they like.
+#[test]
+fn who_held_it_is_named() {
+    if !can_run() {
+        return;
+    }
+    in_networks(&[true, false], |&regular| {
+        let options = "--delay 0 --until-quiet 2s --max-delay 6s";
+        let mut app = App::started(init().args(options), V4, "default");
+        let address = app.address;
+        let end = app.stop() + ms(6000);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let ask = || drop(get(address, "/"));
+                if regular {
+                    steady(ms(1000), end, ask);
+                    return;
+                }
+                for wait in [700, 1500, 600, 1700, 900, 400] {
+                    pause(ms(wait).min(end.saturating_duration_since(now())));
+                    ask();
+                }
+            });
+            app.over_at(end);
+        });
+        let log = app.run.ended().log();
+        assert!(log.contains("ago from 127.0.0.1 on :8080"), "{log}");
+        let probe = log.contains("s: a probe? --ignore-peer 127.0.0.1");
+        assert_eq!(probe, regular, "{log}");
+    });
+}
+
 #[test]
 fn the_apps_own_requests_do_not_hold_it() {
     if !can_run() || !needs_program("curl") {

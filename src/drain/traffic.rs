@@ -11,6 +11,7 @@ pub mod connection;
 mod diag;
 mod known;
 pub mod netlink;
+mod peers;
 mod ports;
 pub mod proc_net;
 pub mod source;

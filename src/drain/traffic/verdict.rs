@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Families, Info, state};
 use super::known::{AllKnown, InFlight, Known};
+use super::peers::{Origin, Peers};
 use super::ports::{self, List};
 use crate::clock::Time;
 use crate::duration::{Rounded, Short};
@@ -19,6 +20,9 @@ use crate::options::watched::QuietOn;
 /// The news that a connection has closed may come later than the dump that it is missing from.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
+/// The time of traffic is the latest that it can have been, see `read_until`; so late at the most is
+/// what is known of who it was.
+const LATELY: Duration = Duration::from_millis(500);
 /// Nothing has moved for so long: what the kernel's table says of a connection will still be true when
 /// it counts. For the sake of one that moves more often it is not read: such a one is looked at.
 const STILL: Duration = Duration::from_millis(500);
@@ -33,6 +37,7 @@ pub struct Judge {
     quiet_on: QuietOn,
     known: AllKnown,
     last_traffic: Time,
+    peers: Peers,
     sample: Sample,
 }
 
@@ -40,6 +45,8 @@ pub struct Judge {
 #[derive(Default)]
 struct Sample {
     now: Time,
+    /// Since the last one.
+    gap: Duration,
     /// The last traffic that was known before.
     traffic_before: Time,
     new: u32,
@@ -72,6 +79,8 @@ pub struct Verdict {
     pub busy_ports: Vec<u16>,
     /// Connections on which nothing is in flight.
     pub idle: u32,
+    /// Whose the last traffic was, where that is known.
+    origin: Option<Origin>,
     /// Whether everything was seen.
     pub complete: bool,
 }
@@ -100,6 +109,7 @@ impl Judge {
             quiet_on,
             known: AllKnown::default(),
             last_traffic: now,
+            peers: Peers::default(),
             sample: Sample::default(),
         }
     }
@@ -116,7 +126,8 @@ impl Judge {
 
     /// A sample begins. What has closed comes first, then what is there, then `end`.
     pub fn begin(&mut self, now: Time) {
-        self.sample = Sample { now, traffic_before: self.last_traffic, ..Sample::default() };
+        let gap = now.saturating_sub(self.sample.now);
+        self.sample = Sample { now, gap, traffic_before: self.last_traffic, ..Sample::default() };
     }
 
     /// The reading went on until `after`: what it found may be younger by so much than its age says
@@ -196,6 +207,7 @@ impl Judge {
             unsure,
             busy_ports: std::mem::take(&mut self.sample.busy_ports),
             idle,
+            origin: self.peers.origin(self.last_traffic.saturating_sub(LATELY)),
             complete,
         }
     }
@@ -215,7 +227,9 @@ impl Judge {
         known.update(connection.info.and_then(|info| info.counts), now);
         let in_flight = known.in_flight(connection, self.until_quiet);
         if let (QuietOn::Requests, Some(info)) = (self.quiet_on, connection.info) {
-            self.last_traffic = self.last_traffic.max(now.saturating_sub(info.received));
+            let received = now.saturating_sub(info.received);
+            self.last_traffic = self.last_traffic.max(received);
+            self.came(received, connection);
         }
         in_flight != InFlight::No
     }
@@ -252,7 +266,9 @@ impl Judge {
     fn new_connection(&mut self, connection: &Connection) {
         let oldest = |info: Info| info.sent.max(info.received).max(info.acknowledged);
         let age = connection.info.map_or(Duration::ZERO, oldest);
-        self.traffic_at(self.sample.now.saturating_sub(age));
+        let at = self.sample.now.saturating_sub(age);
+        self.traffic_at(at);
+        self.came(at, connection);
         self.data_received(connection);
     }
 
@@ -260,6 +276,14 @@ impl Judge {
         if let (QuietOn::Requests, Some(info)) = (self.quiet_on, connection.info) {
             let received = self.sample.now.saturating_sub(info.received);
             self.last_traffic = self.last_traffic.max(received);
+            self.came(received, connection);
+        }
+    }
+
+    /// Notes whose traffic it was, if it is new.
+    fn came(&mut self, at: Time, connection: &Connection) {
+        if at > self.sample.traffic_before {
+            self.peers.came(at, connection.peer, connection.port, self.sample.gap);
         }
     }
 }
@@ -320,6 +344,9 @@ impl fmt::Display for Verdict {
             write!(f, "quiet for {}", Short(self.until_quiet))?;
         } else {
             write!(f, "last traffic {} ago", Rounded(self.quiet_for))?;
+            if let Some(origin) = &self.origin {
+                origin.fmt(f)?;
+            }
         }
         match self.idle {
             0 => Ok(()),

@@ -174,7 +174,8 @@ impl<'a> Search<'a> {
         let mut users = users_in(&process.read(c"status"));
         let parent = parents.iter().find(|(child, _)| *child == pid).map(|(_, parent)| *parent);
         let of_listening = parent.is_some_and(|parent| self.listening.contains(&parent));
-        if !users.is_empty() && !(of_listening && is_forked(&process.read(c"stat"))) {
+        let is_worker = of_listening && is_forked(&process.read(c"stat"));
+        if !users.is_empty() && !is_worker {
             users.extend(
                 sys::read("/proc/self/status").map(|status| users_in(&status)).unwrap_or_default(),
             );
