@@ -13,7 +13,7 @@ const LONG_ENOUGH: Duration = Duration::from_millis(300);
 pub fn size(contenders: &[Contender], _: &Rounds) -> Vec<Row> {
     let size = |contender: &Contender| Some(fs::metadata(&contender.path).ok()?.len() as f64);
     let figures = contenders.iter().map(size).collect();
-    vec![Row { what: "binary", unit: "bytes", figures, bar: Bar::AtMost(200.0 * 1024.0) }]
+    vec![Row { what: "binary", unit: "bytes", figures, bar: Bar::AtMost(256.0 * 1024.0) }]
 }
 
 /// Up to the app's exec, whoever makes them.
@@ -113,7 +113,7 @@ pub fn memory(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
             what: "RSS at idle",
             unit: "KiB",
             figures: of(0),
-            bar: Bar::Times { debian: 0.35, musl: None },
+            bar: Bar::Times { debian: 0.4, musl: None },
         },
         Row { what: "PSS at idle, one instance", unit: "KiB", figures: of(1), bar: Bar::None },
         Row {

@@ -10,7 +10,7 @@ use crate::{Contender, Rounds};
 const APP: &str = "/bin/true";
 
 pub fn added(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
-    let bar = Bar::Times { debian: 0.35, musl: Some(1.2) };
+    let bar = Bar::Times { debian: 0.42, musl: Some(1.2) };
     let [median, quantile] = measured(contenders, rounds);
     // Without what it costs to wake up another processor, which is much on a virtual machine.
     let [on_one, _] = on_one_processor(|| measured(contenders, rounds));
