@@ -514,6 +514,24 @@ fn after_a_requested_stop_what_is_left_has_the_rest_of_the_grace_period() {
     });
 }
 
+/// `docker exec`: whoever was sent into the container is nobody that the app left, and has no time of its own.
+#[test]
+fn a_process_that_was_sent_into_the_container_is_not_waited_for() {
+    if !needs_namespaces() {
+        return;
+    }
+    let mut run = init().pid1().args("--delay 0").app(["ready", "until:15", "exit:5"]).start();
+    run.line("ready");
+    let mut entered =
+        init().bare().beside(&run).app(["ignore:15", "print:entered", "pause"]).start();
+    entered.line("entered");
+    run.signal(TERM);
+    let ended = run.ended();
+    assert_eq!(ended.code, 5);
+    assert!(!ended.log().contains("processes it left"), "{ended:?}");
+    assert!(entered.ends_within(LIMIT), "the kernel ends it with its namespace");
+}
+
 /// It ended by itself: three seconds, as nobody counts a grace period.
 #[test]
 fn what_an_app_leaves_that_ended_by_itself_has_three_seconds() {
