@@ -201,8 +201,9 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
         assert_eq!(shipped().args(words).ended().code, 0, "{words}");
     }
     assert_eq!(shipped().args("--delay nonsense").ended().code, 125);
-    let mut run =
-        shipped().pid1().args("--delay 200ms").static_app(["ready", "until:15", "exit:3"]).start();
+    // A tracer of PID 1 is one more that the app leaves, and ends with it alone.
+    let hooked = shipped().pid1().args("--delay 200ms --orphan-grace 300ms");
+    let mut run = hooked.static_app(["ready", "until:15", "exit:3"]).start();
     run.line("ready");
     assert_eq!(shipped().beside(&run).arg("prestop").ended().code, 0);
     assert!(run.status("Pid") > 0, "the hook has asked it, and it lives on");
