@@ -1,5 +1,7 @@
 //! A walk through every history up to a length that checks the laws.
 
+#![forbid(unsafe_code)]
+
 use super::*;
 use crate::options::plan::ORPHAN_GRACE;
 use crate::pid1::lifecycle::steps::KILLED;
