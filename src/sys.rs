@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod folder;
 mod given;
+mod inherited;
 mod memory;
 mod netlink;
 mod poll;
@@ -31,6 +32,7 @@ pub use entry::inherited_mask;
 pub use error::{Described, Errno};
 pub use folder::{Folder, open, read};
 pub use given::descriptor;
+pub use inherited::listening;
 pub use netlink::receive_only;
 pub use poll::{Polled, poll};
 pub use process::{

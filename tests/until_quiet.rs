@@ -6,6 +6,8 @@ mod support;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -564,6 +566,31 @@ fn every_server_of_the_app_is_watched_however_hard_it_is_to_see() {
         let log = app.run.ended().log();
         let guessed = log.matches("not every process can be read: watching :8080, :9090").count();
         assert_eq!(guessed, usize::from(unprivileged), "{what}: {log}");
+    });
+}
+
+/// As socket activation in another network namespace than the app's. The control is given one of its own.
+#[test]
+fn a_listening_socket_of_another_network_is_said_to_be_unseen() {
+    if !can_run() || !needs_program("ip") {
+        return;
+    }
+    let cases = [
+        ("", true, true),
+        ("--watch-port 7070", true, true),
+        ("--watch-port 8080", true, false),
+        ("", false, false),
+    ];
+    in_networks(&cases, |&(options, elsewhere, unseen)| {
+        let listen = || TcpListener::bind("127.0.0.1:7070").expect("bound");
+        let listener = if elsewhere { NetworkBeside::new().run(listen) } else { listen() };
+        let init = init().args("--delay 0 --until-quiet 500ms --max-delay 3s").args(options);
+        let mut app = App::started(init.keeping(Arc::new(OwnedFd::from(listener))), V4, "default");
+        let stopped = app.stop();
+        app.over_at(stopped + if unseen { ms(3000) } else { ms(500) });
+        let log = app.run.ended().log();
+        let said = log.matches("listening socket of another network namespace, :7070:").count();
+        assert_eq!(said, usize::from(unseen), "{options}: {log}");
     });
 }
 

@@ -55,6 +55,8 @@ pub struct Watch {
     judge: Judge,
     /// Which ports are the app's has been found out, or was told.
     ports_known: bool,
+    /// The app has a listening socket of another network, which cannot be seen.
+    blind: bool,
     /// Samples come quickly from now on, whatever the traffic.
     hurried: bool,
     began: Time,
@@ -95,6 +97,7 @@ impl Watch {
             watched,
             log,
             source,
+            blind: false,
             hurried: false,
             began: now,
             spent: Duration::ZERO,
@@ -106,6 +109,7 @@ impl Watch {
             can_look: true,
             last: Phase::Beginning,
         };
+        watch.find_blind_spots();
         watch.take_sample(now, clock);
         watch.judge.knows_from(clock());
         watch.spent = cpu_time().saturating_sub(before);
@@ -190,7 +194,38 @@ impl Watch {
         self.judge.begin(now);
         let read = self.source.read(&self.watched, &mut self.judge, self.hurried);
         self.judge.read_until(clock());
-        self.judge.end(read && self.ports_known)
+        if self.blind {
+            self.judge.unseen_traffic();
+        }
+        self.judge.end(read && self.ports_known && !self.blind)
+    }
+
+    /// A listening socket is in the table of the network that it was made in, wherever the app runs
+    /// that was given it.
+    fn find_blind_spots(&mut self) {
+        let named = &self.watched.ports;
+        let counts = |port: &u16| named.is_empty() || named.contains(port);
+        let mut given = self.watched.given.clone();
+        given.retain(|(port, _)| counts(port));
+        if given.is_empty() {
+            return;
+        }
+        // Where no socket can be seen at all, that is said, and enough.
+        let Some(listeners) = self.source.listeners() else {
+            return;
+        };
+        given.retain(|(_, inode)| !listeners.iter().any(|listener| listener.inode == *inode));
+        if given.is_empty() {
+            return;
+        }
+        self.blind = true;
+        let unseen: Vec<u16> = given.iter().map(|(port, _)| *port).collect();
+        let message = format_args!(
+            "the app was given a listening socket of another network namespace, {}: its \
+             connections cannot be seen, so the drain goes on to its longest",
+            List(&ports::in_order(&unseen))
+        );
+        self.log.line(Level::Info, "traffic", message);
     }
 
     /// Asks the kernel about connections that stand still and that the samples do not settle: the

@@ -16,6 +16,8 @@ pub struct Watched {
     pub ports: Vec<u16>,
     /// Their connections are no traffic.
     pub ignored_peers: Vec<Network>,
+    /// Port and inode of the listening sockets that the app was given at its start.
+    pub given: Vec<(u16, u64)>,
 }
 
 /// What starts the window of quiet anew.

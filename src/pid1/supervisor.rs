@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -228,11 +228,26 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Listening sockets that the app was given, `PORT:INODE,...`: the companion has no copies, and
+    /// cannot see them in the kernel's table if they are of another network.
+    fn given(&self) -> String {
+        let mut words = String::new();
+        if self.config.watched.is_some() {
+            for (port, inode) in sys::listening() {
+                let comma = if words.is_empty() { "" } else { "," };
+                let _ = write!(words, "{comma}{port}:{inode}");
+            }
+        }
+        words
+    }
+
     /// Whether the drain has a companion now. Where it has none, the clock is what is left.
     fn start_drain(&mut self, after: Duration) -> bool {
         let after = CString::new(duration::millis(after).to_string()).unwrap_or_default();
         let folder = CString::new(self.config.folder.unwrap_or(".")).unwrap_or_default();
-        let mut words = vec![c"companion", c"drain", after.as_c_str(), folder.as_c_str()];
+        let given = CString::new(self.given()).unwrap_or_default();
+        let mut words =
+            vec![c"companion", c"drain", after.as_c_str(), folder.as_c_str(), given.as_c_str()];
         for word in self.words.iter() {
             words.push(word);
         }

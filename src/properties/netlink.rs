@@ -117,6 +117,7 @@ fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u
         quiet_on: QuietOn::Requests,
         ports: ports.to_vec(),
         ignored_peers: Vec::new(),
+        given: Vec::new(),
     };
     let mut judge = Judge::new(QUIET, QuietOn::Requests, Duration::ZERO);
     let mut verdicts = [(first, &[][..]), (second, events)].into_iter().zip(1..).map(

@@ -36,8 +36,12 @@ pub fn companion(words: Arguments) -> u8 {
             let folder = text(2).unwrap_or(".");
             // Where its file system was unmounted, what is named relative to it is not elsewhere.
             let _ = env::set_current_dir(folder);
-            with_options(words.tail(3), |config| {
+            let given = text(3).unwrap_or_default();
+            with_options(words.tail(4), |config| {
                 config.given_in(folder);
+                if let Some(watched) = &mut config.watched {
+                    watched.given = listeners(given);
+                }
                 drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
             })
         }
@@ -85,6 +89,12 @@ fn with_options(words: Arguments, run: impl FnOnce(&mut Config) -> u8) -> u8 {
         Ok((_, mut config)) => run(&mut config),
         Err(code) => code,
     }
+}
+
+/// `PORT:INODE,...`, as PID 1 writes them.
+fn listeners(words: &str) -> Vec<(u16, u64)> {
+    let pairs = words.split(',').filter_map(|word| word.split_once(':'));
+    pairs.filter_map(|(port, inode)| Some((port.parse().ok()?, inode.parse().ok()?))).collect()
 }
 
 /// The drain that PID 1 has begun: for so long already.

@@ -344,7 +344,7 @@ fn busy_connections_leave_an_instant() {
             break;
         }
     }
-    assert_lasted(ended.expect("an instant"), 200);
+    assert!(ended.expect("an instant") >= Duration::from_millis(200));
 }
 
 /// A slow request right after a fast answer, mostly within the same tick: 100 trials.

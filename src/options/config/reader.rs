@@ -76,7 +76,13 @@ impl Reader<'_> {
             self.refuse(given, format_args!("leaves no time to be quiet in; write 2s"));
         }
         let ports = ports.into_iter().collect();
-        Some(Watched { until_quiet, quiet_on: quiet_on.unwrap_or_default(), ports, ignored_peers })
+        Some(Watched {
+            until_quiet,
+            quiet_on: quiet_on.unwrap_or_default(),
+            ports,
+            ignored_peers,
+            given: Vec::new(),
+        })
     }
 
     pub fn exit_codes(&mut self, given: &[Given]) -> Vec<(u8, u8)> {
