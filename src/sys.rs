@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(not(any(test, fuzzing)))]
+mod allocator;
 mod arguments;
 mod child;
 mod entry;
@@ -13,7 +15,6 @@ mod error;
 mod folder;
 mod given;
 mod inherited;
-mod memory;
 mod netlink;
 mod poll;
 mod process;
