@@ -2,5 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use crate::signal::Signal;
+
 /// drain-init's own failure.
 pub const OWN_FAILURE: u8 = 125;
+
+/// What shells say of a process that a signal has ended, in place of its exit code.
+pub fn of_signal(signal: Signal) -> u8 {
+    u8::try_from(128 + signal.number()).unwrap_or(u8::MAX)
+}

@@ -56,7 +56,7 @@ use sys::Arguments;
 #[cfg_attr(test, expect(dead_code))]
 fn run_verb(arguments: Arguments) -> u8 {
     let verb = arguments.get(1).map(std::ffi::CStr::to_bytes);
-    if let Some(b"probe" | b"install" | b"explain") = verb {
+    if let Some(b"probe" | b"explain") = verb {
         sys::let_signals_end_it();
     }
     // An entrypoint does so as late as it can: its app waits.

@@ -7,6 +7,11 @@
 
 use std::fmt;
 
+use signal_hook::consts::{
+    SIGABRT, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGSEGV,
+    SIGSTOP, SIGSYS, SIGTERM, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
+};
+
 /// The number of a signal, from 1 to 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signal(u8);
@@ -22,21 +27,26 @@ const NAMES: [&str; 31] = [
 ];
 
 /// Other names in use for some of them.
-const ALIASES: [(&str, u8); 4] = [("IOT", 6), ("CLD", 17), ("POLL", 29), ("UNUSED", 31)];
+const ALIASES: [(&str, i32); 4] =
+    [("IOT", SIGABRT), ("CLD", SIGCHLD), ("POLL", SIGIO), ("UNUSED", SIGSYS)];
 
 impl Signal {
-    pub const INT: Self = Self(2);
-    pub const KILL: Self = Self(9);
-    pub const PIPE: Self = Self(13);
-    pub const TERM: Self = Self(15);
-    pub const CHLD: Self = Self(17);
-    pub const CONT: Self = Self(18);
-    pub const STOP: Self = Self(19);
-    pub const TSTP: Self = Self(20);
-    pub const TTIN: Self = Self(21);
-    pub const TTOU: Self = Self(22);
+    pub const INT: Self = Self::standard(SIGINT);
+    pub const KILL: Self = Self::standard(SIGKILL);
+    pub const PIPE: Self = Self::standard(SIGPIPE);
+    pub const TERM: Self = Self::standard(SIGTERM);
+    pub const CHLD: Self = Self::standard(SIGCHLD);
+    pub const CONT: Self = Self::standard(SIGCONT);
+    pub const STOP: Self = Self::standard(SIGSTOP);
+    pub const TSTP: Self = Self::standard(SIGTSTP);
+    pub const TTIN: Self = Self::standard(SIGTTIN);
+    pub const TTOU: Self = Self::standard(SIGTTOU);
     /// SIGRTMAX: a hook asks the drain-init of its container for the drain.
     pub const DRAIN: Self = Self(RTMAX);
+
+    const fn standard(number: i32) -> Self {
+        Self(number as u8)
+    }
 
     /// The signal of that number, if there is one.
     pub fn new(number: i32) -> Option<Self> {
@@ -69,7 +79,9 @@ impl Signal {
         }
         let standard = NAMES.iter().zip(1..).find(|(known, _)| **known == name);
         let alias = ALIASES.iter().find(|(known, _)| *known == name);
-        standard.map(|(_, number)| number).or(alias.map(|(_, number)| *number)).map(Self)
+        standard
+            .map(|(_, number)| Self(number))
+            .or(alias.map(|(_, number)| Self::standard(*number)))
     }
 
     /// The real-time signal at `offset` (empty, or `sign` and a number) from `base`.
@@ -89,11 +101,13 @@ impl Signal {
 
     /// Why this signal is never forwarded and cannot be named in an option, if that is so.
     pub fn excepted(self) -> Option<&'static str> {
-        match self.0 {
-            4..=8 | 11 | 31 => Some("it reports a fault of the process that gets it"),
-            17 => Some("it tells drain-init of its own children"),
+        match self.number() {
+            SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGSYS => {
+                Some("it reports a fault of the process that gets it")
+            }
+            SIGCHLD => Some("it tells drain-init of its own children"),
             32 | 33 => Some("the C library keeps it for itself"),
-            RTMAX => Some("drain-init keeps it for itself"),
+            _ if self == Self::DRAIN => Some("drain-init keeps it for itself"),
             _ => None,
         }
     }

@@ -12,7 +12,8 @@ use std::thread;
 
 use support::system::now;
 use support::{
-    Ended, Folder, Init, Kind, assert_after, init, ms, needs_namespaces, needs_program, needs_root,
+    Ended, Folder, Init, Kind, LIMIT, assert_after, at_both_levels, becomes_true, init, ms,
+    needs_namespaces, needs_program, needs_root,
 };
 
 // ---- probe
@@ -307,6 +308,33 @@ fn it_replaces_a_link() {
     assert_ready(&install(&folder.path("init")).ended());
     assert_copy(&folder.path("init"));
     assert_eq!(fs::read_to_string(folder.path("target")).expect("the file"), "as it was");
+}
+
+/// Also as PID 1, which no signal ends by itself. Each write takes its time, so that the signal comes in the midst of it.
+#[test]
+fn a_signal_ends_it_and_leaves_nothing() {
+    if !needs_program("strace") {
+        return;
+    }
+    at_both_levels(|init| {
+        for (number, code) in [(15, 143), (2, 130), (3, 131)] {
+            let folder = Folder::new();
+            fs::write(folder.path("drain-init"), "the one before").expect("a file");
+            let strace =
+                ["strace", "-D", "-qq", "-o", "/dev/null", "-e", "inject=write:delay_exit=300000"];
+            let run = init().under(strace).arg("install").arg(folder.path("")).start();
+            let is_half =
+                || names(&folder.path("")).iter().any(|name| name.starts_with(".drain-init"));
+            assert!(becomes_true(LIMIT, is_half));
+            run.signal(number);
+            let ended = run.ended();
+            assert_eq!((ended.code, ended.err.len()), (code, 1), "{ended:?}");
+            assert!(ended.err[0].ends_with("nothing was installed"), "{ended:?}");
+            assert_eq!(names(&folder.path("")), ["drain-init"]);
+            let kept = fs::read_to_string(folder.path("drain-init")).expect("the file");
+            assert_eq!(kept, "the one before");
+        }
+    });
 }
 
 #[test]

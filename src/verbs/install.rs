@@ -1,7 +1,8 @@
 //! `drain-init install DEST`: copies this program to where another image can run it from.
 //!
 //! The copy is made beside its place and renamed into it: whoever looks sees the old program or the
-//! new one, whole, and one that is being executed goes on as it was.
+//! new one, whole, and one that is being executed goes on as it was. A signal that asks it to end
+//! leaves nothing behind, also as PID 1 of an init container, whom no signal ends by itself.
 
 #![forbid(unsafe_code)]
 
@@ -9,13 +10,19 @@ use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::statvfs::{FsFlags, statvfs};
+use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::flag;
 
 use super::{read, refuse};
+use crate::exit_code;
 use crate::marker;
 use crate::options::command_line::Verb;
 use crate::options::typed::Install;
+use crate::signal::Signal;
 use crate::sys::{self, Arguments, Described};
 
 /// What the copy is called in a folder.
@@ -31,13 +38,40 @@ const VERB: Verb = Verb { name: "install", only: None, command: false };
 
 /// The exit code: 0, or that of a failure, with a line that says why.
 pub fn install(arguments: Arguments) -> u8 {
+    let asked = Asked::listen();
+    // Not before: as PID 1 one that had come by then would be thrown away.
+    sys::let_signals_end_it();
     let dest = match read::<Install>(&VERB, arguments) {
         Ok(read) => read.options.dest,
         Err(code) => return code,
     };
-    match copy_to(&dest) {
+    match copy_to(&dest, &asked) {
         Ok(()) => 0,
-        Err(why) => refuse(format_args!("{dest}: {why}")),
+        Err(why) => {
+            let code = refuse(format_args!("{dest}: {why}"));
+            if let Problem::Asked(signal) = why { exit_code::of_signal(signal) } else { code }
+        }
+    }
+}
+
+/// The number of the signal that has asked for the end; 0 as long as none has.
+struct Asked(Arc<AtomicUsize>);
+
+impl Asked {
+    fn listen() -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        for signal in TERM_SIGNALS {
+            if let Ok(number) = usize::try_from(*signal) {
+                // Where a filter does not let it, the signal does what it did.
+                let _ = flag::register_usize(*signal, asked.clone(), number);
+            }
+        }
+        Self(asked)
+    }
+
+    fn check(&self) -> Result<(), Problem<'static>> {
+        let number = i32::try_from(self.0.load(Ordering::Relaxed)).unwrap_or_default();
+        Signal::new(number).map_or(Ok(()), |signal| Err(Problem::Asked(signal)))
     }
 }
 
@@ -50,6 +84,7 @@ enum Problem<'a> {
     NoExec,
     NoSource(io::Error),
     NotWritten(io::Error),
+    Asked(Signal),
 }
 
 impl fmt::Display for Problem<'_> {
@@ -66,12 +101,13 @@ impl fmt::Display for Problem<'_> {
                  choose another, such as an emptyDir",
             ),
             Self::NoSource(error) => write!(f, "cannot read this program: {}", Described(error)),
+            Self::Asked(signal) => write!(f, "{signal}: nothing was installed"),
             Self::NotWritten(error) => write!(f, "cannot be written: {}", Described(error)),
         }
     }
 }
 
-fn copy_to(dest: &str) -> Result<(), Problem<'_>> {
+fn copy_to<'a>(dest: &'a str, asked: &Asked) -> Result<(), Problem<'a>> {
     if dest.is_empty() {
         return Err(Problem::Empty);
     }
@@ -97,15 +133,15 @@ fn copy_to(dest: &str) -> Result<(), Problem<'_>> {
     }
     let source = own_program().map_err(Problem::NoSource)?;
     let (copy, mut output) = create_beside(folder).map_err(Problem::NotWritten)?;
-    let written = write_copy(source, &mut output).and_then(|()| {
+    let written = write_copy(source, &mut output, asked).and_then(|()| {
         // Whoever executes a file that is open for writing is refused.
         drop(output);
-        fs::rename(&copy, &file)
+        asked.check()?;
+        fs::rename(&copy, &file).map_err(Problem::NotWritten)
     });
-    written.map_err(|error| {
+    written.inspect_err(|_| {
         // The folder was writable a moment ago; if it no longer is, nothing more can be done.
         let _ = fs::remove_file(&copy);
-        Problem::NotWritten(error)
     })
 }
 
@@ -137,14 +173,16 @@ fn create_beside(folder: &str) -> io::Result<(String, File)> {
 }
 
 /// Nothing waits for the disk: after a crash of the node the pod's init containers run again.
-fn write_copy(mut source: File, output: &mut File) -> io::Result<()> {
+fn write_copy(mut source: File, output: &mut File, asked: &Asked) -> Result<(), Problem<'static>> {
     let mut piece = vec![0; 64 * 1024];
     loop {
-        let count = source.read(&mut piece)?;
+        asked.check()?;
+        let count = source.read(&mut piece).map_err(Problem::NotWritten)?;
         if count == 0 {
             break;
         }
-        output.write_all(piece.get(..count).unwrap_or_default())?;
+        let piece = piece.get(..count).unwrap_or_default();
+        output.write_all(piece).map_err(Problem::NotWritten)?;
     }
-    output.set_permissions(Permissions::from_mode(MODE))
+    output.set_permissions(Permissions::from_mode(MODE)).map_err(Problem::NotWritten)
 }

@@ -8,6 +8,7 @@ use super::note::{Cut, WhyCut};
 use super::times::{Taken, Until};
 use super::{Action, Actions, Came, Drain, Left, Note, State, Stop};
 use crate::clock::Time;
+use crate::exit_code;
 use crate::options::plan::{Escalation, HeldBy, Plan};
 use crate::signal::Signal;
 use crate::sys::Status;
@@ -254,6 +255,6 @@ impl Plan {
 pub(super) fn code(status: Status) -> u8 {
     match status {
         Status::Exited(code) => code,
-        Status::Killed(signal) => u8::try_from(128 + signal.number()).unwrap_or(u8::MAX),
+        Status::Killed(signal) => exit_code::of_signal(signal),
     }
 }
