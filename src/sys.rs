@@ -41,8 +41,8 @@ pub use process::{
 };
 pub use resolve::{Unresolved, resolve};
 pub use signals::{
-    Received, Recipient, let_signals_end_it, send, show_that_it_takes, stop_ignoring_children,
-    suspend_own_group, wait_for_signal,
+    Received, Recipient, let_signals_end_it, may_signal, send, show_that_it_takes,
+    stop_ignoring_children, suspend_own_group, wait_for_signal,
 };
 pub use spawn::{
     AppStart, CompanionStart, Program, SECOND_INPUT, above_inputs, start_app, start_companion,

@@ -17,6 +17,7 @@ use crate::log::{Level, Log};
 use crate::options::command_line::{self, Asked, Read, Refused, Verb};
 use crate::options::config::{self, Config, Surroundings};
 use crate::options::typed::{Options, Texts};
+use crate::pid1::termination::TerminationLog;
 use crate::sys::{self, Arguments};
 
 /// What --help says. A test holds it to the options.
@@ -25,7 +26,7 @@ const HELP: &str = include_str!("options/help.txt");
 /// Reads the options of a verb; answers --help and --version itself, and refuses nonsense with a
 /// line for each finding. An error is the exit code.
 fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Read<T>, u8> {
-    match command_line::read(verb, arguments).map_err(report)? {
+    match command_line::read(verb, arguments).map_err(|refused| report(verb, refused))? {
         Asked::Help => Err(help()),
         Asked::Version => Err(version()),
         Asked::Options(read) => Ok(read),
@@ -47,7 +48,8 @@ fn configured(
     surroundings: Surroundings,
 ) -> Result<(Read<Options>, Config), u8> {
     let read = read(verb, arguments)?;
-    let config = Config::new(&read.options, surroundings).map_err(report)?;
+    let config = Config::new(&read.options, surroundings);
+    let config = config.map_err(|refused| report(verb, refused))?;
     // A hook's options are the entrypoint's, which has said so.
     if verb.command {
         for line in config::without_effect(&read.options, &read.unknown) {
@@ -58,9 +60,12 @@ fn configured(
 }
 
 /// Says what is wrong.
-fn report(Refused { lines, format }: Refused) -> u8 {
+fn report(verb: &Verb, Refused { lines, format, termination_log }: Refused) -> u8 {
     let log = Log { format, ..Log::default() };
     lines.iter().for_each(|line| log.error("refused", format_args!("{line}")));
+    if let Some(path) = termination_log.filter(|_| verb.command) {
+        TerminationLog::refuse(path, format_args!("{}", lines.join("; ")));
+    }
     OWN_FAILURE
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -616,6 +617,82 @@ fn the_termination_log_is_of_this_life() {
         assert_eq!(run.ended().code, 3);
         assert_eq!(read(&path).matches("app exited with 3").count(), 1, "{life}");
     }
+}
+
+/// It opens the file at once, and without O_TRUNC: a line of the life before would stand behind its words, and one that is
+/// removed after its start would take them along.
+#[test]
+fn the_apps_first_words_are_its_own() {
+    let folder = Folder::new();
+    let path = folder.path("log");
+    for _ in 0..20 {
+        fs::write(&path, "drain-init: SIGTERM: draining for 5s; of an earlier life")
+            .expect("written");
+        let init = init().args("--delay 0 --termination-log").arg(&path);
+        let words =
+            ["/bin/sh", "-c", "printf 'first words\\n' 1<>\"$0\"; exit 3"].map(OsString::from);
+        let ended = init.command(words.into_iter().chain([path.clone().into()])).ended();
+        assert_eq!((ended.code, read(&path)), (3, "first words\n".to_owned()));
+    }
+}
+
+/// Without O_TRUNC it writes over the beginning of a line that is longer than its own.
+#[test]
+fn nothing_of_the_line_is_left_behind_the_apps_words() {
+    for mode in ["1<>", ">"] {
+        let folder = Folder::new();
+        let path = folder.path("log");
+        let script = format!(
+            "trap 'printf \"my words\\n\" {mode}\"$0\"; exit 3' TERM; echo ready; sleep 60 & wait"
+        );
+        let init = init().args("--delay 300ms --orphan-grace 0 --termination-log").arg(&path);
+        let words = ["/bin/sh".into(), "-c".into(), OsString::from(script), path.clone().into()];
+        let mut run = init.command(words).start();
+        run.line("ready");
+        run.signal(TERM);
+        assert!(becomes_true(LIMIT, || read(&path).starts_with("drain-init: SIGTERM")));
+        assert_eq!(run.ended().code, 3);
+        assert_eq!(read(&path), "my words\n", "{mode}");
+    }
+}
+
+/// `kubectl describe` has the reason, and not a bare number.
+#[test]
+fn a_start_that_is_refused_is_in_the_termination_log() {
+    let folder = Folder::new();
+    let path = folder.path("log");
+    let text = path.display().to_string();
+    let log = ["--termination-log", &text];
+    for (words, code, why) in [
+        (&["--delay", "5x", "--", "/bin/true"][..], 125, "--delay 5x: "),
+        (&["--no-such", "--", "/bin/true"], 125, "unknown option --no-such"),
+        (&["--grace", "x", "--delay", "x", "--", "/bin/true"], 125, "; --"),
+        (&["--"], 125, "COMMAND is missing"),
+        (&["--ready-file", "/no/such/folder/file", "--", "/bin/true"], 125, "/no/such/folder"),
+        (&["--ready-listen", "192.0.2.1:80", "--", "/bin/true"], 125, "cannot listen there"),
+        (&["--", "/no/such/command"], 127, "/no/such/command: not found"),
+        (&["--", "/etc"], 126, "/etc: cannot be executed"),
+    ] {
+        for by_variable in [false, true] {
+            fs::write(&path, "drain-init: of an earlier life").expect("written");
+            let init = if by_variable {
+                init().env("DRAIN_INIT_TERMINATION_LOG", &path)
+            } else {
+                log.iter().fold(init(), |init, word| init.arg(word))
+            };
+            let ended = words.iter().fold(init, |init, word| init.arg(word)).ended();
+            assert_eq!(ended.code, code, "{words:?}: {ended:?}");
+            let said = read(&path);
+            assert!(said.starts_with("drain-init: ") && said.contains(why), "{words:?}: {said:?}");
+            assert!(!said.contains("earlier") && !said.contains('\n'), "{said:?}");
+        }
+    }
+    // Where it can't be written there is one line, as ever.
+    let ended = init()
+        .args("--termination-log /no/such/folder/log --delay 5x")
+        .command(["/bin/true"])
+        .ended();
+    assert_eq!((ended.code, ended.err.len()), (125, 2), "a line for each: {ended:?}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Read<T> {
 pub struct Refused {
     pub lines: Vec<String>,
     pub format: Format,
+    /// Where the container's refusal is to be found, as far as one knows.
+    pub termination_log: Option<&'static str>,
 }
 
 /// Reads the options of a verb from `arguments` (what follows the verb) and from the environment.
@@ -59,7 +61,9 @@ pub fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Asked<T>, Ref
     let command = arguments.tail(separator.map_or(arguments.len(), |separator| separator + 1));
     let stop = line.split();
     let format = format(&line.split);
-    let refused = |lines| Refused { lines, format };
+    let termination_log = text(&line.split, "--termination-log", b"TERMINATION_LOG");
+    let termination_log = termination_log.and_then(|path| str::from_utf8(path).ok());
+    let refused = |lines| Refused { lines, format, termination_log };
     let misplaced = match stop.map_err(|why| refused(vec![why]))? {
         Stop::Help => return Ok(Asked::Help),
         Stop::Version => return Ok(Asked::Version),
@@ -88,13 +92,20 @@ fn as_typed((name, slot): &(&str, &mut dyn Slot)) -> (String, Takes) {
 }
 
 /// The form in which the log is wanted, also where not all of the words can be read.
-fn format(split: &[&str]) -> Format {
-    let typed = split.windows(2).rfind(|pair| pair.first() == Some(&"--log-format"));
-    let is_json = match typed {
-        Some(pair) => pair.last() == Some(&"json"),
-        None => environment::variables().any(|it| it == (&b"LOG_FORMAT"[..], &b"json"[..])),
-    };
+fn format(split: &[&'static str]) -> Format {
+    let is_json = text(split, "--log-format", b"LOG_FORMAT") == Some(b"json");
     if is_json { Format::Json } else { Format::Text }
+}
+
+/// The text of an option or its variable, likewise.
+fn text(split: &[&'static str], option: &str, variable: &[u8]) -> Option<&'static [u8]> {
+    let typed = split.windows(2).rfind(|pair| pair.first() == Some(&option));
+    match typed.and_then(<[_]>::last) {
+        Some(text) => Some(text.as_bytes()),
+        None => environment::variables()
+            .find(|(name, value)| *name == variable && !value.is_empty())
+            .map(|(_, it)| it),
+    }
 }
 
 /// Where a command line stops.

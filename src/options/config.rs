@@ -62,7 +62,11 @@ impl Config {
     pub fn new(typed: &Options, surroundings: Surroundings) -> Result<Self, Refused> {
         match Self::where_right(typed, surroundings) {
             (config, lines) if lines.is_empty() => Ok(config),
-            (config, lines) => Err(Refused { lines, format: config.log.format }),
+            (config, lines) => Err(Refused {
+                lines,
+                format: config.log.format,
+                termination_log: config.termination_log,
+            }),
         }
     }
 

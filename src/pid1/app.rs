@@ -89,6 +89,10 @@ impl App {
         !self.ended && pid == self.pid
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether a stop of the app concerns anybody.
     pub fn has_terminal(&self) -> bool {
         self.terminal.is_some()
@@ -102,46 +106,82 @@ impl App {
         }
     }
 
-    /// Passes a signal on. An error means that it is about to be reaped, or has made itself another
-    /// user: nothing that PID 1 could do about.
-    pub fn forward(&self, signal: Signal) {
+    /// Passes a signal on. Whether that was permitted: that there is nobody any more is no refusal.
+    #[must_use]
+    pub fn forward(&self, signal: Signal) -> bool {
         if self.ended {
-            return;
+            return true;
         }
         match self.terminal {
-            Some(terminal) if signal == Signal::CONT => return terminal.resumed(self.pid),
+            Some(terminal) if signal == Signal::CONT => {
+                return is_permitted(&terminal.resumed(self.pid));
+            }
             _ => {}
         }
-        let group = Recipient::Group(self.pid);
-        let _ = sys::send(if self.group { group } else { Recipient::Process(self.pid) }, signal);
+        if !self.group {
+            return is_permitted(&sys::send(Recipient::Process(self.pid), signal));
+        }
+        let to_group = sys::send(Recipient::Group(self.pid), signal);
+        // It may have left the group, in which others may be still.
+        if !self.leads_its_group() {
+            return is_permitted(&sys::send(Recipient::Process(self.pid), signal));
+        }
+        // One whom the signal may reach is enough for kill(2).
+        is_permitted(&to_group) && self.is_reachable()
     }
 
-    /// It was stopped by job control.
-    pub fn stopped(&self, by: Signal) {
-        if let Some(terminal) = self.terminal {
-            terminal.app_stopped(self.pid, by);
-        }
+    fn leads_its_group(&self) -> bool {
+        let pid = nix::unistd::Pid::from_raw(self.pid);
+        nix::unistd::getpgid(Some(pid)).is_ok_and(|group| group == pid)
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.ended || sys::may_signal(self.pid)
+    }
+
+    /// It was stopped by job control. Whether it could be told to go on, where that was to be done.
+    #[must_use]
+    pub fn stopped(&self, by: Signal) -> bool {
+        self.terminal.is_none_or(|terminal| is_permitted(&terminal.app_stopped(self.pid, by)))
     }
 
     /// Sends a signal to all that is left: as PID 1 to everything in the namespace, else to the app,
-    /// its group, and what descends from drain-init.
-    pub fn signal_rest(&self, signal: Signal) {
+    /// its group, and what descends from drain-init. Whether that was permitted, as far as one hears
+    /// of it: as PID 1 of the app alone.
+    #[must_use]
+    pub fn signal_rest(&self, signal: Signal) -> bool {
         if self.own_pid == 1 {
+            // No error even where nobody could be signalled (kill_something_info).
             let _ = sys::send(Recipient::Everyone, signal);
-            return;
+            return self.is_reachable();
         }
         // The group's number is the app's pid: safe to name while the app is there, or while there
         // is no /proc that would tell of members. First, as the scan takes its time.
         let to_group = || sys::send(Recipient::Group(self.pid), signal);
+        let mut permitted = true;
         if !self.ended {
-            let _ = to_group();
+            permitted &= is_permitted(&to_group());
         }
         let descendants = processes::of(self.own_pid);
-        if self.ended && descendants.is_empty() {
-            let _ = to_group();
+        if descendants.is_empty() {
+            // It may have left the group.
+            permitted &= match self.ended {
+                true => is_permitted(&to_group()),
+                false => is_permitted(&sys::send(Recipient::Process(self.pid), signal)),
+            };
         }
         for pid in descendants {
-            let _ = sys::send(Recipient::Process(pid), signal);
+            permitted &= is_permitted(&sys::send(Recipient::Process(pid), signal));
         }
+        permitted
     }
+
+    /// Whether the app, or what it left, may not be signalled by us.
+    pub fn is_any_out_of_reach(&self) -> bool {
+        !self.is_reachable() || processes::of(self.own_pid).iter().any(|pid| !sys::may_signal(*pid))
+    }
+}
+
+fn is_permitted(sent: &io::Result<()>) -> bool {
+    !sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }

@@ -50,6 +50,10 @@ pub struct Supervisor<'a> {
     /// There may be more that have ended.
     more_to_reap: bool,
     exit_code: Option<u8>,
+    /// A signal of the event at hand could not be sent.
+    is_unsent: bool,
+    /// That one could not be sent was said.
+    refusal_said: bool,
 }
 
 /// The companion that a drain has, from its start until it has ended or nobody waits for it.
@@ -62,8 +66,6 @@ impl<'a> Supervisor<'a> {
     /// Takes over an app that was just started.
     pub fn new(config: &'a Config, words: Arguments, app: App, readiness: Readiness) -> Self {
         let termination_log = TerminationLog::new(config.termination_log, config.log);
-        // Of an earlier life, where the file has outlived it.
-        termination_log.write(None);
         let mut supervisor = Self {
             config,
             words,
@@ -78,6 +80,8 @@ impl<'a> Supervisor<'a> {
             termination_log,
             more_to_reap: false,
             exit_code: None,
+            is_unsent: false,
+            refusal_said: false,
         };
         sys::show_that_it_takes(Signal::DRAIN);
         let now = supervisor.now();
@@ -214,6 +218,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn handle(&mut self, event: Event, now: Time) {
+        self.is_unsent = false;
         let (state, actions) = self.config.plan.step(self.state, event, now);
         self.state = state;
         let mut without_companion = false;
@@ -294,30 +299,47 @@ impl<'a> Supervisor<'a> {
                 self.readiness.close(&self.companions);
                 self.kill_companions();
             }
-            Action::Forward(signal) => self.app.forward(signal),
-            Action::TerminateRest => self.app.signal_rest(Signal::TERM),
+            Action::Forward(signal) => self.sent(self.app.forward(signal)),
+            Action::TerminateRest => self.sent(self.app.signal_rest(Signal::TERM)),
             Action::KillRest => {
                 self.kill_companions();
-                self.app.signal_rest(Signal::KILL);
+                self.sent(self.app.signal_rest(Signal::KILL));
             }
-            Action::Suspend { by } => self.app.stopped(by),
+            Action::Suspend { by } => self.sent(self.app.stopped(by)),
             Action::NameRest { kill_in } => self.name_rest(kill_in),
             Action::Say(note) => self.say(note),
             Action::Exit(code) => {
+                self.termination_log.settle();
                 log.line(Level::Debug, "ended", format_args!("exit code {code}"));
                 self.exit_code = Some(code);
             }
         }
     }
+
     /// Nobody waits for what becomes of them.
     fn kill_companions(&mut self) {
         self.drain = None;
         self.companions.kill_all();
     }
 
+    fn sent(&mut self, is_permitted: bool) {
+        self.is_unsent |= !is_permitted;
+        if !is_permitted && !std::mem::replace(&mut self.refusal_said, true) {
+            let whom = if self.app.has_ended() { "what the app left" } else { "the app" };
+            let why = "Operation not permitted (another user, and no CAP_KILL)";
+            self.config.log.error("signal", format_args!("cannot signal {whom}: {why}"));
+        }
+    }
+
     fn say(&mut self, note: Note) {
+        let is_unsent = match note {
+            // Nothing has become of it, and that was said.
+            Note::Forwarded(_) if self.is_unsent => return,
+            Note::Unkillable => self.app.is_any_out_of_reach(),
+            _ => self.is_unsent,
+        };
         let (level, event) = note.class();
-        let told = Told { note, why: &self.why_over };
+        let told = Told { note, why: &self.why_over, is_unsent };
         self.config.log.line(level, event, format_args!("{told}"));
         self.termination_log.note(&told);
     }

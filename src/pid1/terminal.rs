@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::unistd::{Pid, getpgrp, getpid, tcgetpgrp, tcsetpgrp};
@@ -48,25 +49,26 @@ impl Terminal {
 
     /// The app was stopped: by the terminal for being in the background, where it can be helped,
     /// or by a person, who wants the shell back.
-    pub fn app_stopped(self, app: sys::Pid, by: Signal) {
+    pub fn app_stopped(self, app: sys::Pid, by: Signal) -> io::Result<()> {
         if [Signal::TTIN, Signal::TTOU].contains(&by) && self.has_foreground() {
             self.give_to(Pid::from_raw(app));
-            let _ = sys::send(Recipient::Group(app), Signal::CONT);
+            sys::send(Recipient::Group(app), Signal::CONT)
         } else if by == Signal::TSTP && getpid() == Pid::from_raw(1) {
             // Ctrl-Z where no shell is that could let it go on: without an init it does nothing.
-            let _ = sys::send(Recipient::Group(app), Signal::CONT);
+            sys::send(Recipient::Group(app), Signal::CONT)
         } else {
             sys::suspend_own_group();
+            Ok(())
         }
     }
 
     /// drain-init was told to go on: by `fg` if it has the foreground now, else by `bg`.
-    pub fn resumed(self, app: sys::Pid) {
+    pub fn resumed(self, app: sys::Pid) -> io::Result<()> {
         if self.has_foreground() {
             self.give_to(Pid::from_raw(app));
         }
         // The terminal stopped the whole group.
-        let _ = sys::send(Recipient::Group(app), Signal::CONT);
+        sys::send(Recipient::Group(app), Signal::CONT)
     }
 
     /// The app could not be started, and may have had the foreground before that was clear.

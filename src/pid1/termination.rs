@@ -1,8 +1,10 @@
-//! The termination log: one line on how the stop goes, for `kubectl describe pod`.
+//! The termination log: one line on how the stop goes, or why there was no start, for `kubectl
+//! describe pod`.
 //!
 //! It grows as the stop goes on, as nobody knows which of its stages is the last. It is written in
-//! place, since it is a mount, and only behind what was written here: what the app has written is
-//! the app's.
+//! place, since it is a mount, and always at the end. As soon as somebody else has written there, the
+//! file is the app's, and nothing is added any more. An app that opens it without O_TRUNC writes over
+//! the beginning of our line: what is left of that is cut off when the app has ended.
 
 #![forbid(unsafe_code)]
 
@@ -25,78 +27,184 @@ pub struct TerminationLog {
     log: Log,
     /// A stop has begun it.
     begun: bool,
+    /// All that stands in the file, if nobody else has written to it.
+    written: String,
 }
 
 impl TerminationLog {
     pub fn new(path: Option<&'static str>, log: Log) -> Self {
-        Self { path, log, begun: false }
+        Self { path, log, begun: false, written: String::new() }
+    }
+
+    /// Before the app starts: what an earlier life has left there is removed.
+    pub fn remove_former(&self) {
+        if let Some(path) = self.path {
+            self.report(path, remove_former(path));
+        }
+    }
+
+    /// Says why there is no start, where one can.
+    pub fn refuse(path: &str, why: fmt::Arguments) {
+        let _ = remove_former(path)
+            .and_then(|()| open(path, libc::O_CREAT))
+            .and_then(|mut file| append(&mut file, &mut String::new(), why));
     }
 
     /// Adds what has happened, from the beginning of a stop on.
     pub fn note(&mut self, told: &Told) {
-        let note = told.note;
-        let begins = matches!(note, Note::Draining { .. } | Note::Stopping { .. });
-        match note {
+        let begins = matches!(told.note, Note::Draining { .. } | Note::Stopping { .. });
+        match told.note {
             Note::Forwarded(_) | Note::SameRequest { .. } => {}
             _ if !self.begun && !begins => {}
             Note::NoStopCame { .. } => {
                 self.begun = false;
-                self.write(None);
+                self.change(clear);
             }
             _ => {
                 self.begun = true;
-                self.write(Some(format_args!("{told}")));
+                self.write(format_args!("{told}"));
             }
         }
     }
 
     /// Adds what belongs to a stop, if one has begun.
-    pub fn add(&self, text: fmt::Arguments) {
+    pub fn add(&mut self, text: fmt::Arguments) {
         if self.begun {
-            self.write(Some(text));
+            self.write(text);
         }
     }
 
-    /// Adds a text; nothing makes it empty again.
-    pub fn write(&self, text: Option<fmt::Arguments>) {
-        if let Some(path) = self.path
-            && let Err(error) = write(path, text)
-        {
+    /// Adds a text.
+    pub fn write(&mut self, text: fmt::Arguments) {
+        self.change(|file, written| append(file, written, text));
+    }
+
+    /// The app has ended.
+    pub fn settle(&mut self) {
+        if !self.written.is_empty() {
+            self.change(settle);
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut File, &mut String) -> io::Result<()>) {
+        if let Some(path) = self.path {
+            let changed =
+                open(path, libc::O_CREAT).and_then(|mut file| change(&mut file, &mut self.written));
+            self.report(path, changed);
+        }
+    }
+
+    fn report(&self, path: &str, result: io::Result<()>) {
+        if let Err(error) = result {
             self.log.error("termination-log", format_args!("{path}: {}", Described(&error)));
         }
     }
 }
 
-fn write(path: &str, text: Option<fmt::Arguments>) -> io::Result<()> {
-    let mut file = match open(path, text.is_some()) {
-        Err(error) if text.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    let length = file.metadata()?.len();
-    if length > 0 && !is_ours(&mut file)? {
-        return Ok(());
-    }
-    let mut line = match (text, length) {
-        (None, 0) => return Ok(()),
-        (None, _) => return file.set_len(0),
-        (Some(text), 0) => format!("drain-init: {text}"),
-        (Some(text), _) => format!("; {text}"),
-    };
-    let room = LONGEST.saturating_sub(usize::try_from(length).unwrap_or(LONGEST));
-    line.truncate(line.floor_char_boundary(room));
-    file.write_all(line.as_bytes())
-}
-
-fn open(path: &str, create: bool) -> io::Result<File> {
+fn open(path: &str, create: i32) -> io::Result<File> {
     // A pipe or a device of that name must not hold PID 1 up.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | if create { libc::O_CREAT } else { 0 };
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | create;
     sys::open(path, libc::O_RDWR | libc::O_APPEND | flags)
 }
 
-/// Whether the app has left it to us: then it is one line, which has not ended.
-fn is_ours(file: &mut File) -> io::Result<bool> {
-    let mut text = [0; LONGEST];
-    let length = file.read(&mut text)?;
-    let text = text.get(..length).unwrap_or_default();
-    Ok(text.starts_with(BEGINNING) && !text.contains(&b'\n'))
+/// What stands in the file, as far as the kubelet reads it, and one byte more.
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(LONGEST + 1);
+    file.take(LONGEST as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// What begins like ours, and has not ended its line as an app's would.
+fn remove_former(path: &str) -> io::Result<()> {
+    let mut file = match open(path, 0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let text = read(&mut file)?;
+    if text.starts_with(BEGINNING) && !text.contains(&b'\n') { file.set_len(0) } else { Ok(()) }
+}
+
+fn append(file: &mut File, written: &mut String, text: fmt::Arguments) -> io::Result<()> {
+    let found = read(file)?;
+    if !found.is_empty() && found != written.as_bytes() {
+        return Ok(());
+    }
+    let between = if written.is_empty() { "drain-init: " } else { "; " };
+    let end = written.len();
+    written.push_str(&format!("{between}{text}"));
+    written.truncate(written.floor_char_boundary(LONGEST));
+    // An app that has just emptied it would lose nothing by the whole line's being there again.
+    let new = written.get(if found.is_empty() { 0 } else { end }..).unwrap_or_default();
+    file.write_all(new.as_bytes())
+}
+
+/// Ours is gone, unless the file is the app's.
+fn clear(file: &mut File, written: &mut String) -> io::Result<()> {
+    let is_ours = read(file)? == written.as_bytes();
+    written.clear();
+    if is_ours { file.set_len(0) } else { Ok(()) }
+}
+
+/// Written over from the beginning on, our line is as long as it was, and its end stands behind the
+/// app's words. A last byte of theirs that is ours in this place can't be told, and goes with it.
+fn settle(file: &mut File, written: &mut String) -> io::Result<()> {
+    let found = read(file)?;
+    let written = std::mem::take(written);
+    if found.len() != written.len() {
+        return Ok(());
+    }
+    let theirs = found.iter().zip(written.bytes()).rposition(|(theirs, ours)| *theirs != ours);
+    match theirs {
+        Some(last) if last + 1 < found.len() => file.set_len(last as u64 + 1),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file after a stop of two stages, with what the app does to it between them.
+    fn after(app: impl FnOnce(&std::path::Path)) -> String {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("drain-init-termination-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let text: &'static str = path.display().to_string().leak();
+        std::fs::write(&path, "drain-init: of an earlier life").expect("written");
+        let mut log = TerminationLog::new(Some(text), Log::default());
+        log.remove_former();
+        log.write(format_args!("SIGTERM: draining"));
+        app(&path);
+        log.write(format_args!("the end"));
+        log.settle();
+        let found = std::fs::read_to_string(&path).expect("the file");
+        std::fs::remove_file(&path).expect("removed");
+        found
+    }
+
+    #[test]
+    fn the_line_grows_unless_the_app_has_written() {
+        let write = |truncate, append, words: &'static str| {
+            move |path: &std::path::Path| {
+                let mut options = File::options();
+                options.write(true).truncate(truncate).append(append);
+                let mut file = options.open(path).expect("opened");
+                file.write_all(words.as_bytes()).expect("written");
+            }
+        };
+        let ours = "drain-init: SIGTERM: draining";
+        assert_eq!(after(|_| ()), format!("{ours}; the end"));
+        assert_eq!(after(write(true, false, "mine\n")), "mine\n");
+        assert_eq!(
+            after(write(true, false, "mine, as long as that one\n...")),
+            "mine, as long as that one\n..."
+        );
+        assert_eq!(after(write(false, false, "mine\n")), "mine\n", "over the beginning of ours");
+        assert_eq!(after(write(false, true, "mine\n")), format!("{ours}mine\n"));
+        let longer = "mine, and longer than what was there\n";
+        assert_eq!(after(write(false, false, longer)), longer);
+        assert_eq!(after(write(true, false, "")), format!("{ours}; the end"), "emptied and left");
+    }
 }

@@ -82,7 +82,7 @@ fn with_environment(mut options: Options, variables: impl Iterator<Item = &'stat
             let warnings = config::without_effect(&options, &unknown);
             warnings.iter().for_each(|warning| is_clear(warning));
         }
-        Err(lines) => return are_clear(&Refused { lines, format }),
+        Err(lines) => return are_clear(&Refused { lines, format, termination_log: None }),
     }
     // Nothing is to depend on the folders of this machine.
     match Config::new(&options, Surroundings::Taken) {

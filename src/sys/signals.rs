@@ -100,6 +100,13 @@ pub fn send(recipient: Recipient, signal: Signal) -> io::Result<()> {
     checked(unsafe { libc::kill(target, signal.number()) }).map(drop)
 }
 
+/// Whether this process may send signals to that one; also where there is none.
+pub fn may_signal(pid: Pid) -> bool {
+    // SAFETY: no memory is passed.
+    let asked = checked(unsafe { libc::kill(pid, 0) });
+    !asked.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+}
+
 extern "C" fn never_called(_: c_int) {}
 
 /// The kernel's own form of a disposition, the same on x86-64 and arm64.

@@ -66,7 +66,7 @@ pub fn prestop(arguments: Arguments) -> u8 {
         Err(code) => return code,
     };
     let (mut config, mut wrong) = Config::where_right(&options, Surroundings::Taken);
-    if let Some(Refused { mut lines, format }) = refused {
+    if let Some(Refused { mut lines, format, .. }) = refused {
         config.log.format = format;
         lines.append(&mut wrong);
         wrong = lines;

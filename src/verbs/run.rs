@@ -12,6 +12,7 @@ use crate::options::config::Surroundings;
 use crate::pid1::app::App;
 use crate::pid1::readiness::Readiness;
 use crate::pid1::supervisor::Supervisor;
+use crate::pid1::termination::TerminationLog;
 use crate::sys::{self, Arguments, Described};
 
 /// Returns the exit code of the container. `name` is the verb as typed, if it was.
@@ -21,23 +22,26 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         Ok(read) => read,
         Err(code) => return code,
     };
-    if read.command.len() == 0 {
-        let usage = "drain-init [OPTIONS] -- COMMAND [ARG...]";
-        config.log.error("refused", format_args!("COMMAND is missing: {usage}"));
-        return OWN_FAILURE;
-    }
     // Nothing is opened before the app starts unless one of these asks for it, and the app does not wait
     // for what nobody needs.
     let files = [config.ready_file, config.drain_file, config.termination_log];
     if config.ready_listen.is_some() || files.iter().any(Option::is_some) {
         sys::take_closed();
     }
-    // What `explain` cannot find out, as it changes nothing.
+    let mut termination_log = TerminationLog::new(config.termination_log, config.log);
+    // The app's first words are not to be taken for those of an earlier life.
+    termination_log.remove_former();
     let mut is_refused = false;
     let mut refuse = |line: fmt::Arguments| {
         config.log.error("refused", line);
+        termination_log.write(line);
         is_refused = true;
     };
+    if read.command.len() == 0 {
+        refuse(format_args!("COMMAND is missing: drain-init [OPTIONS] -- COMMAND [ARG...]"));
+        return OWN_FAILURE;
+    }
+    // What `explain` cannot find out, as it changes nothing.
     for given in [read.options.ready_file, read.options.drain_file].into_iter().flatten() {
         if let Err(why) = marker::prepare(given.text) {
             refuse(format_args!("{given}: {why}"));
@@ -65,6 +69,7 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         }
         Err(error) => {
             config.log.error("refused", format_args!("{error}"));
+            termination_log.write(format_args!("{error}"));
             error.exit_code()
         }
     }

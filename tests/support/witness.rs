@@ -25,6 +25,7 @@ const HELP: &str = "witness STEP...
   descriptors              may have as many of them as the hard limit says
   child:STEP,STEP...       does them in a child         orphan:STEP,STEP...   in an orphan
   setsid, group            own session, own process group
+  leave                    joins the process group of a child, which does nothing
   orphans:N, release       makes N orphans, lets all of them die at once, every fifth of a real-time signal
   reaped                   waits until none of the orphans is left, not even as a zombie, and prints how long that took
   serve                    prints `port N`; from here on until and trap answer connections there
@@ -139,6 +140,19 @@ impl Witness {
             // SAFETY: plain system calls on this process.
             "setsid" => drop(unsafe { libc::setsid() }),
             "group" => drop(unsafe { libc::setpgid(0, 0) }),
+            "leave" => {
+                let child = fork();
+                if child == 0 {
+                    set_mask(0);
+                    wait(60_000);
+                    exit(0);
+                }
+                // SAFETY: plain system calls on processes of its own.
+                unsafe {
+                    libc::setpgid(child, child);
+                    libc::setpgid(0, child);
+                }
+            }
             "orphans" => self.make_orphans(number()),
             "release" => self.release.take().into_iter().for_each(drop_fd),
             "reaped" => self.wait_until_reaped(),

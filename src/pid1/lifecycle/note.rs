@@ -99,16 +99,28 @@ pub enum WhyCut {
     HookWaits,
 }
 
-/// A note, with what a drain's companion has told of its end.
+/// A note, with what became of it.
+#[derive(Clone, Copy)]
 pub struct Told<'a> {
     pub note: Note,
-    /// Empty where nothing was told.
+    /// Why a drain is over, as its companion has told. Empty where nothing was told.
     pub why: &'a str,
+    /// The signal that the note speaks of could not be sent.
+    pub is_unsent: bool,
 }
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.note.write(self.why, f)
+        self.note.write(*self, f)
+    }
+}
+
+/// `SIGTERM to the app, `, if it was sent.
+struct ToApp(Option<Signal>);
+
+impl fmt::Display for ToApp {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.map_or(Ok(()), |signal| write!(f, "{signal} to the app, "))
     }
 }
 
@@ -143,7 +155,8 @@ impl Note {
         }
     }
 
-    fn write(self, why: &str, f: &mut fmt::Formatter) -> fmt::Result {
+    fn write(self, Told { why, is_unsent, .. }: Told, f: &mut fmt::Formatter) -> fmt::Result {
+        let to_app = |signal| ToApp((!is_unsent).then_some(signal));
         match self {
             Self::Draining { by, lasts, at_most, kill_in } => {
                 let lasts = Lasts(lasts, at_most);
@@ -190,20 +203,26 @@ impl Note {
                     write!(f, "{by}{how}: ")?;
                 }
                 write!(f, "drain over after {}{}: ", Rounded(after), Why(why))?;
-                write!(f, "{forward} to the app, SIGKILL in {}", Rounded(kill_in))
+                write!(f, "{}SIGKILL in {}", to_app(forward), Rounded(kill_in))
             }
             Self::Stopping { by, forward, drained: false, kill_in } => {
-                write!(f, "{by}: no drain, {forward} to the app, SIGKILL in {}", Short(kill_in))
+                write!(f, "{by}: no drain, {}SIGKILL in {}", to_app(forward), Short(kill_in))
             }
             Self::Stopping { by, forward, drained: true, kill_in } => write!(
                 f,
-                "{by}: drained already, {forward} to the app, SIGKILL in {}",
+                "{by}: drained already, {}SIGKILL in {}",
+                to_app(forward),
                 Rounded(kill_in)
             ),
             Self::Escalating { after, signal, kill_in } => {
                 write!(f, "app still there after {}: ", Rounded(after))?;
-                write!(f, "{signal} to the app, SIGKILL in {}", Rounded(kill_in))
+                write!(f, "{}SIGKILL in {}", to_app(signal), Rounded(kill_in))
             }
+            Self::Deadline { after } if is_unsent => write!(
+                f,
+                "app still there after {}, the grace period is over, and it cannot be sent SIGKILL",
+                Rounded(after)
+            ),
             Self::Deadline { after } => write!(
                 f,
                 "app still there after {}, the grace period is over: SIGKILL to all that is left",
@@ -229,14 +248,26 @@ impl Note {
                 write!(f, "app {} {} after the stop signal", Outcome(status), Rounded(after))
             }
             Self::AppEnded { status, after: None } => write!(f, "app {}", Outcome(status)),
+            Self::Orphaned { status, kill_in } if is_unsent => write!(
+                f,
+                "app {}: the processes it left cannot be sent SIGTERM, SIGKILL in {}",
+                Outcome(status),
+                Rounded(kill_in)
+            ),
             Self::Orphaned { status, kill_in } => write!(
                 f,
                 "app {}: SIGTERM to the processes it left, SIGKILL in {}",
                 Outcome(status),
                 Rounded(kill_in)
             ),
+            Self::OrphansKilled if is_unsent => f.write_str(
+                "processes that the app left are still there, and cannot be sent SIGKILL",
+            ),
             Self::OrphansKilled => {
                 f.write_str("processes that the app left are still there: SIGKILL to them")
+            }
+            Self::Unkillable if is_unsent => {
+                f.write_str("a process cannot be sent SIGKILL: leaving it behind")
             }
             Self::Unkillable => f.write_str("a process does not end on SIGKILL: leaving it behind"),
         }

@@ -66,7 +66,7 @@ impl Life {
         let (state, actions) = self.plan.step(self.state, event, MS(millis));
         self.state = state;
         let notes = actions.into_iter().filter_map(|action| match action {
-            Action::Say(note) => Some(Told { note, why: "" }.to_string()),
+            Action::Say(note) => Some(Told { note, why: "", is_unsent: false }.to_string()),
             _ => None,
         });
         notes.collect()
@@ -495,7 +495,7 @@ fn the_line_of_a_drain_says_how_long_it_may_last() {
             at_most: MS(at_most),
             kill_in: MS(5_500),
         };
-        Told { note, why: "" }.to_string()
+        Told { note, why: "", is_unsent: false }.to_string()
     };
     assert_eq!(said(2_000), "SIGTERM: draining for 2s, SIGKILL at 5.5s");
     assert_eq!(said(3_000), "SIGTERM: draining for 2s to 3s, SIGKILL at 5.5s");
@@ -505,7 +505,7 @@ fn the_line_of_a_drain_says_how_long_it_may_last() {
 fn the_line_of_a_drains_end_says_why_and_what_follows() {
     let note =
         Note::DrainOver { after: MS(5_100), cut: None, forward: Signal::TERM, kill_in: MS(900) };
-    let told = |note, why| Told { note, why }.to_string();
+    let told = |note, why| Told { note, why, is_unsent: false }.to_string();
     let follows = "SIGTERM to the app, SIGKILL in 0.9s";
     assert_eq!(told(note, ""), format!("drain over after 5.1s: {follows}"));
     assert_eq!(
