@@ -49,7 +49,7 @@ fn connected(address: SocketAddr) -> bool {
 }
 
 fn listening(listen: &str) -> Init {
-    init().args("--delay 0 --ready-listen").arg(listen)
+    init().pid1().args("--delay 0 --ready-listen").arg(listen)
 }
 
 fn started(init: Init) -> Running {
