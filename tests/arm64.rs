@@ -86,8 +86,8 @@ fn the_fixed_delay_and_the_deadline_are_kept_on_arm64() {
     let Some(emulated) = emulated() else {
         return;
     };
-    for (app, code, ends) in [("until:15", 3, 1000), ("trap", 137, 1500)] {
-        let options = "--delay 1s --grace 2s --kill-margin 500ms";
+    for (app, code, ends) in [("until:15", 3, 1000), ("trap", 137, 3500)] {
+        let options = "--delay 1s --grace 4s --kill-margin 500ms";
         let mut run = emulated().args(options).app(["ready", app, "exit:3"]).start();
         run.line("ready");
         let asked = run.signal(TERM);

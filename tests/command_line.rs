@@ -13,7 +13,7 @@ use std::path::Path;
 use support::options::{SWITCHES, VALUES, variable};
 use support::{
     Ended, Folder, Init, Kind, copy_program, init, needs_namespaces, needs_program, needs_root,
-    static_init, static_witness,
+    needs_static, static_init, static_witness,
 };
 
 const REPEATABLE: [(&str, &str, &str); 5] = [
@@ -351,7 +351,7 @@ fn a_ready_file_is_never_there_before_the_app() {
 /// As root everything can be written, so as another user.
 #[test]
 fn a_marker_file_in_a_folder_that_cannot_be_written_is_refused() {
-    if !needs_namespaces() {
+    if !needs_static() || !needs_namespaces() {
         return;
     }
     let folder = Folder::new();

@@ -2,17 +2,28 @@
 
 mod support;
 
+use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
-use support::system::pause;
-use support::{Init, Kind, children_of, free_port, ms, needs_program, static_init};
+use support::http::{Client, answered, steady};
+use support::life::own_address;
+use support::system::{NetworkBeside, now, pause, raise_descriptor_limit};
+use support::{
+    Folder, Init, Kind, LIMIT, Running, Server, becomes_true, companion_of, in_networks, init, ms,
+    needs, needs_namespaces, needs_program, needs_root, needs_static, server, settled, slack,
+    static_init, status_of,
+};
+
+const TERM: i32 = 15;
 
 /// Twelve, and one or two to spare. tini-static makes 28 and catatonit 27.
 const MOST_CALLS: usize = 14;
 
 #[test]
 fn few_system_calls_come_before_the_apps_exec() {
-    if !needs_program("strace") {
+    if !needs_static() || !needs_program("strace") {
         return;
     }
     let mut strace = Command::new("strace");
@@ -26,27 +37,122 @@ fn few_system_calls_come_before_the_apps_exec() {
     assert!(calls.len() <= MOST_CALLS, "{}:\n{}", calls.len(), calls.join("\n"));
 }
 
-/// How often the scheduler has run it.
-fn runs(pid: i32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("it runs");
-    text.split_whitespace().nth(2).and_then(|word| word.parse().ok()).expect("three numbers")
+/// Not once in five seconds: as a subreaper and as PID 1, whatever a drain or a probe would make of it, nor the companion.
+#[test]
+fn nothing_wakes_it_or_its_companion_while_nothing_happens() {
+    if !needs_static() {
+        return;
+    }
+    let (folder, server) = (Folder::new(), Server::on(0));
+    let [ready, drain] = ["ready", "drain"].map(|name| folder.path(name));
+    let options = [
+        String::new(),
+        format!("--ready-file {} --drain-file {}", ready.display(), drain.display()),
+        "--delay 5s --until-quiet 2s".to_owned(),
+        "--ready-listen ADDRESS".to_owned(),
+        format!("--ready-listen ADDRESS --ready-check tcp://127.0.0.1:{}", server.port),
+    ];
+    let start = |init: Init, options: &str| {
+        let mut run =
+            init.args(&options.replace("ADDRESS", &own_address())).app(["ready", "pause"]).start();
+        run.line("ready");
+        // The witness is its child, too, and sleeps as well.
+        let children = if options.contains("listen") { 2 } else { 1 };
+        assert!(becomes_true(LIMIT, || run.children().len() == children), "{options}");
+        (run, options.to_owned())
+    };
+    let mut runs = vec![];
+    for options in &options {
+        runs.push(start(Init::new(Kind::DrainInit, static_init()), options));
+        if needs_namespaces() && !options.contains("file") {
+            runs.push(start(init().pid1(), options));
+        }
+    }
+    assert!(becomes_true(LIMIT, || ready.exists()));
+    let switches = |pid: i32| {
+        let fields = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"];
+        fields.map(|field| status_of(pid, field)).iter().sum::<u64>()
+    };
+    let count = || -> Vec<(&str, Vec<u64>)> {
+        let of = |run: &Running| [vec![run.pid], run.children()].concat();
+        let counts = |run| of(run).into_iter().map(switches).collect();
+        runs.iter().map(|(run, options)| (options.as_str(), counts(run))).collect()
+    };
+    let before = settled(count);
+    pause(ms(5000));
+    assert_eq!(before, count());
+    // The count does count: a signal is a wake-up.
+    let (run, _) = &runs[0];
+    run.signal(10);
+    assert!(becomes_true(LIMIT, || switches(run.pid) > before[0].1[0]));
 }
 
 #[test]
-fn nothing_wakes_it_or_its_companion_while_nothing_happens() {
-    let listen = format!("--ready-listen 127.0.0.1:{}", free_port());
-    for options in ["", "--delay 5s --until-quiet 2s", &listen] {
-        let init = Init::new(Kind::DrainInit, static_init());
-        let mut run = init.args(options).app(["ready", "until:15"]).start();
-        run.line("ready");
-        pause(ms(500));
-        let mut pids = vec![run.pid];
-        // The witness is its child, too, and sleeps as well.
-        pids.extend(children_of(run.pid));
-        assert_eq!(pids.len(), if options == listen { 3 } else { 2 }, "{options}");
-        let before: Vec<u64> = pids.iter().map(|pid| runs(*pid)).collect();
-        pause(ms(2000));
-        let after: Vec<u64> = pids.iter().map(|pid| runs(*pid)).collect();
-        assert_eq!(before, after, "{options}");
+fn ten_thousand_connections_cost_little() {
+    const COUNT: usize = 9000;
+    if !needs_static()
+        || !needs_root()
+        || !needs_program("ip")
+        || !needs("20,000 descriptors", raise_descriptor_limit() >= 20_000)
+    {
+        return;
     }
+    static_init(); // is built before any time is measured
+    in_networks(&[COUNT], |&count| {
+        // What ships: a sample of so many costs a build for tests ten times as much.
+        let init = Init::new(Kind::DrainInit, static_init());
+        let options = "-v --delay 0 --until-quiet 1s --max-delay 20s";
+        let listen = ["--quiet", "--listen", "0.0.0.0:8080"].map(Into::into);
+        let words = [server().into_os_string()].into_iter().chain(listen);
+        let mut run = init.args(options).pid1().command(words).start();
+        run.line_with("listening on ");
+        // The kernel's table of the pod's network has their other ends alone.
+        let beside = NetworkBeside::new();
+        let address = SocketAddr::new(beside.ours, 8080);
+        let connect = || {
+            let mut client = Client::connect(address).expect("connected");
+            client.get("/").expect("answered");
+            client
+        };
+        let _clients: Vec<_> = beside.run(|| (0..count).map(|_| connect()).collect());
+        let stopped = run.signal(TERM);
+        let mut found = None;
+        assert!(becomes_true(LIMIT, || {
+            found = companion_of(run.pid, "drain");
+            found.is_some()
+        }));
+        let companion = found.expect("found");
+        let (mut used, mut peak) = (Duration::ZERO, 0);
+        let mut look = || {
+            let times = fs::read_to_string(format!("/proc/{companion}/schedstat"));
+            let ns = times.ok().and_then(|text| text.split(' ').next()?.parse().ok());
+            if let Some(ns) = ns.filter(|ns| *ns > 0) {
+                used = Duration::from_nanos(ns);
+            }
+            let memory = fs::read_to_string(format!("/proc/{companion}/status"));
+            let memory = memory.unwrap_or_default();
+            let line = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+            peak = peak.max(kib.unwrap_or(0));
+        };
+        let last = steady(ms(250), stopped + ms(4000), || {
+            answered(address);
+            look();
+        });
+        let due = last + ms(1000);
+        while !run.ends_within(ms(20)) && now() < due + LIMIT {
+            look();
+        }
+        let over = run.log("drain over after ");
+        let share = used.as_secs_f64() / (over.at - stopped).as_secs_f64();
+        let excess = over.at.saturating_duration_since(due);
+        println!(
+            "{count} connections: {used:?}, {:.1}% of one core, {peak} KiB at most, {excess:?} late",
+            share * 100.0
+        );
+        assert!(over.at + ms(10) >= due, "too soon: {}", over.text);
+        assert!(share < 0.4, "{:.1}% of one core, ten times what it should be", share * 100.0);
+        assert!(excess < ms(1700) + slack(), "{excess:?} late: {}", over.text);
+        assert!(peak < 4 * 1024, "{peak} KiB");
+    });
 }

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use support::random::Random;
 use support::system::{self, KILL, now, pause};
 use support::{
-    Folder, Init, Running, SLACK, Server, at_both_levels, becomes_true, companion_of, free_port,
-    init, ms, needs, needs_program, status_of,
+    Folder, Init, LIMIT, Running, Server, at_both_levels, becomes_true, becomes_true_after,
+    companion_of, free_port, init, ms, needs, needs_program, settled, slack, stat_of, status_of,
 };
 
+const USR1: i32 = 10;
 const TERM: i32 = 15;
 
 /// As text, whatever it is; nothing where there is no answer.
@@ -47,12 +48,17 @@ fn started(init: Init) -> Running {
     run
 }
 
-/// The time it takes to become so, which has a limit.
-#[track_caller]
-fn time_until(limit: Duration, is_so: impl FnMut() -> bool) -> Duration {
-    let began: Instant = now();
-    assert!(becomes_true(limit, is_so), "not within {limit:?}");
-    began.elapsed()
+/// Once it is told it waits for another signal, so that what comes of the drain is seen.
+fn started_to_stay(init: Init) -> Running {
+    let mut run = init.app(["ready", "until:15", "until:10", "exit:3"]).start();
+    run.line("ready");
+    run
+}
+
+fn ends(mut run: Running) {
+    run.line("signal 15");
+    run.signal(USR1);
+    assert_eq!(run.ended().code, 3);
 }
 
 #[test]
@@ -61,20 +67,19 @@ fn readyz_is_503_with_the_reason_then_200_then_503_from_the_stop_signal_on() {
         let [port, app] = [free_port(), free_port()];
         let target = format!("tcp://127.0.0.1:{app}");
         let init = listening(init(), port).args("--delay 1s --ready-check").arg(&target);
-        let mut run = started(init);
+        let run = started_to_stay(init);
         let answer = probe(port);
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(answer.contains(&format!("starting: {target} refused")), "{answer}");
         pause(ms(150));
         assert!(probe(port).contains("starting: "));
         let _server = Server::on(app);
-        println!("ready after {:?}", time_until(ms(500), || is_ready(port)));
-        run.signal(TERM);
-        let took = time_until(SLACK, || probe(port).contains("draining for "));
-        println!("draining after {took:?}");
+        becomes_true_after("ready", now(), ms(0), || is_ready(port));
+        let asked = run.signal(TERM);
+        let is_draining = || probe(port).contains("draining for ");
+        becomes_true_after("draining", asked, ms(0), is_draining);
         assert!(probe(port).starts_with("HTTP/1.1 503 "));
-        run.line("signal 15");
-        assert_eq!(run.ended().code, 3);
+        ends(run);
     });
 }
 
@@ -149,11 +154,10 @@ fn an_app_that_hangs_is_not_ready_until_it_goes_on() {
     pause(ms(150)); // an answer is good for 100 ms
     let began = now();
     let answer = probe(port);
-    println!("503 after {:?}", began.elapsed());
+    support::assert_after("503", began.elapsed(), ms(1000));
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("not ready: "), "{answer}");
-    assert!(began.elapsed() < ms(1200));
     server.answers(true);
-    println!("ready again after {:?}", time_until(ms(2000), || is_ready(port)));
+    assert!(becomes_true(LIMIT, || is_ready(port)));
 }
 
 /// However many probe, and the app isn't asked when nobody does.
@@ -165,12 +169,12 @@ fn the_app_is_asked_at_most_once_in_100_ms() {
     pause(ms(300));
     assert_eq!(server.calls().len(), 0);
     let began = now();
-    while began.elapsed() < ms(500) {
+    while began.elapsed() < ms(500) || server.calls().len() < 2 {
         assert!(is_ready(port));
     }
     let most = began.elapsed().as_millis() / 100 + 1;
     let asked = server.calls().len();
-    assert!((2..=most).contains(&(asked as u128)), "{asked}, where {most} are the most");
+    assert!(asked as u128 <= most, "{asked}, where {most} are the most");
 }
 
 #[test]
@@ -180,18 +184,17 @@ fn a_ready_file_appears_with_the_first_success_and_stays_until_the_drain() {
         let [path, app] = ["ready", "app"].map(|name| folder.path(name));
         let init = init().args("--delay 1s --ready-file").arg(&path);
         let target = format!("file:{}", app.display());
-        let mut run = started(init.arg("--ready-check").arg(target));
+        let run = started_to_stay(init.arg("--ready-check").arg(target));
         pause(ms(300));
         assert!(!path.exists());
         fs::write(&app, "").expect("written");
-        println!("there after {:?}", time_until(ms(500), || path.exists()));
+        becomes_true_after("there", now(), ms(0), || path.exists());
         fs::remove_file(&app).expect("removed");
         pause(ms(300));
         assert!(path.exists());
-        run.signal(TERM);
-        println!("gone after {:?}", time_until(SLACK, || !path.exists()));
-        run.line("signal 15");
-        assert_eq!(run.ended().code, 3);
+        let asked = run.signal(TERM);
+        becomes_true_after("gone", asked, ms(0), || !path.exists());
+        ends(run);
     });
 }
 
@@ -199,14 +202,13 @@ fn a_ready_file_appears_with_the_first_success_and_stays_until_the_drain() {
 fn with_unready_delay_it_stays_ready_so_long_into_the_drain() {
     let (port, folder) = (free_port(), Folder::new());
     let path = folder.path("ready");
-    let init = listening(init(), port).args("--delay 2s --unready-delay 600ms --ready-file");
+    let init = listening(init(), port).args("--delay 9s --unready-delay 2s --ready-file");
     let mut run = started(init.arg(&path));
     let asked = run.signal(TERM);
     run.log("draining");
     assert!(is_ready(port) && path.exists());
-    time_until(ms(900), || !is_ready(port));
-    support::assert_after("not ready", asked.elapsed(), ms(600));
-    assert!(becomes_true(SLACK, || !path.exists()));
+    becomes_true_after("not ready", asked, ms(2000), || !is_ready(port));
+    becomes_true_after("no ready-file", asked, ms(2000), || !path.exists());
 }
 
 fn descriptors(pid: i32) -> usize {
@@ -253,8 +255,8 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
     let run = started(listening(init(), port));
     assert!(is_ready(port));
     let companion = companion_of(run.pid, "ready").expect("the companion");
-    pause(ms(200)); // PID 1 has started it, and the probe's connection is gone
-    let before = (run.status("VmRSS"), switches(run.pid), descriptors(companion));
+    // PID 1 has started it, and the probe's connection is gone.
+    let before = settled(|| (run.status("VmRSS"), switches(run.pid), descriptors(companion)));
     let seconds = std::env::var("ATTACK_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = now() + Duration::from_secs(seconds.unwrap_or(0));
     let slow = || {
@@ -289,10 +291,10 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];
     println!("{} probes: p50 {:?}, p99 {:?}, max {:?}", times.len(), at(50), at(99), at(100));
     println!("companion RSS {largest} kB at most; {unanswered} probes pushed out");
-    assert!(unanswered * 50 <= times.len(), "{unanswered} of {}", times.len());
-    assert!(at(99) < ms(500), "{:?}", at(99));
+    assert!(unanswered * 5 <= times.len(), "{unanswered} of {}", times.len());
+    assert!(at(99) < slack(), "{:?}, not {:?}", at(99), slack());
     assert!(largest < 4096, "{largest} kB");
-    assert!(becomes_true(ms(4000), || descriptors(companion) == before.2));
+    assert!(becomes_true(LIMIT, || descriptors(companion) == before.2));
     assert_eq!((run.status("VmRSS"), switches(run.pid), descriptors(companion)), before);
     assert_eq!(companion_of(run.pid, "ready"), Some(companion), "it was started again");
 }
@@ -305,54 +307,34 @@ fn a_companion_that_is_killed_is_started_again() {
         let run = started(listening(init(), port));
         assert!(is_ready(port));
         system::signal(companion_of(run.pid, "ready").expect("the companion"), KILL);
-        println!("answers again after {:?}", time_until(ms(1000), || is_ready(port)));
+        becomes_true_after("answers again", now(), ms(0), || is_ready(port));
     });
 }
 
+/// Started again at once, then after pauses that double: what comes of the first is seen from outside, and the rest is
+/// src/companions.rs'.
 #[test]
-fn a_companion_that_is_killed_20_times_in_a_row_is_no_reason_to_spin() {
+fn a_companion_that_keeps_being_killed_is_no_reason_to_spin() {
     let port = free_port();
     let run = started(listening(init(), port));
     assert!(is_ready(port));
-    let before = switches(run.pid);
-    let began = now();
-    let mut last = 0;
-    for _ in 0..20 {
+    let used = || stat_of(run.pid).expect("it is there").ticks_with_children;
+    let (woken_before, used_before) = (switches(run.pid), used());
+    let (mut last, mut killed) = (0, now());
+    let deaths = 7;
+    for death in 0..deaths {
         let is_new = |pid: &i32| *pid != last;
-        time_until(ms(2000), || companion_of(run.pid, "ready").is_some_and(|pid| is_new(&pid)));
+        assert!(becomes_true(LIMIT, || companion_of(run.pid, "ready").is_some_and(|p| is_new(&p))));
+        let pause = if death < 2 { ms(0) } else { ms(5) * (1 << (death - 1)) };
+        println!("start {death}: after {:?}, {pause:?} at the least", killed.elapsed());
+        assert!(killed.elapsed() >= pause, "start {death} after {:?}", killed.elapsed());
         last = companion_of(run.pid, "ready").expect("the companion");
+        killed = now();
         system::signal(last, KILL);
     }
-    let took = began.elapsed();
-    let woken = switches(run.pid) - before;
-    let used = cpu_ticks(run.pid);
-    println!("20 deaths in {took:?}: PID 1 woke up {woken} times, used {used} ticks of 10 ms");
-    assert!(took > ms(5000) && woken < 200 && used < 100);
-    assert!(becomes_true(ms(2500), || is_ready(port)));
-}
-
-/// Its own and its children's that were reaped.
-fn cpu_ticks(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
-    let fields = stat.rsplit_once(") ").expect("a name").1.split(' ').skip(11).take(4);
-    fields.map(|field| field.parse::<u64>().expect("a number")).sum()
-}
-
-#[test]
-fn nothing_wakes_up_while_nobody_asks() {
-    let (port, server) = (free_port(), Server::on(0));
-    let folder = Folder::new();
-    let path = folder.path("ready");
-    let init = listening(init(), port).arg("--ready-file").arg(&path);
-    let target = format!("http://127.0.0.1:{}/", server.port);
-    let run = started(init.arg("--ready-check").arg(target));
-    assert!(is_ready(port) && becomes_true(ms(1000), || path.exists()));
-    let companion = companion_of(run.pid, "ready").expect("the companion");
-    pause(ms(500));
-    let count = || {
-        [run.pid, companion].map(|pid| switches(pid) + status_of(pid, "nonvoluntary_ctxt_switches"))
-    };
-    let before = count();
-    pause(ms(3000));
-    assert_eq!(count(), before);
+    let woken = switches(run.pid) - woken_before;
+    let used = used() - used_before;
+    println!("{deaths} deaths: PID 1 woke up {woken} times, used {used} ticks of 10 ms");
+    assert!(woken < 10 * deaths && used < 100, "{woken} times, {used} ticks");
+    assert!(becomes_true(LIMIT, || is_ready(port)));
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use support::system::enter_own_network;
-use support::{Folder, LIMIT, becomes_true, init, ms, needs_namespaces, needs_root};
+use support::{Folder, LIMIT, becomes_true, init, ms, needs_namespaces, needs_root, needs_static};
 
 fn read(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -88,7 +88,7 @@ fn the_hook_waits() {
 
 #[test]
 fn it_installs_itself() {
-    if !needs_root() {
+    if !needs_static() || !needs_root() {
         return;
     }
     let root = Folder::new();

@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use support::random::Random;
 use support::system::{now, pause};
-use support::{Init, LIMIT, Running, SLACK, becomes_true, init, ms, needs_program, stat_of};
+use support::{
+    Init, LIMIT, Running, assert_after, becomes_true, becomes_true_after, init, ms, needs_program,
+    settled, slack, stat_of,
+};
 
 // ---- the companion
 
@@ -160,7 +163,7 @@ fn it_answers_probes_and_refuses_the_rest() {
         assert_eq!((answer.status, answer.body.as_str()), (status, body), "{shown}: {answer:?}");
         assert!(answer.head.starts_with("HTTP/1.1 "), "{shown}: {answer:?}");
         assert!(answer.head.contains("\r\nConnection: close"), "{shown}: {answer:?}");
-        assert!(answer.took < SLACK, "{shown}: {answer:?}");
+        assert!(answer.took < slack(), "{shown}: {answer:?}");
     }
     let answer = ask(companion.address, b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.head.contains("\r\nContent-Length: 6\r\n"), "{answer:?}");
@@ -213,7 +216,7 @@ fn nobody_stays_for_long() {
     assert!(becomes_true(LIMIT, || companion.descriptors() == idle + 2));
     assert!(becomes_true(LIMIT, || companion.descriptors() == idle));
     let took = now() - began;
-    assert!(took >= ms(2000) && took < ms(2000) + SLACK, "{took:?}");
+    assert_after("gone", took, ms(2000));
     let mut text = String::new();
     assert_eq!(half.read_to_string(&mut text).unwrap_or(0), 0, "no answer: {text}");
 }
@@ -229,9 +232,7 @@ fn the_reason_says_why_it_is_not_ready() {
     let companion = Companion::ready(&[&target]);
     companion.assert_tells(503, &format!("starting: {target} refused\n"));
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port");
-    let began = now();
-    assert!(becomes_true(LIMIT, || companion.get().status == 200));
-    assert!(now() - began < ms(200), "ready after {:?}", now() - began);
+    becomes_true_after("ready", now(), ms(0), || companion.get().status == 200);
     drop(app);
     assert!(becomes_true(LIMIT, || companion.get().status == 503));
     companion.assert_tells(503, &format!("not ready: {target} refused\n"));
@@ -258,7 +259,7 @@ fn the_app_is_asked_at_most_once_in_100_ms() {
         .map(|_| {
             thread::spawn(move || {
                 let mut told = 0_usize;
-                while now() - began < ms(1000) {
+                while now() - began < ms(1000) || told < 50 {
                     let answer = ask(address, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
                     assert_eq!(answer.status, 200);
                     told += 1;
@@ -272,7 +273,7 @@ fn the_app_is_asked_at_most_once_in_100_ms() {
     let asked = asked.load(Ordering::SeqCst);
     println!("{told} probes in {took:?}, {asked} questions to the app");
     assert!(asked as u128 <= took.as_millis() / 100 + 1, "{asked} in {took:?}");
-    assert!(told > 4 * asked && asked >= 5, "{told} probes, {asked} questions");
+    assert!(told >= 200 && asked >= 2, "{told} probes, {asked} questions");
 }
 
 /// It accepts, by its kernel, and does not answer: one question, and all who wait get its answer.
@@ -294,7 +295,7 @@ fn a_hanging_app_is_not_ready_within_a_second() {
         let answer = probe.join().expect("answered");
         let expected = format!("starting: {target} gave no answer within 1s\n");
         assert_eq!((answer.status, answer.body), (503, expected));
-        assert!(answer.took < ms(1200), "{:?}", answer.took);
+        assert!(answer.took < ms(1000) + slack(), "{:?}", answer.took);
     }
     let asked = std::iter::from_fn(|| app.accept().ok()).count();
     assert_eq!(asked, 1, "one question for all");
@@ -310,7 +311,7 @@ fn a_check_under_way_delays_nobody_else() {
     let mut waiting = TcpStream::connect(companion.address).expect("connected");
     waiting.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
     let answer = ask(companion.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(answer.status == 404 && answer.took < SLACK, "{answer:?}");
+    assert!(answer.status == 404 && answer.took < slack(), "{answer:?}");
 }
 
 // ---- the drain
@@ -319,11 +320,13 @@ fn a_check_under_way_delays_nobody_else() {
 fn the_drain_is_told_at_once_and_to_those_who_wait() {
     let mut companion = Companion::ready(&[]);
     companion.assert_tells(200, "ready\n");
+    let began = now();
     companion.drain();
-    assert!(becomes_true(ms(100), || companion.get().status == 503));
-    assert_draining(&companion.get(), 0.0);
+    becomes_true_after("draining", began, ms(0), || companion.get().status == 503);
+    let seen = now();
+    assert_draining(&companion.get(), seen, began);
     pause(ms(1200));
-    assert_draining(&companion.get(), 1.2);
+    assert_draining(&companion.get(), seen, began);
 
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let target = format!("http://{}/", app.local_addr().expect("an address"));
@@ -331,19 +334,21 @@ fn the_drain_is_told_at_once_and_to_those_who_wait() {
     let address = companion.address;
     let waiting = thread::spawn(move || ask(address, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"));
     let _asked = app.accept().expect("the app is asked");
+    let began = now();
     companion.drain();
     let answer = waiting.join().expect("answered");
-    assert_draining(&answer, 0.0);
-    assert!(answer.took < SLACK, "{answer:?}");
+    assert_after("the answer", now() - began, ms(0));
+    assert_draining(&answer, now(), began);
 }
 
-/// For so many seconds, or a little more.
+/// For as many seconds, rounded to tenths, as it is since the drain was seen, and not more than since it was asked for.
 #[track_caller]
-fn assert_draining(answer: &Answer, seconds: f64) {
+fn assert_draining(answer: &Answer, seen: Instant, asked: Instant) {
     let told = answer.body.strip_prefix("draining for ").and_then(|rest| rest.strip_suffix("s\n"));
     let told: f64 = told.and_then(|told| told.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"));
-    let slack = SLACK.as_secs_f64();
-    assert!(answer.status == 503 && told >= seconds && told <= seconds + slack, "{answer:?}");
+    let least = (now() - seen).as_secs_f64() - answer.took.as_secs_f64() - 0.1;
+    let most = (now() - asked).as_secs_f64() + 0.1;
+    assert!(answer.status == 503 && told >= least && told <= most, "{answer:?}: {least} to {most}");
 }
 
 #[test]
@@ -455,15 +460,14 @@ fn slow_and_hostile_clients_delay_no_probe() {
         at(990),
         at(1000)
     );
-    assert!(pushed_out * 50 <= times.len(), "{pushed_out} of {}", times.len());
-    assert!(at(1000) < ms(200) + control_max, "max {:?}, {control_max:?}", at(1000));
-    assert!(at(990) < ms(200), "p99 {:?}", at(990));
+    assert!(pushed_out * 5 <= times.len(), "{pushed_out} of {}", times.len());
+    assert!(at(1000) < slack() + control_max, "max {:?}, {control_max:?}", at(1000));
     assert!(held <= 64 + 1, "64 clients and a check, not {held}");
     assert!(memory_under_load < memory + 1024, "{memory} KiB, then {memory_under_load}");
 
     // Within 2 s the last one is gone, and then nothing happens.
     assert!(becomes_true(LIMIT, || companion.descriptors() == idle), "nothing is left open");
-    let wakeups = companion.run.status("voluntary_ctxt_switches");
+    let wakeups = settled(|| companion.run.status("voluntary_ctxt_switches"));
     pause(ms(500));
     assert_eq!(companion.run.status("voluntary_ctxt_switches"), wakeups, "it sleeps");
 }
@@ -515,7 +519,7 @@ fn tcp_accepts_and_closes_until_it_is_shut_down() {
         assert_eq!(stream.read(&mut [0; 16]).expect("closed"), 0);
     }
     assert!(becomes_true(LIMIT, || companion.descriptors() == idle), "nothing is left open");
-    let wakeups = companion.run.status("voluntary_ctxt_switches");
+    let wakeups = settled(|| companion.run.status("voluntary_ctxt_switches"));
     pause(ms(300));
     assert_eq!(companion.run.status("voluntary_ctxt_switches"), wakeups, "it sleeps");
     shut_down(&companion.listener);
@@ -547,26 +551,23 @@ fn it_waits_for_the_first_success() {
     let began = now();
     let ended = run.ended();
     assert_eq!((ended.code, ended.err.len()), (0, 0), "{ended:?}");
-    assert!(ended.at - began < ms(200), "after {:?}", ended.at - began);
+    assert_after("the success", ended.at - began, ms(0));
+    let _first = app.accept().expect("the connection of the first wait");
 
     // Every 100 ms, from one question to the next.
     let answers = thread::spawn(move || {
-        let mut asked: Vec<Instant> = vec![];
-        for (mut stream, _) in std::iter::from_fn(|| app.accept().ok()).take(6) {
-            asked.push(now());
+        for number in 1..=6 {
+            let (mut stream, _) = app.accept().expect("a question");
             let _ = stream.read(&mut [0; 512]);
-            let status = if asked.len() < 6 { "503 No" } else { "200 OK" };
+            let status = if number < 6 { "503 No" } else { "200 OK" };
             let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
         }
-        asked
     });
-    // The connection of the first wait is still in the backlog: it counts as a question, and gets no reading.
-    assert_eq!(waiting(&format!("http://{address}/")).ended().code, 0);
-    let asked = answers.join().expect("asked");
-    for pair in asked[1..].windows(2) {
-        let between = pair[1] - pair[0];
-        assert!(between > ms(80) && between < ms(100) + SLACK, "{between:?}");
-    }
+    let began = now();
+    let ended = waiting(&format!("http://{address}/")).ended();
+    assert_eq!(ended.code, 0);
+    assert_after("the sixth question", ended.at - began, ms(500));
+    answers.join().expect("asked six times");
 }
 
 #[test]

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::schedule::{Broken, live};
 use support::{needs_namespaces, witness};
 
+/// Those that a law, or what holds lives to it, was once wrong about.
+const KNOWN: [u64; 1] = [12_122_000_501];
+
 /// At once: most of a life is waiting.
 const AT_ONCE: u64 = 60;
 
@@ -32,13 +35,15 @@ fn the_laws_hold_in_every_schedule() {
     // Other ones each time, from a seed that is said.
     let first = number("FIRST_SEED").unwrap_or_else(|| u64::from(std::process::id()) * 1_000_000);
     println!("seeds {first} to {}", first + many - 1);
+    let seed = |number: u64| KNOWN.get(number as usize).copied().unwrap_or(first + number);
     let (next, broken) = (AtomicU64::new(0), Mutex::new(Vec::<(u64, Broken)>::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
-                    let seed = first + next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + many || broken.lock().is_ok_and(|broken| broken.len() > 20) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let seed = seed(number);
+                    if number >= many || broken.lock().is_ok_and(|broken| broken.len() > 20) {
                         return;
                     }
                     if let Err(law) = live(seed, pid1) {

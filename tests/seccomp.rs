@@ -11,7 +11,8 @@ use support::dns::{NXDOMAIN, NameServer, OwnEtc, Reply, SERVFAIL, addresses, lis
 use support::life::{Life, nothing_failed, own_address};
 use support::system::{self, enter_own_network, pause};
 use support::{
-    Folder, Init, Kind, Server, ms, needs_namespaces, needs_program, static_init, static_witness,
+    Folder, Init, Kind, Server, ms, needs_namespaces, needs_program, needs_static, static_init,
+    static_witness,
 };
 
 const TERM: i32 = 15;
@@ -218,7 +219,7 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
 /// What is not listed ends the process, and is so found out.
 #[test]
 fn under_the_profile_everything_works() {
-    if !needs_namespaces() || !needs_program("tini") {
+    if !needs_static() || !needs_namespaces() || !needs_program("tini") {
         return;
     }
     let listed = listed();
@@ -249,7 +250,8 @@ fn under_the_profile_everything_works() {
 /// Each name is that of a call which one of drain-init's processes makes.
 #[test]
 fn the_profile_lists_nothing_that_is_not_used() {
-    if !needs_namespaces() || !needs_program("tini") || !needs_program("strace") {
+    if !needs_static() || !needs_namespaces() || !needs_program("tini") || !needs_program("strace")
+    {
         return;
     }
     let folder = Folder::new();

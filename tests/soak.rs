@@ -15,7 +15,7 @@ use support::schedule::live;
 use support::system::{self, now, try_signal};
 use support::{
     Init, Kind, LIMIT, Running, becomes_true, children_of, companion_of, init, left_by_these_tests,
-    needs_namespaces, stat_of, static_init, witness,
+    needs_namespaces, needs_static, stat_of, static_init, witness,
 };
 
 const AT_ONCE: usize = 30;
@@ -28,7 +28,7 @@ fn soak_time() -> Duration {
 
 #[test]
 fn thousands_of_lives_leave_nothing_and_a_long_one_does_not_grow() {
-    if !needs_namespaces() {
+    if !needs_static() || !needs_namespaces() {
         return;
     }
     witness(); // built before any time is measured

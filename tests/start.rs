@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use support::{
     Folder, Init, Kind, assert_after, at_both_levels, init, ms, needs_namespaces, needs_program,
-    needs_root, static_init, static_witness, without_glibcs_own, witness,
+    needs_root, needs_static, static_init, static_witness, without_glibcs_own, witness,
 };
 
 /// The build under test, and the static one that ships: their C libraries differ in what they do before `main`.
 fn each_build(test: impl Fn(Init)) {
     test(init());
-    test(Init::new(Kind::DrainInit, static_init()));
+    if needs_static() {
+        test(Init::new(Kind::DrainInit, static_init()));
+    }
 }
 
 // ---- what the app finds
@@ -300,7 +302,7 @@ fn it_needs_no_proc() {
 /// A scratch image has nothing else: no libc, no /proc, no /dev, no /tmp.
 #[test]
 fn it_runs_in_an_empty_root() {
-    if !needs_root() {
+    if !needs_static() || !needs_root() {
         return;
     }
     let root = Folder::new();
@@ -325,6 +327,9 @@ fn it_runs_in_an_empty_root() {
 /// The static build: a dynamic linker needs a descriptor itself.
 #[test]
 fn it_needs_no_descriptor() {
+    if !needs_static() {
+        return;
+    }
     let folder = Folder::new();
     let levels: [fn(Init) -> Init; 2] = [|init| init, |init| init.pid1()];
     for level in &levels[..if needs_namespaces() { 2 } else { 1 }] {
@@ -360,6 +365,9 @@ fn it_needs_no_descriptor() {
 /// As .ci wants it too: what `file` calls static-pie.
 #[test]
 fn the_shipped_build_names_no_interpreter() {
+    if !needs_static() {
+        return;
+    }
     let bytes = fs::read(static_init()).expect("the binary");
     let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let word = |at: usize| {
@@ -417,6 +425,9 @@ fn the_first_realtime_signal_at_any_system_call_of_the_start_is_kept() {
 /// Runs the test for each system call, with the init that gets a signal of that name there. With the same options each time: how
 /// much memory is asked for depends on them.
 fn at_each_system_call(options: &str, test: impl Fn(&dyn Fn(&str) -> Init, &str)) {
+    if !needs_static() {
+        return;
+    }
     let folder = Folder::new();
     let trace = folder.path("trace");
     let start = |inject: &[&str]| {

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -11,11 +12,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::control::SLACK;
 use support::http::{Client, answered, get, steady};
-use support::system::{NetworkBeside, enter_own_network, now, pause, raise_descriptor_limit};
+use support::system::{NetworkBeside, now, pause};
 use support::{
-    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, children_of, init, ms, needs,
-    needs_program, needs_root, server, static_init,
+    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, in_networks, init, ms, needs_program,
+    needs_root, needs_static, server, slack, static_init,
 };
 
 const TERM: i32 = 15;
@@ -25,31 +27,16 @@ const V6: &str = "[::1]:8080";
 /// --until-quiet in most tests.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How much later than at the end of the quiet time the drain may end: half a second, and as long again for a loaded machine.
-const LATE: Duration = Duration::from_secs(2);
+/// How much later than at the end of the quiet time the drain may end.
+fn late() -> Duration {
+    ms(1700) + slack()
+}
 
 /// The kernel's ages are in its ticks.
 const TICK: Duration = Duration::from_millis(10);
 
 fn can_run() -> bool {
     needs_root()
-}
-
-/// Runs it with each of them at once, each in a network of its own.
-fn in_networks<T: Sync, R: Send>(cases: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    server(); // is built before any time is measured
-    let run = &run;
-    thread::scope(|scope| {
-        let start = |case| {
-            scope.spawn(move || {
-                enter_own_network();
-                run(case)
-            })
-        };
-        let threads: Vec<_> = cases.iter().map(start).collect();
-        let ends = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        ends.map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
 }
 
 // ---- the app
@@ -96,7 +83,7 @@ impl App {
         let excess = over.at.saturating_duration_since(due);
         println!("    {excess:?} after it was due");
         assert!(over.at + TICK >= due, "{:?} too soon: {}", due - over.at, over.text);
-        assert!(excess < LATE, "{excess:?} too late: {}", over.text);
+        assert!(excess < late(), "{excess:?} too late: {}", over.text);
         excess
     }
 }
@@ -104,6 +91,13 @@ impl App {
 /// The server alone, as a sidecar: in the network of the app, and in no other namespace of it.
 fn sidecar(listen: &str) -> App {
     App::started(init().bare(), listen, "default")
+}
+
+/// Why the drain ended at its longest, which was so late. The companion has a second more for an instant with nothing in flight,
+/// and takes nearly all of it: one that is later still, on a busy machine, is not waited for, and nobody says why.
+#[track_caller]
+fn says_why(log: &str, why: &str, late: Duration) {
+    assert!(log.contains(why) || late >= ms(1000), "no `{why}`: {log}");
 }
 
 // ---- the tests
@@ -129,12 +123,29 @@ fn ends_with_the_traffic(start: impl Fn(Init, &str) -> App + Sync) {
     excesses.sort_unstable();
     let (median, worst) = (excesses[excesses.len() / 2], excesses[excesses.len() - 1]);
     println!("{} runs: excess over L + quiet: median {median:?}, worst {worst:?}", excesses.len());
-    assert!(median < ms(500), "{median:?} in the middle of {}", excesses.len());
+    // A look that takes long is not taken often: what it costs grows with the connections of the whole machine.
+    let (allowed, read) = (ms(200) + slack() + 50 * time_to_read_the_table(), excesses.len());
+    assert!(median < allowed, "{median:?} in the middle of {read}, not {allowed:?}");
+}
+
+/// The worst of a few, in a network of its own as the drains had.
+fn time_to_read_the_table() -> Duration {
+    let read = |()| {
+        let began = now();
+        let tables =
+            ["tcp", "tcp6"].map(|table| fs::read(format!("/proc/thread-self/net/{table}")));
+        assert!(tables.iter().all(Result::is_ok), "{tables:?}");
+        began.elapsed()
+    };
+    let times = in_networks(&[()], |()| (0..10).map(|_| read(())).max());
+    let worst = times[0].expect("some");
+    println!("reading the table of connections takes {worst:?} at most");
+    worst
 }
 
 #[test]
 fn the_drain_ends_with_the_traffic() {
-    if !can_run() {
+    if !needs_static() || !can_run() {
         return;
     }
     ends_with_the_traffic(|init, options| App::start(init, options, V4));
@@ -196,7 +207,7 @@ fn nothing_is_cut(start: impl Fn() -> App + Sync) {
         let over = app.over();
         let after = over.at.saturating_duration_since(answered);
         assert!(over.text.contains("quiet for 1s"), "{what}: {}", over.text);
-        assert!(over.at + TICK > answered && after < QUIET + LATE, "{what}: {after:?} after it");
+        assert!(over.at + TICK > answered && after < QUIET + late(), "{what}: {after:?} after it");
     });
 }
 
@@ -251,26 +262,38 @@ fn busy_connections_hold_it_by_their_requests_alone_and_none_is_cut() {
         }
         pause(ms(100));
         let stopped = app.stop();
-        let end = stopped + ms(4000);
-        thread::scope(|scope| {
-            for mut client in clients {
+        let end = stopped + ms(4000) + slack();
+        let (cut, over) = thread::scope(|scope| {
+            // When it asked for what it got no answer to, and when it saw that.
+            let until_cut = |mut client: Client| {
                 scope.spawn(move || {
                     for turn in 0.. {
                         let next = stopped + ms(250) * turn;
                         pause(next.saturating_duration_since(now()));
                         assert!(next < end, "{on}: it goes on and on");
-                        let asked = now();
-                        if client.get("/slow/0.15").is_err() {
-                            assert!(now() - asked < ms(75), "{on}: cut after {:?}", now() - asked);
+                        if client.ask("/slow/0.15").is_err() {
                             break;
                         }
+                        let asked = now();
+                        if client.answer().is_err() {
+                            return Some((asked, now()));
+                        }
                     }
-                });
-            }
-            app.over_at(stopped + due);
+                    None
+                })
+            };
+            let clients: Vec<_> = clients.into_iter().map(until_cut).collect();
+            let over = app.over_at(stopped + due);
+            let cut = clients.into_iter().filter_map(|client| client.join().expect("a client"));
+            (cut.collect::<Vec<_>>(), stopped + due + over)
         });
-        let ended = app.run.ended();
-        assert!(ended.log().contains(why), "{}", ended.log());
+        // All see the server's end at once, the first one the least late.
+        let ended = cut.iter().map(|(_, seen)| *seen).chain([over]).min().unwrap_or(over);
+        for (asked, _) in cut {
+            let lasted = ended.saturating_duration_since(asked);
+            assert!(lasted < ms(75) + (slack() - SLACK), "{on}: cut after {lasted:?}");
+        }
+        says_why(&app.run.ended().log(), why, over.saturating_duration_since(stopped + due));
     });
 }
 
@@ -290,10 +313,10 @@ fn what_goes_on_for_ever_ends_at_the_longest() {
             });
             pause(ms(100));
             let stopped = app.stop();
-            app.over_at(stopped + ms(2000));
+            let late = app.over_at(stopped + ms(2000));
+            let why = "at its longest, 2s: 1 request in flight on :8080";
+            says_why(&app.run.ended().log(), why, late);
         });
-        let log = app.run.ended().log();
-        assert!(log.contains("at its longest, 2s: 1 request in flight on :8080"), "{log}");
     });
 }
 
@@ -320,12 +343,16 @@ fn the_traffic_of_others_does_not_hold_it() {
         // One answers 503 from now on: what matters is the connection.
         let ask = || drop(get(to, path));
         let stopped = app.stop();
-        thread::scope(|scope| {
+        let late = thread::scope(|scope| {
             scope.spawn(|| steady(ms(200), stopped + ms(4000), ask));
-            app.over_at(stopped + if ends { QUIET } else { ms(4000) });
+            app.over_at(stopped + if ends { QUIET } else { ms(4000) })
         });
         let log = app.run.ended().log();
-        assert!(log.contains("at its longest") != ends, "{option}: {log}");
+        if ends {
+            assert!(log.contains("quiet for 1s"), "{option}: {log}");
+        } else {
+            says_why(&log, "at its longest", late);
+        }
     });
 }
 
@@ -450,7 +477,7 @@ fn without_netlink(init: Init, options: &str, listen: &str) -> App {
 
 #[test]
 fn the_drain_ends_with_the_traffic_where_netlink_is_denied() {
-    if !can_run() {
+    if !needs_static() || !can_run() {
         return;
     }
     ends_with_the_traffic(|init, options| without_netlink(init, options, V4));
@@ -485,12 +512,16 @@ fn where_nothing_can_be_read_the_drain_takes_its_longest() {
         let stopped = app.stop();
         // Netlink alone is enough where the ports are named.
         let due = if netlink { ms(200) } else { ms(2000) };
-        app.over_at(stopped + due);
+        let late = app.over_at(stopped + due);
         let log = app.run.ended().log();
         let count = |part| log.matches(part).count();
         assert_eq!(count("the connections cannot be seen"), usize::from(!netlink), "{log}");
         let why = "at its longest, 2s: the connections could not be read";
-        assert_eq!(count(why), usize::from(!netlink), "{log}");
+        if netlink {
+            assert_eq!(count(why), 0, "{log}");
+        } else {
+            says_why(&log, why, late);
+        }
     });
 }
 
@@ -661,7 +692,7 @@ fn a_sidecar_does_not_hold_an_nginx_with_workers_of_another_user() {
 #[test]
 fn the_end_is_seen_whatever_connections_others_have_closed() {
     const CLOSED: usize = 6000;
-    if !can_run() || !needs_program("ip") {
+    if !needs_static() || !can_run() || !needs_program("ip") {
         return;
     }
     static_init(); // is built before any time is measured
@@ -675,7 +706,7 @@ fn the_end_is_seen_whatever_connections_others_have_closed() {
                 drop(TcpStream::connect(address).expect("connected"));
                 drop(listener.accept().expect("accepted"));
             }
-            let table = std::fs::read_to_string("/proc/thread-self/net/tcp").expect("read");
+            let table = fs::read_to_string("/proc/thread-self/net/tcp").expect("read");
             let waiting = table.lines().filter(|line| line.contains(" 06 00000000:")).count();
             assert!(waiting > CLOSED / 2, "{waiting} in TIME_WAIT");
         });
@@ -702,80 +733,5 @@ fn the_end_is_seen_whatever_connections_others_have_closed() {
             let over = app.over();
             assert!(over.text.contains("quiet for 2s"), "{}", over.text);
         });
-    });
-}
-
-// ---- ten thousand connections
-
-#[test]
-fn ten_thousand_connections_cost_little() {
-    const COUNT: usize = 9000;
-    if !can_run()
-        || !needs_program("ip")
-        || !needs("20,000 descriptors", raise_descriptor_limit() >= 20_000)
-    {
-        return;
-    }
-    static_init(); // is built before any time is measured
-    in_networks(&[COUNT], |&count| {
-        // What ships: a sample of so many costs a build for tests ten times as much.
-        let init = Init::new(Kind::DrainInit, static_init());
-        let options = "-v --delay 0 --until-quiet 1s --max-delay 20s";
-        let mut app = App::started(init.args(options), "0.0.0.0:8080", "default");
-        // The kernel's table of the pod's network has their other ends alone.
-        let beside = NetworkBeside::new();
-        app.address.set_ip(beside.ours);
-        let connect = || {
-            let mut client = Client::connect(app.address).expect("connected");
-            client.get("/").expect("answered");
-            client
-        };
-        let _clients: Vec<_> = beside.run(|| (0..count).map(|_| connect()).collect());
-        let stopped = app.stop();
-        let companion = || {
-            let is_one = |pid: &i32| {
-                let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
-                words.is_ok_and(|words| words.contains("companion\0drain\0"))
-            };
-            children_of(app.run.pid).into_iter().find(is_one)
-        };
-        let mut found = None;
-        assert!(becomes_true(LIMIT, || {
-            found = companion();
-            found.is_some()
-        }));
-        let companion = found.expect("found");
-        let (mut used, mut peak) = (Duration::ZERO, 0);
-        let mut look = || {
-            let times = std::fs::read_to_string(format!("/proc/{companion}/schedstat"));
-            let ns = times.ok().and_then(|text| text.split(' ').next()?.parse().ok());
-            if let Some(ns) = ns.filter(|ns| *ns > 0) {
-                used = Duration::from_nanos(ns);
-            }
-            let memory = std::fs::read_to_string(format!("/proc/{companion}/status"));
-            let memory = memory.unwrap_or_default();
-            let line = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-            peak = peak.max(kib.unwrap_or(0));
-        };
-        let last = steady(ms(250), stopped + ms(4000), || {
-            answered(app.address);
-            look();
-        });
-        let due = last + QUIET;
-        while !app.run.ends_within(ms(20)) && now() < due + LIMIT {
-            look();
-        }
-        let over = app.over();
-        let share = used.as_secs_f64() / (over.at - stopped).as_secs_f64();
-        let excess = over.at.saturating_duration_since(due);
-        println!(
-            "{count} connections: {used:?}, {:.1}% of one core, {peak} KiB at most, {excess:?} late",
-            share * 100.0
-        );
-        assert!(over.at + TICK >= due, "too soon: {}", over.text);
-        assert!(share < 0.04, "{:.1}% of one core", share * 100.0);
-        assert!(excess < LATE, "{excess:?} late: {}", over.text);
-        assert!(peak < 4 * 1024, "{peak} KiB");
     });
 }

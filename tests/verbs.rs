@@ -12,8 +12,8 @@ use std::thread;
 
 use support::system::now;
 use support::{
-    Ended, Folder, Init, Kind, LIMIT, assert_after, at_both_levels, becomes_true, init, ms,
-    needs_namespaces, needs_program, needs_root,
+    Ended, Folder, Init, Kind, LIMIT, assert_after, at_both_levels, becomes_true, free_port, init,
+    ms, needs_namespaces, needs_program, needs_root, needs_static,
 };
 
 // ---- probe
@@ -50,11 +50,6 @@ fn server(address: &str, answer: &'static str) -> u16 {
         }
     });
     port
-}
-
-/// A port on which nobody listens, as it was just given back.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
 #[test]
@@ -219,7 +214,7 @@ fn what_cannot_be_probed_is_refused() {
 /// Nothing but the program: no /etc/hosts that says what localhost is, no /proc, no /dev.
 #[test]
 fn it_probes_from_an_empty_root() {
-    if !needs_root() {
+    if !needs_static() || !needs_root() {
         return;
     }
     let root = Folder::new();
@@ -360,7 +355,7 @@ fn what_cannot_be_installed_to_is_refused() {
 /// A container without a shell, without /proc, as an ordinary user: what an init container of a hardened pod is.
 #[test]
 fn it_installs_from_an_empty_root_as_an_ordinary_user() {
-    if !needs_root() {
+    if !needs_static() || !needs_root() {
         return;
     }
     let root = Folder::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Ended, Folder, Init, LIMIT, Running, SLACK, Server, becomes_true, ms};
+use super::{Ended, Folder, Init, LIMIT, Running, Server, becomes_true, ms, slack};
 
 /// An address of the loopback that is nobody else's: a port of 127.0.0.1 may be taken meanwhile for somebody's connection.
 pub fn own_address() -> String {
@@ -25,19 +25,19 @@ pub fn readyz(address: &str) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
-/// A delay of 300 ms, held by handlers and traffic that are over before; SIGKILL 2 s after the stop signal.
+/// A delay of 300 ms, held by handlers and traffic that are over before; SIGKILL 3 s after the stop signal, for an app that is deaf.
 pub struct Life {
     folder: Folder,
     address: String,
     server: Server,
     /// Its files are in the folder; in a root of its own there is none.
     files: bool,
-    slack: Duration,
+    traced: bool,
 }
 
 impl Life {
     pub const DELAY: Duration = ms(300);
-    pub const KILL: Duration = ms(2000);
+    pub const KILL: Duration = ms(3000);
 
     pub fn new() -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Life {
             address: own_address(),
             server: Server::on(0),
             files: true,
-            slack: SLACK,
+            traced: false,
         }
     }
 
@@ -55,7 +55,11 @@ impl Life {
 
     /// Under a tracer everything takes longer.
     pub fn traced() -> Self {
-        Self { slack: ms(4000), ..Self::new() }
+        Self { traced: true, ..Self::new() }
+    }
+
+    fn slack(&self) -> Duration {
+        slack() + if self.traced { ms(4000) } else { ms(0) }
     }
 
     /// Where the files of its options are. Anybody can write there.
@@ -64,10 +68,11 @@ impl Life {
     }
 
     /// With these options, in two words each. `--until-quiet` has its port named, as in the network of the tests there are many.
-    pub fn options(&self, init: Init) -> Init {
+    pub fn options(&self, init: Init, obeys: bool) -> Init {
         let Server { port: server, .. } = self.server;
         let init = init
-            .args("-v --log-format json --delay 300ms --max-delay 900ms --grace 2500ms")
+            .args("-v --log-format json --delay 300ms --max-delay 2s --grace")
+            .arg(if obeys { "20s" } else { "3500ms" })
             .args("--kill-margin 500ms --until-quiet 100ms --ignore-peer 10.9.8.0/24")
             .args("--quiet-on connections --watch-port 1 --stop-on TERM --stop-on 36")
             .args("--stop-signal QUIT --escalate USR2:500ms --orphan-grace 300ms --group")
@@ -87,9 +92,10 @@ impl Life {
 
     /// From here to its end, by a stop signal that the app obeys, or not.
     pub fn lived(&self, init: Init, obeys: bool) -> Ended {
-        let last = if obeys { "until:3" } else { "trap" };
-        let app = ["descriptors", "orphans:5", "release", "reaped", "ready", last, "exit:3"];
-        let mut run = self.options(init).static_app(app).start();
+        // What obeys ends when it has been looked at.
+        let [told, over] = if obeys { ["until:3", "until:14"] } else { ["trap", "trap"] };
+        let app = ["descriptors", "orphans:5", "release", "reaped", "ready", told, over, "exit:3"];
+        let mut run = self.options(init, obeys).static_app(app).start();
         run.line_with("reaped in");
         run.line("ready");
         assert!(becomes_true(LIMIT, || readyz(&self.address) == Some(200)), "ready");
@@ -97,28 +103,24 @@ impl Life {
         run.signal(1);
         run.line("signal 10");
         let asked = run.signal(36);
-        assert!(
-            becomes_true(ms(2000) + self.slack, || readyz(&self.address) == Some(503)),
-            "not ready"
-        );
+        assert!(becomes_true(LIMIT, || readyz(&self.address) == Some(503)), "not ready");
         self.ended(run, asked, obeys)
     }
 
     fn ended(&self, mut run: Running, asked: Instant, obeys: bool) -> Ended {
         let told = run.line("signal 3") - asked;
         // The end of the traffic is looked for in steps.
-        assert!(told >= Self::DELAY && told < ms(900) + self.slack, "told after {told:?}");
+        let slack = self.slack();
+        assert!(told >= Self::DELAY && told < ms(900) + slack, "told after {told:?}");
         assert!(!self.files || self.exists() == (false, true));
-        let ended = run.ended();
-        let after = ended.at - asked;
-        if obeys {
-            assert!(after < ms(900) + self.slack * 2, "ended after {after:?}");
+        let (due, ended) = if obeys {
+            let last = run.signal(14);
+            (last - asked, run.ended())
         } else {
-            assert!(
-                after >= Self::KILL && after < Self::KILL + self.slack,
-                "SIGKILL after {after:?}"
-            );
-        }
+            (Self::KILL, run.ended())
+        };
+        let (after, slack) = (ended.at - asked, self.slack());
+        assert!(after >= due && after < due + slack, "ended after {after:?}, due after {due:?}");
         assert_eq!(ended.left, [""; 0]);
         assert_eq!(ended.code, if obeys { 4 } else { 137 }, "{}", ended.log());
         assert!(self.server.calls().iter().any(|call| call.starts_with("GET /told ")));

@@ -13,6 +13,7 @@
 #![allow(dead_code)] // each file of tests is a crate of its own, and uses a part of this
 
 pub mod confined;
+pub mod control;
 pub mod dns;
 pub mod http;
 pub mod life;
@@ -37,13 +38,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+pub use control::slack;
 use system::{Beginning, now, pause};
 
 /// For whatever should happen at once: long, as the machine may be loaded, and no test passes by waiting it out.
-pub const LIMIT: Duration = Duration::from_secs(10);
-
-/// What may be added to a time that is due.
-pub const SLACK: Duration = Duration::from_millis(300);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Marks the processes of one start in their environment, so that what is left of them can be found and killed.
 const MARK: &str = "STARTED_BY_TEST";
@@ -122,15 +121,22 @@ pub fn copy_program(from: &Path, to: &Path) {
 /// The release build for arm64, or none, said aloud, where it can't be built or run here.
 pub fn arm64_init() -> Option<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if !needs_program(ARM64_EMULATOR)
-        || !needs(&format!("rustup target {ARM64}"), has_target(ARM64))
-    {
+    if !needs_program(ARM64_EMULATOR) || !needs_target(ARM64) {
         return None;
     }
     let built = BUILT.get_or_init(|| {
         build(&["--release", "--bin", "drain-init"], Some(ARM64)).join("release/drain-init")
     });
     Some(built.clone())
+}
+
+/// For `static_init`, `static_witness` and what is made of them.
+pub fn needs_static() -> bool {
+    needs_target(MUSL)
+}
+
+fn needs_target(target: &str) -> bool {
+    needs(&format!("rustup target {target}"), has_target(target))
 }
 
 fn has_target(target: &str) -> bool {
@@ -530,6 +536,7 @@ impl Init {
 
     fn try_start(self) -> std::io::Result<Running> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        control::begin();
         let mark = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let words = self.words();
         let mut command = Command::new(&words[0]);
@@ -793,16 +800,21 @@ pub struct Stat {
     pub group: i32,
     /// Time that it has computed, in hundredths of a second.
     pub ticks: u64,
+    /// That and its children's that were reaped.
+    pub ticks_with_children: u64,
 }
 
 pub fn stat_of(pid: i32) -> Option<Stat> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' '); // the name before may hold anything
+    let [state, parent, group] = [fields.next()?, fields.next()?, fields.next()?];
+    let times: Vec<u64> = fields.skip(8).take(4).map_while(|time| time.parse().ok()).collect();
     Some(Stat {
-        state: fields.next()?.chars().next()?,
-        parent: fields.next()?.parse().ok()?,
-        group: fields.next()?.parse().ok()?,
-        ticks: fields.skip(8).take(2).map_while(|time| time.parse::<u64>().ok()).sum(),
+        state: state.chars().next()?,
+        parent: parent.parse().ok()?,
+        group: group.parse().ok()?,
+        ticks: times.iter().take(2).sum(),
+        ticks_with_children: times.iter().sum(),
     })
 }
 
@@ -818,13 +830,26 @@ pub fn status_of(pid: i32, field: &str) -> u64 {
         .expect("a number")
 }
 
-/// Holds a time against the one it should be: never sooner, and not much later. What was measured is printed, to be read
-/// with --show-output; what is allowed is generous, as the machine may be loaded.
+/// Holds a time against the one it should be: never sooner, and not much later, by the control. What was measured is printed,
+/// to be read with --show-output.
 #[track_caller]
 pub fn assert_after(what: &str, measured: Duration, expected: Duration) {
-    println!("{what}: due after {expected:?}, came {:?} later", measured.saturating_sub(expected));
+    let (late, slack) = (measured.saturating_sub(expected), slack());
+    println!("{what}: due after {expected:?}, came {late:?} later; {slack:?} are allowed");
     assert!(measured >= expected, "{what}: due after {expected:?}, came after {measured:?}");
-    assert!(measured < expected + SLACK, "{what}: due after {expected:?}, came after {measured:?}");
+    assert!(late < slack, "{what}: due after {expected:?}, came {late:?} later, not {slack:?}");
+}
+
+/// Waits until it is so, which should be so long after that instant.
+#[track_caller]
+pub fn becomes_true_after(
+    what: &str,
+    since: Instant,
+    expected: Duration,
+    is_so: impl FnMut() -> bool,
+) {
+    assert!(becomes_true(expected + LIMIT, is_so), "{what}: never");
+    assert_after(what, now() - since, expected);
 }
 
 /// Waits until it is so, looking again and again; false when the time is over. For what sends no event.
@@ -841,12 +866,48 @@ pub fn becomes_true(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// What is so when it has been so for a while: what belongs to a start or an end is over.
+#[track_caller]
+pub fn settled<T: PartialEq>(look: impl Fn() -> T) -> T {
+    let mut last = look();
+    let settles = becomes_true(LIMIT, || {
+        pause(ms(300));
+        let earlier = std::mem::replace(&mut last, look());
+        earlier == last
+    });
+    assert!(settles, "it goes on and on");
+    last
+}
+
 // ---- the network
 
-/// A port on which nobody listens, for now.
+/// Runs it with each of them at once, each in a network of its own.
+pub fn in_networks<T: Sync, R: Send>(cases: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    server(); // is built before any time is measured
+    let run = &run;
+    std::thread::scope(|scope| {
+        let start = |case| {
+            scope.spawn(move || {
+                system::enter_own_network();
+                run(case)
+            })
+        };
+        let threads: Vec<_> = cases.iter().map(start).collect();
+        let ends = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ends.map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// A port on which nobody listens. None that the kernel may give to somebody's connection meanwhile, and each once.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let count = std::process::id().wrapping_mul(40) + COUNT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (count % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// An HTTP server that keeps the first line of each request, and answers with 200, or never.
@@ -865,7 +926,7 @@ impl Server {
         std::thread::spawn(move || {
             let mut held = vec![];
             for mut stream in listener.incoming().flatten() {
-                let _ = stream.set_read_timeout(Some(ms(500)));
+                let _ = stream.set_read_timeout(Some(LIMIT));
                 let mut line = String::new();
                 let _ = BufReader::new(&mut stream).read_line(&mut line);
                 if let Ok(mut calls) = calls.lock() {

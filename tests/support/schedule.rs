@@ -9,9 +9,10 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use super::control::SLACK;
 use super::life::own_address;
 use super::system::{KILL, now, pause, try_signal};
-use super::{Ended, Folder, Running, init, ms, witness};
+use super::{Ended, Folder, Running, init, ms, slack, witness};
 
 const HUP: i32 = 1;
 const INT: i32 = 2;
@@ -34,10 +35,7 @@ const OTHERS: [i32; 8] = [HUP, USR1, USR2, 14, 28, 34, 40, 63];
 /// So long after the first stop signal every other one is the same request.
 const SAME_REQUEST: Duration = ms(1000);
 
-/// How much later than it is due something may come.
-const SLACK: Duration = ms(250);
-
-/// How much sooner, where what it follows is known by a line of the app's, which may be read late.
+/// How much sooner, where what it follows is known by a line of the app's, which may be read late, on an idle machine.
 const EARLY: Duration = ms(50);
 
 /// SplitMix64.
@@ -244,6 +242,8 @@ struct Story<'a> {
     ready: Vec<(Instant, bool)>,
     started: Instant,
     ended: Ended,
+    /// How much later than it is due something may come.
+    slack: Duration,
 }
 
 /// Lives the life of this seed.
@@ -355,6 +355,7 @@ impl Schedule {
             ready,
             started,
             ended,
+            slack: slack(),
         };
         story.judged()
     }
@@ -371,22 +372,27 @@ fn is_companion(pid: i32) -> bool {
 }
 
 impl Story<'_> {
+    /// How much sooner, where what it follows is known by a line of the app's.
+    fn early(&self) -> Duration {
+        EARLY + (self.slack - SLACK)
+    }
+
     /// By when drain-init has read what was sent then: after the pause that came before it did.
     fn read(&self, sent: Instant) -> Instant {
         self.pauses.iter().fold(
             sent,
             |at, (from, to)| {
-                if *from <= at + SLACK && at < *to { *to } else { at }
+                if *from <= at + self.slack && at < *to { *to } else { at }
             },
         )
     }
 
     /// By when what is due then is done: later on a loaded machine, and not in a pause.
     fn done_by(&self, due: Instant) -> Instant {
-        let mut by = due + SLACK;
+        let mut by = due + self.slack;
         for (from, to) in &self.pauses {
             if *from <= by && *to >= due {
-                by = by.max(*to + SLACK);
+                by = by.max(*to + self.slack);
             }
         }
         by
@@ -484,7 +490,7 @@ impl Story<'_> {
             by_then(exit < due, "it has not ended when the app has, and what it left")?;
             let kept = self.schedule.leaves && exit < deadline;
             by_then(
-                !kept || exit + EARLY >= end + ms(rest),
+                !kept || exit + self.early() >= end + ms(rest),
                 "what the app left has not had its time",
             )?;
         }
@@ -535,7 +541,7 @@ impl Story<'_> {
         let heard_by = |due: Instant| {
             let by = self.done_by(due);
             let paused = self.app_pauses.iter().filter(|(from, _)| *from <= by);
-            paused.map(|(_, to)| *to + SLACK).chain([by]).max().unwrap_or(by)
+            paused.map(|(_, to)| *to + self.slack).chain([by]).max().unwrap_or(by)
         };
         for (number, at) in &self.sent {
             if let Some(number) =
@@ -572,11 +578,16 @@ impl Story<'_> {
             never(came_back && !may, "ready again after a stop")?;
             let (at, _) = self.ready[gone];
             let ends = own_end.unwrap_or(exit);
-            by_then(at + EARLY >= begun.min(ends), "not ready before anybody asked for it")?;
+            by_then(at + self.early() >= begun.min(ends), "not ready before anybody asked for it")?;
             let unready = ms(self.schedule.unready);
-            let ends_early = at + EARLY >= ends || stops.len() > 1 || hook_waits;
+            let ends_early = at + self.early() >= ends || stops.len() > 1 || hook_waits;
             by_then(at >= begun + unready || ends_early, "not ready before its delay")?;
             let due = self.done_by(self.read(begun) + unready);
+            // After a hook's drain that no stop signal follows it is ready again. Where that may have been before anybody looked,
+            // the drain that the stop signal begins is the one that is seen.
+            let again = expires.filter(|_| begun < first_stop && !is_hooks);
+            let is_missed = again.is_some_and(|at| self.read(at) < due);
+            let due = if is_missed { self.done_by(self.read(first_stop) + unready) } else { due };
             by_then(at < due || at >= ends, "still ready in the drain")?;
         }
         never(self.ready.last().is_some_and(|(_, there)| *there), "still ready at the end")?;

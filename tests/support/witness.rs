@@ -27,7 +27,7 @@ const HELP: &str = "witness STEP...
   setsid, group            own session, own process group
   leave                    joins the process group of a child, which does nothing
   orphans:N, release       makes N orphans, lets all of them die at once, every fifth of a real-time signal
-  reaped                   waits until none of the orphans is left, not even as a zombie, and prints how long that took
+  reaped[:MS]              waits until none of the orphans is left, not even as a zombie, and prints how long that took
   serve                    prints `port N`; from here on until and trap answer connections there
   lines                    prints each line that comes on stdin, to its end";
 
@@ -155,7 +155,7 @@ impl Witness {
             }
             "orphans" => self.make_orphans(number()),
             "release" => self.release.take().into_iter().for_each(drop_fd),
-            "reaped" => self.wait_until_reaped(),
+            "reaped" => self.wait_until_reaped(if value.is_empty() { 20_000 } else { number() }),
             "serve" => {
                 let listener = TcpListener::bind("127.0.0.1:0")
                     .unwrap_or_else(|e| fail(&format!("bind: {e}")));
@@ -288,12 +288,12 @@ impl Witness {
     }
 
     /// A zombie still takes a signal 0; only what has been reaped is no such process.
-    fn wait_until_reaped(&self) {
+    fn wait_until_reaped(&self, limit: u32) {
         let start = monotonic_micros();
         for (i, &orphan) in self.orphans.iter().enumerate() {
             // SAFETY: signal 0 is a question. No pid is used twice so soon.
             while unsafe { libc::kill(orphan, 0) } == 0 {
-                if monotonic_micros() - start > 3_000_000 {
+                if monotonic_micros() - start > i64::from(limit) * 1000 {
                     return self.say(&format!("not reaped: {}", self.orphans.len() - i));
                 }
                 nap(50_000);
