@@ -4,9 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,7 +23,8 @@ const PAUSES: u32 = 2;
 #[derive(Default)]
 pub struct Peers {
     last: Option<Last>,
-    visits: HashMap<IpAddr, Visits, BuildHasherDefault<DefaultHasher>>,
+    /// In the order of their first visits.
+    visits: Vec<(IpAddr, Visits)>,
 }
 
 struct Last {
@@ -57,19 +56,20 @@ impl Peers {
         if self.last.as_ref().is_none_or(|last| last.at <= at) {
             self.last = Some(Last { at, peer, port });
         }
-        if let Some(visits) = self.visits.get_mut(&peer) {
+        if let Some((_, visits)) = self.visits.iter_mut().find(|(its, _)| *its == peer) {
             visits.came(at, slack);
         } else if self.visits.len() < MOST {
-            self.visits.insert(peer, Visits { first: at, began: at, seen: at, pauses: 0 });
+            self.visits.push((peer, Visits { first: at, began: at, seen: at, pauses: 0 }));
         }
     }
 
     /// Of the last traffic since `since`; nothing if nobody is known for it.
     pub fn origin(&self, since: Time) -> Option<Origin> {
         let last = self.last.as_ref().filter(|last| last.at >= since)?;
-        let regular = |(peer, visits): (&IpAddr, &Visits)| Some((*peer, visits.period()?));
-        let of_last = self.visits.get_key_value(&last.peer).and_then(regular);
-        let regular = of_last.or_else(|| self.visits.iter().find_map(regular));
+        let mut regular = self.visits.iter().filter_map(|(peer, it)| Some((*peer, it.period()?)));
+        // The last one rather than another.
+        let of_last = regular.clone().find(|(peer, _)| *peer == last.peer);
+        let regular = of_last.or_else(|| regular.next());
         Some(Origin { peer: last.peer, port: last.port, regular })
     }
 }
