@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod closing;
 pub mod entrypoint;
 pub mod traffic;
 
@@ -26,6 +27,8 @@ use traffic::{Verdict, Watch};
 /// How long before its longest time is over samples come as quickly as they may: so it is known of
 /// busy connections, by then, when one is owed nothing.
 const HURRY: Duration = Duration::from_secs(1);
+/// Where idle connections are closed, the last one of so many parts of it.
+const HURRY_PART: u32 = 10;
 
 /// How a drain ended.
 #[derive(Debug)]
@@ -85,7 +88,13 @@ impl<'a> Drain<'a> {
     pub fn wait(mut self, before: Duration, told_by: SignalSet) -> End {
         let clock = Clock::start();
         let now = || before.saturating_add(clock.now());
+        let close_idle = self.watched.as_ref().and_then(|watched| watched.close_idle);
         let mut watch = self.watched.take().map(|watched| Watch::begin(watched, self.log, &now));
+        if let (Some(watch), Some(after)) = (&mut watch, close_idle) {
+            watch.close_idle(after, self.max_delay);
+        }
+        let part = close_idle.map_or(Duration::ZERO, |_| self.max_delay / HURRY_PART);
+        let hurry = HURRY.max(part);
         let (mut cut, mut hurried) = (false, false);
         loop {
             self.reap();
@@ -93,7 +102,7 @@ impl<'a> Drain<'a> {
             if now() >= self.max_delay && !std::mem::replace(&mut cut, true) {
                 self.cut();
             }
-            let hurry = now() >= self.max_delay.saturating_sub(HURRY);
+            let hurry = now() >= self.max_delay.saturating_sub(hurry);
             if hurry && !std::mem::replace(&mut hurried, true) {
                 watch.iter_mut().for_each(Watch::hurry);
             }
@@ -128,7 +137,7 @@ impl<'a> Drain<'a> {
     fn over(&self, verdict: &Verdict, now: Time) -> Option<String> {
         if now >= self.max_delay {
             let longest = Short(self.max_delay);
-            let over = verdict.nothing_in_flight() || now >= self.last_look;
+            let over = verdict.nothing_to_wait_for() || now >= self.last_look;
             return over.then(|| format!("at its longest, {longest}: {verdict}"));
         }
         let over = now >= self.delay && self.running.is_empty() && verdict.is_quiet();
@@ -202,6 +211,7 @@ fn start(handler: &Handler, format: Format, output: BorrowedFd) -> std::io::Resu
         words: &words,
         input: None,
         second_input: None,
+        third_input: None,
         output: Some(output),
     })
 }

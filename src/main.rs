@@ -37,6 +37,7 @@ mod ready;
 mod clock;
 mod duration;
 mod exit_code;
+mod lending;
 mod log;
 mod marker;
 mod poll;

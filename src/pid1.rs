@@ -9,6 +9,7 @@ pub mod account;
 pub mod app;
 pub mod companions;
 pub mod hooks;
+pub mod lender;
 pub mod lifecycle;
 pub mod readiness;
 pub mod supervisor;

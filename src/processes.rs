@@ -3,10 +3,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::io::Write;
 use std::ops::ControlFlow;
 
-use crate::sys::{Folder, Pid};
+use crate::sys::{self, Folder, Pid};
 
 /// The folder of a process in /proc.
 pub fn folder(pid: Pid) -> Option<Folder> {
@@ -71,6 +72,30 @@ pub fn is_within(pid: Pid, ancestors: &[Pid], parents: &[(Pid, Pid)]) -> bool {
         child = *parent;
     }
     false
+}
+
+/// Whether a process descends from another one, looked for upwards: a few reads of a line each, and
+/// never many, whatever the process is.
+pub fn descends(pid: Pid, ancestor: Pid) -> bool {
+    const MOST_GENERATIONS: u32 = 32;
+    let mut child = pid;
+    for _ in 0..MOST_GENERATIONS {
+        let mut line = [0; 1024];
+        match parent_of(child, &mut line) {
+            Some(parent) if parent == ancestor => return true,
+            // Above 1 there is nobody, and what came in from outside has no parent here.
+            Some(parent) if parent > 1 => child = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn parent_of(pid: Pid, line: &mut [u8]) -> Option<Pid> {
+    let mut path = [0_u8; 32];
+    write!(path.as_mut_slice(), "/proc/{pid}/stat\0").ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    parent(sys::read_piece(path, line).ok()?)
 }
 
 /// The parent in a line of /proc/PID/stat.

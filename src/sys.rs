@@ -15,6 +15,7 @@ mod error;
 mod folder;
 mod given;
 mod inherited;
+mod lend;
 mod netlink;
 mod poll;
 mod process;
@@ -31,9 +32,13 @@ pub use arguments::{Arguments, environment};
 pub use child::Child;
 pub use entry::inherited_mask;
 pub use error::{Described, Errno};
-pub use folder::{Folder, open, read};
-pub use given::descriptor;
+pub use folder::{Folder, open, read, read_piece};
+pub use given::{close_given, descriptor};
 pub use inherited::listening;
+pub use lend::{
+    cookie, may_take_descriptors, queues, receive_record, send_record, signal_what_comes,
+    socket_number, socket_option, take_descriptor,
+};
 pub use netlink::receive_only;
 pub use poll::{Polled, poll};
 pub use process::{
@@ -45,7 +50,8 @@ pub use signals::{
     stop_ignoring_children, suspend_own_group, wait_for_signal,
 };
 pub use spawn::{
-    AppStart, CompanionStart, Program, SECOND_INPUT, above_inputs, start_app, start_companion,
+    AppStart, CompanionStart, Program, SECOND_INPUT, THIRD_INPUT, above_inputs, start_app,
+    start_companion,
 };
 pub use standard::{STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT, take_closed, write_line};
 pub use started_in::{executed_as, leave_folder};

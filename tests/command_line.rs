@@ -403,6 +403,8 @@ fn an_option_without_effect_is_told_of() {
     let file = folder.path("ready").display().to_string();
     for (option, value, needed, needed_value) in [
         ("quiet-on", "connections", "until-quiet", "1s"),
+        ("close-idle", "100ms", "until-quiet", "1s"),
+        ("in-flight", "app", "until-quiet", "1s"),
         ("watch-port", "8080", "until-quiet", "1s"),
         ("ignore-peer", "10.0.0.7", "until-quiet", "1s"),
         ("max-delay", "9s", "until-quiet", "1s"),
@@ -452,6 +454,12 @@ fn what_counts_as_traffic_is_on_the_timeline() {
         ("--until-quiet 2s", "until 2s without requests"),
         ("--until-quiet 2s --quiet-on requests", "until 2s without requests"),
         ("--until-quiet 2s --quiet-on connections", "until 2s without new connections"),
+        (
+            "--until-quiet 2s --close-idle 100ms",
+            "2s without new connections; from then on kept ones",
+        ),
+        ("--until-quiet 2s --close-idle 100ms --max-delay 20s", "     18s  kept connections are"),
+        ("--until-quiet 2s --in-flight app", "requests in flight are the app's to finish"),
     ] {
         let text = explained(explain().args(options));
         assert!(text.contains(what), "{text}");
@@ -493,8 +501,15 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
 
 /// Not --max-delay, what goes with --until-quiet, and --parent-death-signal: of those a run shows nothing (no drain here is longer
 /// than --delay; tests/lifecycle.rs has the parent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
-const SHOWS_NOTHING: [&str; 5] =
-    ["max-delay", "quiet-on", "watch-port", "ignore-peer", "parent-death-signal"];
+const SHOWS_NOTHING: [&str; 7] = [
+    "max-delay",
+    "quiet-on",
+    "close-idle",
+    "in-flight",
+    "watch-port",
+    "ignore-peer",
+    "parent-death-signal",
+];
 
 #[test]
 fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {

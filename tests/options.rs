@@ -207,6 +207,7 @@ fn each_default_is_the_programs() {
         "delay",
         "grace",
         "group",
+        "in-flight",
         "kill-margin",
         "log-format",
         "quiet-on",

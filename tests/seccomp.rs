@@ -5,14 +5,16 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsString, c_long};
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
 
 use support::confined::{Verdict, filter};
 use support::dns::{NXDOMAIN, NameServer, OwnEtc, Reply, SERVFAIL, addresses, listener};
 use support::life::{Life, nothing_failed, own_address};
 use support::system::{self, enter_own_network, pause};
 use support::{
-    Folder, Init, Kind, Server, ms, needs_namespaces, needs_program, needs_static, static_init,
-    static_witness,
+    Folder, Init, Kind, Server, free_port, ms, needs_namespaces, needs_program, needs_static,
+    static_init, static_witness,
 };
 
 const TERM: i32 = 15;
@@ -68,6 +70,7 @@ const NUMBERS: &[(&str, c_long)] = numbers! {
     nanosleep = SYS_nanosleep
     newfstatat = SYS_newfstatat
     openat = SYS_openat
+    pidfd_getfd = SYS_pidfd_getfd
     pidfd_open = SYS_pidfd_open
     pidfd_send_signal = SYS_pidfd_send_signal
     pipe2 = SYS_pipe2
@@ -93,6 +96,7 @@ const NUMBERS: &[(&str, c_long)] = numbers! {
     shutdown = SYS_shutdown
     signalfd4 = SYS_signalfd4
     socket = SYS_socket
+    socketpair = SYS_socketpair
     statfs = SYS_statfs
     unlinkat = SYS_unlinkat
     wait4 = SYS_wait4
@@ -161,6 +165,20 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
     }
     let ended = shipped().args("probe http://name.invalid --timeout 30s").ended();
     assert!(ended.code == 1 && ended.log().contains("unknown host"), "{ended:?}");
+
+    // A connection that is kept, and closed for the app.
+    let port = free_port();
+    let options = "--delay 0 --until-quiet 300ms --close-idle 100ms --max-delay 9s";
+    let keep = format!("keep:{port}");
+    let init = shipped().args(options).args(&format!("--watch-port {port}"));
+    let mut run = init.static_app([&keep, "ready", "until:15", "exit:3"]).start();
+    run.line("ready");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    client.read_exact(&mut [0; 7]).expect("served");
+    pause(ms(200));
+    run.signal(TERM);
+    run.log("(closed 1 of 1 kept connection)");
+    assert_eq!(run.ended().code, 3);
 
     // An open port; a terminal.
     let (folder, server) = (Folder::new(), Server::on(0));
@@ -314,4 +332,23 @@ fn calls_of_drain_init(trace: &str) -> BTreeSet<String> {
         }
     }
     calls
+}
+
+/// It is Docker's own, and one system call more, whatever capabilities the container has.
+#[test]
+fn the_profile_for_docker_allows_one_call_more() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/seccomp-docker.json");
+    let text = fs::read_to_string(path).expect("the profile");
+    assert!(text.contains("\"defaultAction\": \"SCMP_ACT_ERRNO\""));
+    let rules = text.split("\"names\": [").skip(1);
+    let unconditional = rules.filter(|rule| {
+        let rule = rule.split("\"names\"").next().unwrap_or_default();
+        let names = rule.split(']').next().unwrap_or_default();
+        names.contains("\"pidfd_getfd\"") && !rule.contains("\"includes\"")
+    });
+    let added: Vec<&str> = unconditional.collect();
+    assert_eq!(added.len(), 1, "{added:?}");
+    let names = added[0].split(']').next().unwrap_or_default();
+    assert_eq!(names.trim(), "\"pidfd_getfd\"", "a rule of its own");
+    assert!(added[0].contains("SCMP_ACT_ALLOW"));
 }

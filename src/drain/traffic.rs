@@ -8,11 +8,11 @@
 #![forbid(unsafe_code)]
 
 pub mod connection;
-mod diag;
+pub mod diag;
 mod known;
 pub mod netlink;
 mod peers;
-mod ports;
+pub mod ports;
 pub mod proc_net;
 pub mod source;
 pub mod verdict;
@@ -21,9 +21,11 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use super::closing::Closer;
 use crate::clock::Time;
+use crate::lending::AT_ONCE;
 use crate::log::{Level, Log};
-use crate::options::watched::Watched;
+use crate::options::watched::{InFlight, Watched};
 use connection::{Connection, Families};
 use ports::{List, Owners};
 use source::{Look, Source};
@@ -44,6 +46,10 @@ const SETTLE_BEFORE: Duration = Duration::from_secs(1);
 const LOOK_BEFORE: Duration = Duration::from_millis(500);
 /// A sample that may end the drain waits so long for a look that finds nothing in flight.
 const WAIT_FOR_INSTANT: Duration = Duration::from_millis(200);
+/// What closing a connection takes of the processor, here and in PID 1.
+const CLOSING: Duration = Duration::from_micros(20);
+/// After a sample connections are closed for so many times its cost, at the least.
+const CLOSING_SHARE: u32 = 6;
 /// What counts as traffic for the log for so long, so that steady traffic is one line.
 const LOG_WINDOW: Duration = Duration::from_secs(1);
 
@@ -73,6 +79,7 @@ pub struct Watch {
     /// Single connections can be looked at.
     can_look: bool,
     last: Phase,
+    closer: Option<Closer>,
 }
 
 /// What the log tells the changes of.
@@ -108,8 +115,12 @@ impl Watch {
             next_look: now,
             can_look: true,
             last: Phase::Beginning,
+            closer: None,
         };
         watch.find_blind_spots();
+        if watch.watched.in_flight == InFlight::App {
+            watch.judge.leave_requests_to_the_app();
+        }
         watch.take_sample(now, clock);
         watch.judge.knows_from(clock());
         watch.spent = cpu_time().saturating_sub(before);
@@ -117,14 +128,26 @@ impl Watch {
         watch
     }
 
+    /// From now on idle connections are closed for the app; `longest` is when the drain ends.
+    pub fn close_idle(&mut self, after: Duration, longest: Time) {
+        if matches!(self.source, Source::Netlink { .. }) {
+            self.source.expect_losses();
+            self.closer = Some(Closer::new(after, longest, self.log));
+        }
+    }
+
     /// What there is at this instant.
     pub fn sample(&mut self, clock: &dyn Fn() -> Time) -> Verdict {
         let (now, before) = (clock(), cpu_time());
+        self.judge.close_idle(self.closer.as_ref().map(|closer| closer.how(now)));
         let verdict = self.take_sample(now, clock);
         let cost = cpu_time().saturating_sub(before);
+        self.spent = self.spent.saturating_add(cost);
+        let closing = self.close(now, cost, clock);
+        let before = cpu_time();
         self.settle(now);
         self.spent = self.spent.saturating_add(cpu_time().saturating_sub(before));
-        self.plan(now, cost);
+        self.plan(now, cost.saturating_add(closing));
         self.tell(&verdict);
         verdict
     }
@@ -147,6 +170,7 @@ impl Watch {
         let idle = self.look_at_each(clock);
         let cost = cpu_time().saturating_sub(before);
         self.spent = self.spent.saturating_add(cost);
+        self.close(now, cost, clock);
         // Half of the share: the other one is that of samples.
         self.next_look = now.saturating_add(QUICK_CADENCE.max(cost.saturating_mul(2 * SHARE)));
         let may_end = self.hurried || self.judge.quiet_at() <= now;
@@ -173,6 +197,7 @@ impl Watch {
     /// Whether nothing is in flight on any of them.
     fn look_at_each(&mut self, clock: &dyn Fn() -> Time) -> bool {
         let mut idle = true;
+        self.judge.begin_looks();
         for connection in self.judge.to_look_at().to_vec() {
             match self.source.look_at(&connection) {
                 // Another one may be what it is now: the next sample tells.
@@ -228,11 +253,44 @@ impl Watch {
         self.log.line(Level::Info, "traffic", message);
     }
 
+    /// Closes what has been found idle, as much of it as may be paid for, though not too little for
+    /// what finding it has cost. What that took.
+    fn close(&mut self, now: Time, cost: Duration, clock: &dyn Fn() -> Time) -> Duration {
+        let Some(closer) = &mut self.closer else {
+            return Duration::ZERO;
+        };
+        let unspent = (now.saturating_sub(self.began) / SHARE).saturating_sub(self.spent);
+        let budget =
+            unspent.max(cost.saturating_mul(CLOSING_SHARE)).as_nanos() / CLOSING.as_nanos();
+        let most = match usize::try_from(budget) {
+            Ok(most) if !self.judge.is_in_a_hurry() => most.max(AT_ONCE),
+            _ => usize::MAX,
+        };
+        let before = cpu_time();
+        let mut goes_on = closer.try_one(&mut self.judge, clock);
+        for some in self.judge.take_idle(most).chunks(AT_ONCE) {
+            goes_on = goes_on && closer.close(some, &mut self.judge, clock);
+            self.source.read_closed(&self.watched, &mut self.judge);
+        }
+        if !goes_on {
+            self.judge.close_idle(None);
+            self.closer = None;
+        }
+        // What PID 1 does for it takes three quarters of that.
+        let took = cpu_time().saturating_sub(before).saturating_mul(7) / 4;
+        self.spent = self.spent.saturating_add(took);
+        took
+    }
+
     /// Asks the kernel about connections that stand still and that the samples do not settle: the
     /// first time there are any, as most of them will stay as they are, and then when the end waits
     /// for them alone. It may cost as much as a hundred samples, where the kernel's table is full of
     /// closed connections; so only the first time is it done before it is paid for.
     fn settle(&mut self, now: Time) {
+        // A borrowed connection is asked itself.
+        if self.closer.as_ref().is_some_and(Closer::works) && self.judge.any_closable() {
+            return;
+        }
         let families = self.judge.unsettled();
         let any = families != Families::default();
         self.unsettled = any && self.judge.only_unsettled();
@@ -340,4 +398,4 @@ fn cpu_time() -> Duration {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -103,6 +103,8 @@ pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
     let readiness = "--ready-file or --ready-listen";
     for (given, has_effect, needed) in [
         (typed.quiet_on.as_ref(), watches, quiet),
+        (typed.close_idle.as_ref(), watches, quiet),
+        (typed.in_flight.as_ref(), watches, quiet),
         (typed.watch_port.first(), watches, quiet),
         (typed.ignore_peer.first(), watches, quiet),
         (typed.max_delay.as_ref(), is_held, held),
@@ -113,6 +115,11 @@ pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
             && !has_effect
         {
             warnings.push(format!("{given}: has no effect without {needed}"));
+        }
+    }
+    if typed.in_flight.is_some_and(|given| given.text == "app") {
+        for given in [typed.close_idle, typed.quiet_on].into_iter().flatten() {
+            warnings.push(format!("{given}: has no effect with --in-flight app"));
         }
     }
     warnings

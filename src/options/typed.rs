@@ -44,6 +44,8 @@ options! {
         #[argh(option)] pub delay: Option<Given>,
         #[argh(option)] pub until_quiet: Option<Given>,
         #[argh(option)] pub quiet_on: Option<Given>,
+        #[argh(option)] pub close_idle: Option<Given>,
+        #[argh(option)] pub in_flight: Option<Given>,
         #[argh(option)] pub watch_port: Vec<Given>,
         #[argh(option)] pub ignore_peer: Vec<Given>,
         #[argh(option)] pub max_delay: Option<Given>,

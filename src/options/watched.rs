@@ -18,6 +18,19 @@ pub struct Watched {
     pub ignored_peers: Vec<Network>,
     /// Port and inode of the listening sockets that the app was given at its start.
     pub given: Vec<(u16, u64)>,
+    /// Kept connections on which nothing has moved for so long are closed for the app.
+    pub close_idle: Option<Duration>,
+    pub in_flight: InFlight,
+}
+
+/// Who waits for requests that are in flight when no traffic comes any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InFlight {
+    /// The drain.
+    #[default]
+    DrainInit,
+    /// The app, which is told to stop and finishes them.
+    App,
 }
 
 /// What starts the window of quiet anew.

@@ -85,6 +85,11 @@ impl App {
         Ok(Self { pid, group: config.group, ended: false, terminal, own_pid })
     }
 
+    /// This process, from which all that the app starts descends.
+    pub fn parent(&self) -> Pid {
+        self.own_pid
+    }
+
     pub fn is(&self, pid: Pid) -> bool {
         !self.ended && pid == self.pid
     }

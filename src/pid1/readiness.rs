@@ -185,6 +185,7 @@ fn start_server(
     companions.start(&CompanionStart {
         input: Some(listener.socket.as_fd()),
         second_input: second_input.map(AsFd::as_fd),
+        third_input: None,
         ..CompanionStart::own(&words)
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! From here on nothing returns an error and nothing panics. In this order, again and again: what
 //! is due by the clock is done; one signal is taken, or waited for until the next deadline; if it
-//! is SIGCHLD, everything that has ended is reaped. The one reader of the clock in PID 1.
+//! is SIGCHLD, everything that has ended is reaped, and the drain companion is lent what it asked
+//! for. The one reader of the clock in PID 1.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ use crate::pid1::account::Account;
 use crate::pid1::app::App;
 use crate::pid1::companions::Companions;
 use crate::pid1::hooks::Hooks;
+use crate::pid1::lender::Lender;
 use crate::pid1::lifecycle::{Action, Came, Event, Left, Note, State, Told};
 use crate::pid1::readiness::Readiness;
 use crate::pid1::termination::TerminationLog;
@@ -42,7 +44,7 @@ pub struct Supervisor<'a> {
     clock: Clock,
     companions: Companions,
     readiness: Readiness,
-    drain: Option<DrainCompanion>,
+    drain: Option<DrainCompanion<'a>>,
     /// Why the drain is over, as its companion told.
     why_over: String,
     hooks: Hooks,
@@ -57,9 +59,11 @@ pub struct Supervisor<'a> {
 }
 
 /// The companion that a drain has, from its start until it has ended or nobody waits for it.
-struct DrainCompanion {
+struct DrainCompanion<'a> {
     pid: Pid,
     account: Option<Account>,
+    /// Where it may borrow.
+    lender: Option<Lender<'a>>,
 }
 
 impl<'a> Supervisor<'a> {
@@ -111,7 +115,7 @@ impl<'a> Supervisor<'a> {
             // Starting a companion takes its time.
             let mut timeout = deadline.map(|deadline| deadline.saturating_sub(self.now()));
             let more_to_reap = std::mem::take(&mut self.more_to_reap);
-            if more_to_reap {
+            if more_to_reap || self.lends_at_once() {
                 timeout = Some(Duration::ZERO);
             }
             if let Some(received) = sys::wait_for_signal(timeout) {
@@ -120,6 +124,7 @@ impl<'a> Supervisor<'a> {
             if more_to_reap {
                 self.reap();
             }
+            self.lend();
             if let Some(code) = self.exit_code {
                 return code;
             }
@@ -132,7 +137,12 @@ impl<'a> Supervisor<'a> {
 
     fn received(&mut self, Received { signal, sender, by_kernel }: Received) {
         match signal {
-            Signal::CHLD => return self.reap(),
+            Signal::CHLD => {
+                if let Some(lender) = self.lender() {
+                    lender.wake();
+                }
+                return self.reap();
+            }
             Signal::DRAIN => {
                 // The app is there for as long as the drain: that it is says nothing.
                 if !self.app.is(sender) {
@@ -200,6 +210,21 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    fn lender(&mut self) -> Option<&mut Lender<'a>> {
+        self.drain.as_mut()?.lender.as_mut()
+    }
+
+    fn lends_at_once(&mut self) -> bool {
+        self.lender().is_some_and(|lender| lender.is_awake())
+    }
+
+    /// Last of all in a turn, and a bounded part of it.
+    fn lend(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.lender.take_if(|lender| lender.is_awake() && !lender.serve());
+        }
+    }
+
     fn companion_ended(&mut self, pid: Pid, status: Status) {
         let now = self.now();
         if let Some(drain) = self.drain.take_if(|drain| drain.pid == pid) {
@@ -259,9 +284,14 @@ impl<'a> Supervisor<'a> {
         // Without one it says by itself what it has seen.
         let (account, their_end) = Account::open().ok().unzip();
         let second_input = their_end.as_ref().map(AsFd::as_fd);
-        let start = CompanionStart { second_input, ..CompanionStart::own(&words) };
+        // Where there is none, it tries by itself.
+        let lends = self.config.watched.as_ref().filter(|watched| watched.close_idle.is_some());
+        let pair = lends.and_then(|watched| Lender::new(self.app.parent(), &watched.ports).ok());
+        let (lender, borrower) = pair.unzip();
+        let third_input = borrower.as_ref().map(AsFd::as_fd);
+        let start = CompanionStart { second_input, third_input, ..CompanionStart::own(&words) };
         match self.companions.start(&start) {
-            Ok(pid) => self.drain = Some(DrainCompanion { pid, account }),
+            Ok(pid) => self.drain = Some(DrainCompanion { pid, account, lender }),
             Err(error) => {
                 let what = format_args!("cannot start the drain companion: {}", Described(&error));
                 self.config.log.error("draining", what);

@@ -118,6 +118,7 @@ fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u
         ports: ports.to_vec(),
         ignored_peers: Vec::new(),
         given: Vec::new(),
+        ..Watched::default()
     };
     let mut judge = Judge::new(QUIET, QuietOn::Requests, Duration::ZERO);
     let mut verdicts = [(first, &[][..]), (second, events)].into_iter().zip(1..).map(
@@ -128,6 +129,8 @@ fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u
                 dumps: Dumps::over(ours),
                 closed: Some(Closed::over(closed)),
                 accepted: None,
+                may_get_lost: false,
+                lost: false,
             };
             judge.begin(Duration::from_secs(second));
             let complete = source.read(&watched, &mut judge, true);

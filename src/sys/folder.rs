@@ -113,3 +113,10 @@ pub fn open(path: &str, flags: c_int) -> io::Result<File> {
 pub fn read(path: &str) -> io::Result<Vec<u8>> {
     open_at(libc::AT_FDCWD, &CString::new(path)?, libc::O_RDONLY).and_then(read_all)
 }
+
+/// The beginning of what a file says, as much as `place` holds: one read, and no memory.
+pub fn read_piece<'a>(path: &CStr, place: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut file = open_at(libc::AT_FDCWD, path, libc::O_RDONLY).map(File::from)?;
+    let length = file.read(place)?;
+    Ok(place.get(..length).unwrap_or_default())
+}

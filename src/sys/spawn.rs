@@ -24,14 +24,16 @@ const STACK_UNITS: usize = 256;
 
 /// Where a companion finds its second descriptor.
 pub const SECOND_INPUT: c_int = 3;
+/// And its third.
+pub const THIRD_INPUT: c_int = 4;
 
-/// The same file under a number above SECOND_INPUT: below it a companion's descriptors are put, and
+/// The same file under a number above THIRD_INPUT: below it a companion's descriptors are put, and
 /// the standard ones may have been closed, so that whatever is opened next gets their numbers.
 pub fn above_inputs(descriptor: OwnedFd) -> io::Result<OwnedFd> {
-    if descriptor.as_raw_fd() > SECOND_INPUT {
+    if descriptor.as_raw_fd() > THIRD_INPUT {
         return Ok(descriptor);
     }
-    let (number, first) = (descriptor.as_raw_fd(), SECOND_INPUT + 1);
+    let (number, first) = (descriptor.as_raw_fd(), THIRD_INPUT + 1);
     // SAFETY: no memory is passed; the kernel has just opened the copy for us alone.
     unsafe {
         let copy = checked(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, first))?;
@@ -59,6 +61,8 @@ pub struct CompanionStart<'a> {
     pub input: Option<BorrowedFd<'a>>,
     /// Its descriptor SECOND_INPUT.
     pub second_input: Option<BorrowedFd<'a>>,
+    /// Its descriptor THIRD_INPUT.
+    pub third_input: Option<BorrowedFd<'a>>,
     /// Its standard output and error, if not ours.
     pub output: Option<BorrowedFd<'a>>,
 }
@@ -66,7 +70,14 @@ pub struct CompanionStart<'a> {
 impl<'a> CompanionStart<'a> {
     /// This program with these words, and our standard descriptors.
     pub fn own(words: &'a [&'a CStr]) -> Self {
-        Self { program: Program::Own, words, input: None, second_input: None, output: None }
+        Self {
+            program: Program::Own,
+            words,
+            input: None,
+            second_input: None,
+            third_input: None,
+            output: None,
+        }
     }
 }
 
@@ -232,13 +243,14 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
 }
 
 /// Puts a companion's descriptors where it looks for them, in the child. Ours are all above
-/// SECOND_INPUT (see `above_standard`), so that none is in the way of another.
+/// THIRD_INPUT (see `above_inputs`), so that none is in the way of another.
 fn hand_over(companion: &CompanionStart) {
     let places = [
         (companion.input, libc::STDIN_FILENO),
         (companion.output, libc::STDOUT_FILENO),
         (companion.output, libc::STDERR_FILENO),
         (companion.second_input, SECOND_INPUT),
+        (companion.third_input, THIRD_INPUT),
     ];
     // SAFETY: no memory is passed, and the table of descriptors is the child's own: clone was not
     // told to share it.
@@ -248,9 +260,13 @@ fn hand_over(companion: &CompanionStart) {
                 libc::dup2(descriptor.as_raw_fd(), place);
             }
         }
-        // What drain-init was started with is the app's. Before Linux 5.9 there is no such call:
+        // What drain-init was started with is the app's, what stands where one of these would, too. Before Linux 5.9 there is no such call:
         // then the companion has them open, and that is all.
-        let first = if companion.second_input.is_some() { SECOND_INPUT + 1 } else { SECOND_INPUT };
-        libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0);
+        for (descriptor, place) in places.into_iter().skip(3) {
+            if descriptor.is_none() {
+                libc::close(place);
+            }
+        }
+        libc::syscall(libc::SYS_close_range, THIRD_INPUT + 1, c_int::MAX, 0);
     }
 }

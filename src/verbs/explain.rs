@@ -12,6 +12,7 @@ use crate::options::config::Config;
 use crate::options::config::Surroundings;
 use crate::options::plan::{Escalation, HeldBy, ORPHAN_GRACE, SAME_REQUEST};
 use crate::options::target::ListenOn;
+use crate::options::watched::InFlight;
 use crate::signal::SignalSet;
 use crate::sys::Arguments;
 
@@ -105,7 +106,32 @@ fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
     }
     if let Some(watched) = &config.watched {
         let (quiet, of) = (Short(watched.until_quiet), watched.quiet_on);
-        say(begin, format_args!("the drain goes on until {quiet} without {of}"));
+        match (watched.in_flight, watched.close_idle) {
+            (InFlight::App, _) => say(
+                begin,
+                format_args!(
+                    "the drain goes on until {quiet} without new connections; requests in flight are \
+                     the app's to finish"
+                ),
+            ),
+            (InFlight::DrainInit, None) => {
+                say(begin, format_args!("the drain goes on until {quiet} without {of}"));
+            }
+            (InFlight::DrainInit, Some(idle)) => {
+                let idle = Short(idle);
+                say(
+                    begin,
+                    format_args!(
+                        "the drain goes on until {quiet} without new connections; from then on kept \
+                         ones that are idle for {idle} are closed, until none is left"
+                    ),
+                );
+                say(
+                    plan.max_delay - plan.max_delay / 10,
+                    format_args!("kept connections are closed as soon as they are idle at all"),
+                );
+            }
+        }
     }
     if !plan.delay.is_zero() || plan.held_by != HeldBy::Nothing {
         say(begin, format_args!("the app is not told and keeps serving"));

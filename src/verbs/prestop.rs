@@ -35,6 +35,8 @@ const VERB: Verb = Verb {
         "delay",
         "until_quiet",
         "quiet_on",
+        "close_idle",
+        "in_flight",
         "watch_port",
         "ignore_peer",
         "max_delay",

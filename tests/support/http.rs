@@ -71,6 +71,18 @@ impl Client {
         }
     }
 
+    /// Whether the server has closed it. Nothing is read.
+    pub fn is_at_its_end(&self) -> bool {
+        let stream = self.0.get_ref();
+        stream.set_nonblocking(true).expect("set");
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).expect("set");
+        match peeked {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.0.read_line(&mut line)?;

@@ -1,11 +1,13 @@
 //! The options that there are, for the tests that go through all of them.
 
 /// Each option that takes a value: a value that isn't its default, and one that makes no sense.
-pub const VALUES: [(&str, &str, &str); 24] = [
+pub const VALUES: [(&str, &str, &str); 26] = [
     ("delay", "7s", "5x"),
     ("max-delay", "9s", "-1"),
     ("until-quiet", "2s", "0"),
     ("quiet-on", "connections", "silence"),
+    ("close-idle", "100ms", "0"),
+    ("in-flight", "app", "nobody"),
     ("watch-port", "8080", "65536"),
     ("ignore-peer", "10.0.0.0/8", "10.0.0.0/33"),
     ("on-drain", "exec:/bin/true", "https://gateway/bye"),

@@ -442,6 +442,20 @@ fn ip(arguments: &str) {
     assert!(ran.success(), "ip {arguments}");
 }
 
+/// A duplicate of a descriptor of another process.
+pub fn take_descriptor(pid: i32, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: numbers alone; both descriptors are ours as soon as they are there.
+    unsafe {
+        let handle = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        check(c_int::try_from(handle).unwrap_or(-1))?;
+        let handle = OwnedFd::from_raw_fd(c_int::try_from(handle).unwrap_or(-1));
+        let taken = libc::syscall(libc::SYS_pidfd_getfd, handle.as_raw_fd(), number, 0);
+        let taken = c_int::try_from(taken).unwrap_or(-1);
+        check(taken)?;
+        Ok(OwnedFd::from_raw_fd(taken))
+    }
+}
+
 /// This process, and those that it starts from now on, may have as many descriptors as there can be; how many that is.
 pub fn raise_descriptor_limit() -> u64 {
     // SAFETY: all zeros is a valid rlimit, which the first call fills.

@@ -9,8 +9,8 @@
 #![no_main]
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_long};
-use std::io::{BufRead as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -29,6 +29,7 @@ const HELP: &str = "witness STEP...
   orphans:N, release       makes N orphans, lets all of them die at once, every fifth of a real-time signal
   reaped[:MS]              waits until none of the orphans is left, not even as a zombie, and prints how long that took
   serve                    prints `port N`; from here on until and trap answer connections there
+  keep:PORT                the same at that port; the last connection is kept until its client has closed it
   lines                    prints each line that comes on stdin, to its end";
 
 #[unsafe(no_mangle)]
@@ -50,6 +51,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         out: 1,
         name: String::new(),
         listener: None,
+        keeps: false,
+        kept: None,
         orphans: &mut [],
         release: None,
         signals: None,
@@ -81,6 +84,8 @@ struct Witness {
     out: c_int,
     name: String,
     listener: Option<TcpListener>,
+    keeps: bool,
+    kept: Option<TcpStream>,
     orphans: &'static mut [c_int],
     release: Option<c_int>,
     signals: Option<c_int>,
@@ -162,6 +167,11 @@ impl Witness {
                 self.say(&format!("port {}", listener.local_addr().map_or(0, |a| a.port())));
                 self.listener = Some(listener);
             }
+            "keep" => {
+                self.keeps = true;
+                let listener = TcpListener::bind(("127.0.0.1", number() as u16));
+                self.listener = Some(listener.unwrap_or_else(|e| fail(&format!("{e}"))));
+            }
             "lines" => self.say_lines(),
             _ => fail(&format!("unknown step {text}\n{HELP}")),
         }
@@ -233,15 +243,28 @@ impl Witness {
         });
         loop {
             let listener = self.listener.as_ref().map_or(-1, |l| l.as_raw_fd());
-            let mut polled =
-                [signals, listener].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-            // SAFETY: an array of two pollfd.
-            unsafe { libc::poll(polled.as_mut_ptr(), 2, -1) };
+            let kept = self.kept.as_ref().map_or(-1, |kept| kept.as_raw_fd());
+            let mut polled = [signals, listener, kept].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
+            // SAFETY: an array of three pollfd.
+            unsafe { libc::poll(polled.as_mut_ptr(), 3, -1) };
+            if polled[2].revents != 0
+                && let Some(kept) = &mut self.kept
+                && kept.read(&mut [0; 64]).is_ok_and(|length| length == 0)
+            {
+                self.kept = None;
+            }
             if polled[1].revents != 0
                 && let Some((mut connection, _)) =
                     self.listener.as_ref().and_then(|l| l.accept().ok())
             {
                 let _ = connection.write_all(b"served\n");
+                if self.keeps {
+                    self.kept = Some(connection);
+                }
             }
             if polled[0].revents != 0 {
                 // SAFETY: all zeros is a valid signalfd_siginfo; the kernel writes at most its size.

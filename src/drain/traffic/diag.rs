@@ -151,7 +151,7 @@ fn info_attribute(mut attributes: &[u8]) -> Option<Option<&[u8]>> {
 
 /// struct tcp_info, tcp.h: at the least the ages, which have always been there. `end_of_stream` is
 /// what of the received bytes was none.
-fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
+pub fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
     let millis = |at| u32_at(bytes, at).map(|age| Duration::from_millis(age.into()));
     let counts = || {
         let (segments_out, data_in, data_out) =

@@ -44,6 +44,18 @@ pub struct Known {
     changed: Time,
     /// What the kernel said of this very exchange.
     pub interactive: Option<bool>,
+    pub closing: Closing,
+}
+
+/// How far the closing of an idle connection has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It was tried so often, in vain.
+    Open(u8),
+    /// The app has been shown the end of the stream, at that time.
+    Shut(Time),
+    /// It cannot be closed, or the app takes no notice.
+    Kept,
 }
 
 /// Whether a request is in flight. Only `No` lets a drain end.
@@ -68,6 +80,7 @@ impl Known {
             sent_last: false,
             changed: now,
             interactive: None,
+            closing: Closing::Open(0),
         }
     }
 
@@ -157,14 +170,16 @@ impl Known {
             _ if !self.bare_since_earlier() => InFlight::No,
             None => InFlight::Unsettled,
             Some(false) => InFlight::Maybe,
-            Some(true) if self.earlier.is_none() && info.one_segment => InFlight::No,
-            // The kernel acknowledges more than a full segment at once, and the connection stays
-            // interactive with nothing answered.
-            Some(true) => {
-                let (came, went) = self.since_earlier();
-                if came > went { InFlight::Maybe } else { InFlight::No }
-            }
+            Some(true) if self.idle_if_interactive(info) => InFlight::No,
+            Some(true) => InFlight::Maybe,
         }
+    }
+
+    /// The kernel acknowledges more than a full segment at once, and the connection stays interactive
+    /// with nothing answered.
+    pub fn idle_if_interactive(&self, info: &Info) -> bool {
+        let (came, went) = self.since_earlier();
+        (self.earlier.is_none() && info.one_segment) || came <= went
     }
 }
 

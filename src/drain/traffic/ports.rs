@@ -11,7 +11,7 @@ use std::fmt;
 
 mod owners;
 
-pub use owners::Owners;
+pub use owners::{Owners, socket_inode};
 
 /// A listening socket of the network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

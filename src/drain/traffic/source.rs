@@ -19,8 +19,10 @@ pub enum Source {
         dumps: Dumps,
         /// None where the kernel does not tell what has closed.
         closed: Option<Closed>,
-        /// In place of it.
+        /// In place of it, and where some of it may get lost.
         accepted: Option<u64>,
+        may_get_lost: bool,
+        lost: bool,
     },
     ProcNet {
         accepted: u64,
@@ -41,7 +43,13 @@ impl Source {
         let mut dumps = Dumps::new();
         let refused = match dumps.dump(&[state::LISTEN], Some((1, 1)), &mut |_| {}) {
             Ok(()) | Err(Failure::Damaged) => {
-                return Self::Netlink { dumps, closed: None, accepted: None };
+                return Self::Netlink {
+                    dumps,
+                    closed: None,
+                    accepted: None,
+                    may_get_lost: false,
+                    lost: false,
+                };
             }
             Err(Failure::Refused(errno)) => sys::Errno(errno as i32),
         };
@@ -99,18 +107,17 @@ impl Source {
     /// drain may end with this sample, were there traffic or not.
     pub fn read(&mut self, watched: &Watched, judge: &mut Judge, may_end: bool) -> bool {
         match self {
-            Self::Netlink { dumps, closed: Some(closed), .. } => {
-                let told = closed.read(&mut |connection| {
-                    if watched.counts(&connection) {
-                        judge.closed(&connection);
-                    }
-                });
-                if told == Told::NotAll {
+            Self::Netlink { dumps, closed: Some(closed), accepted, may_get_lost, lost } => {
+                let count = || may_get_lost.then(|| proc_net::accepted().ok()).flatten();
+                let before = std::mem::replace(accepted, count());
+                *lost |= read_closed(closed, watched, judge);
+                // Where none was accepted, what got lost were connections that are known.
+                if std::mem::take(lost) && (before.is_none() || before != count()) {
                     judge.unseen_traffic();
                 }
                 read_dump(dumps, watched, judge)
             }
-            Self::Netlink { dumps, closed: None, accepted } => {
+            Self::Netlink { dumps, closed: None, accepted, .. } => {
                 let before = std::mem::replace(accepted, proc_net::accepted().ok());
                 if before.is_none() || before != *accepted {
                     judge.unseen_traffic();
@@ -156,6 +163,21 @@ impl Source {
         }
     }
 
+    /// So many connections will be closed at once that there may be no room for all that is told of
+    /// them.
+    pub fn expect_losses(&mut self) {
+        if let Self::Netlink { may_get_lost, .. } = self {
+            *may_get_lost = true;
+        }
+    }
+
+    /// Makes room for what is told of connections that close.
+    pub fn read_closed(&mut self, watched: &Watched, judge: &mut Judge) {
+        if let Self::Netlink { closed: Some(closed), lost, .. } = self {
+            *lost |= read_closed(closed, watched, judge);
+        }
+    }
+
     /// Every listening socket of the network namespace. None if they cannot all be read.
     pub fn listeners(&mut self) -> Option<Vec<Listener>> {
         let mut listeners = Vec::new();
@@ -187,6 +209,16 @@ impl Source {
             });
         }
     }
+}
+
+/// Whether some of it was lost.
+fn read_closed(closed: &mut Closed, watched: &Watched, judge: &mut Judge) -> bool {
+    let told = closed.read(&mut |connection| {
+        if watched.counts(&connection) {
+            judge.closed(&connection);
+        }
+    });
+    told == Told::NotAll
 }
 
 fn read_dump(dumps: &mut Dumps, watched: &Watched, judge: &mut Judge) -> bool {

@@ -12,7 +12,7 @@ use crate::log::{Format, Level};
 use crate::marker;
 use crate::options::network::Network;
 use crate::options::typed::{Given, Options};
-use crate::options::watched::{QuietOn, Watched};
+use crate::options::watched::{InFlight, QuietOn, Watched};
 
 /// Reads values and says what is wrong with them; a value that is wrong is its default from then
 /// on, so that the others can be looked at too.
@@ -69,6 +69,18 @@ impl Reader<'_> {
         let ignored_peers = self.values(&typed.ignore_peer, |text| {
             Network::parse(text).map_err(|why| format!("{why}; write 10.0.0.7 or 10.0.0.0/24"))
         });
+        let close_idle = self.duration(typed.close_idle);
+        if close_idle.is_some_and(|time| time.is_zero())
+            && let Some(given) = typed.close_idle
+        {
+            self.refuse(given, format_args!("leaves no time to be idle in; write 100ms"));
+        }
+        let in_flight = self.value(typed.in_flight, |text| match text {
+            "drain-init" => Ok(InFlight::DrainInit),
+            "app" => Ok(InFlight::App),
+            _ => Err("is neither drain-init nor app"),
+        });
+        let in_flight = in_flight.unwrap_or_default();
         let until_quiet = self.duration(typed.until_quiet)?;
         if until_quiet.is_zero()
             && let Some(given) = typed.until_quiet
@@ -82,6 +94,8 @@ impl Reader<'_> {
             ports,
             ignored_peers,
             given: Vec::new(),
+            close_idle: close_idle.filter(|_| in_flight == InFlight::DrainInit),
+            in_flight,
         })
     }
 

@@ -69,6 +69,7 @@ impl Reader<'_> {
         let longest = plan.longest_drain();
         for (given, time) in [
             (typed.until_quiet, watched.map_or(Duration::ZERO, |watched| watched.until_quiet)),
+            (typed.close_idle, watched.and_then(|it| it.close_idle).unwrap_or_default()),
             (typed.unready_delay, plan.unready_delay),
         ] {
             if let Some(given) = given
