@@ -8,7 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use support::life::{own_address, readyz};
-use support::{Folder, Init, Kind, LIMIT, Server, becomes_true, needs_program, static_init};
+use support::{
+    Folder, Init, Kind, LIMIT, Server, becomes_true, children_of, needs_program, static_init,
+};
 
 const TERM: i32 = 15;
 
@@ -146,6 +148,23 @@ fn nothing_of_an_entrypoint_and_its_companions_is_a_standard_descriptor() {
             assert!(log.starts_with("drain-init: SIGTERM: draining"), "{log}");
             assert_none_is_standard(&trace, closed);
         }
+    });
+}
+
+/// Where no option has anything opened before the app starts, the first is a pipe to the drain companion.
+#[test]
+fn nothing_that_a_drain_opens_first_is_a_standard_descriptor() {
+    each_combination(|closed| {
+        let folder = Folder::new();
+        let trace = folder.path("trace");
+        let options = "--delay 200ms --max-delay 5s --until-quiet 100ms --watch-port 1";
+        let run = traced(&trace, closed).args(options).static_app(["until:15", "exit:3"]).start();
+        assert!(becomes_true(LIMIT, || !children_of(run.pid).is_empty()), "{closed:?}");
+        run.signal(TERM);
+        assert_eq!(run.ended().code, 3, "{closed:?}");
+        let text = fs::read_to_string(&trace).expect("the trace");
+        assert!(text.contains("\"drain-init\", \"companion\", \"drain\""), "{text}");
+        assert_none_is_standard(&trace, closed);
     });
 }
 
