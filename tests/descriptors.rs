@@ -9,7 +9,7 @@ use std::path::Path;
 
 use support::life::{own_address, readyz};
 use support::{
-    Folder, Init, Kind, LIMIT, Server, becomes_true, children_of, needs_program, static_init,
+    Folder, Init, Kind, LIMIT, Server, becomes_true, needs_program, static_init, static_witness,
 };
 
 const TERM: i32 = 15;
@@ -159,10 +159,12 @@ fn nothing_that_a_drain_opens_first_is_a_standard_descriptor() {
         let trace = folder.path("trace");
         let options = "--delay 200ms --max-delay 5s --until-quiet 100ms --watch-port 1";
         let run = traced(&trace, closed).args(options).static_app(["until:15", "exit:3"]).start();
-        assert!(becomes_true(LIMIT, || !children_of(run.pid).is_empty()), "{closed:?}");
+        let read = || fs::read_to_string(&trace).unwrap_or_default();
+        let is_started = format!("execve(\"{}\"", static_witness().display());
+        assert!(becomes_true(LIMIT, || read().contains(&is_started)), "{closed:?}");
         run.signal(TERM);
         assert_eq!(run.ended().code, 3, "{closed:?}");
-        let text = fs::read_to_string(&trace).expect("the trace");
+        let text = read();
         assert!(text.contains("\"drain-init\", \"companion\", \"drain\""), "{text}");
         assert_none_is_standard(&trace, closed);
     });
