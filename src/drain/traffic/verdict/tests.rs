@@ -814,7 +814,7 @@ fn who_was_closed_has_as_long_to_come_back_unless_new_ones_came_often() {
         assert_eq!(sample(&mut judge, 13_920, &[]).is_quiet(), often);
         let verdict = sample(&mut judge, 15_720, &[]);
         assert!(verdict.is_quiet(), "{often}: {verdict}");
-        assert_eq!(verdict.to_string(), "quiet for 2s (closed 1 of 1 kept connection)");
+        assert_eq!(verdict.to_string(), "quiet for 2s, closed 1 of 1 kept connection");
     }
 }
 
@@ -854,7 +854,7 @@ fn an_app_that_takes_no_notice_keeps_its_connection() {
     }
     let verdict = sample(&mut judge, 13_000, &[peer]);
     assert!(verdict.is_quiet());
-    assert_eq!(verdict.to_string(), "quiet for 2s (closed 0 of 1 kept connection)");
+    assert_eq!(verdict.to_string(), "quiet for 2s, closed 0 of 1 kept connection");
 }
 
 /// A stream that has paused for as long is closed, and one that has not is in flight.
@@ -899,7 +899,7 @@ fn where_the_app_finishes_only_new_connections_hold_it() {
     assert!(!verdict.is_quiet());
     let verdict = sample(&mut judge, 12_000, &[peer]);
     assert!(verdict.is_quiet());
-    assert_eq!(verdict.to_string(), "quiet for 2s (1 in flight for the app to finish)");
+    assert_eq!(verdict.to_string(), "quiet for 2s, 1 in flight for the app to finish");
     // What could not be read may be a new connection.
     judge.begin(ms(12_100));
     assert!(!judge.end(false).is_quiet());
