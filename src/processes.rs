@@ -75,20 +75,23 @@ pub fn is_within(pid: Pid, ancestors: &[Pid], parents: &[(Pid, Pid)]) -> bool {
 }
 
 /// Whether a process descends from another one, looked for upwards: a few reads of a line each, and
-/// never many, whatever the process is.
-pub fn descends(pid: Pid, ancestor: Pid) -> bool {
-    const MOST_GENERATIONS: u32 = 32;
+/// never many, whatever the process is. None where that cannot be seen: it has ended, or there is no /proc.
+pub fn descends(pid: Pid, ancestor: Pid) -> Option<bool> {
+    const MOST_STEPS: u32 = 64;
     let mut child = pid;
-    for _ in 0..MOST_GENERATIONS {
+    for _ in 0..MOST_STEPS {
         let mut line = [0; 1024];
         match parent_of(child, &mut line) {
-            Some(parent) if parent == ancestor => return true,
-            // Above 1 there is nobody, and what came in from outside has no parent here.
+            Some(parent) if parent == ancestor => return Some(true),
             Some(parent) if parent > 1 => child = parent,
-            _ => return false,
+            // Above 1 there is nobody, and what came in from outside has no parent here.
+            Some(_) => return Some(false),
+            None if child == pid => return None,
+            // That one has just ended, and its children have another parent now.
+            None => child = pid,
         }
     }
-    false
+    Some(false)
 }
 
 fn parent_of(pid: Pid, line: &mut [u8]) -> Option<Pid> {

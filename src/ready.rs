@@ -1,8 +1,10 @@
-//! The readiness companions: they ask the app, and answer probes. `drain-init probe` asks the same way.
+//! The readiness companions: they ask the app, hear what it says, and answer probes. `drain-init probe` asks the same way.
 
 #![forbid(unsafe_code)]
 
 pub mod check;
 mod connect;
 mod lookup;
+pub mod notify;
 pub mod server;
+pub mod slate;

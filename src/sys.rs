@@ -9,6 +9,7 @@
 mod allocator;
 mod arguments;
 mod child;
+mod datagram;
 mod entry;
 mod environment;
 mod error;
@@ -30,6 +31,7 @@ mod started_in;
 pub use arguments::with_arguments;
 pub use arguments::{Arguments, environment};
 pub use child::Child;
+pub use datagram::{random, receive};
 pub use entry::inherited_mask;
 pub use error::{Described, Errno};
 pub use folder::{Folder, open, read, read_piece};

@@ -38,6 +38,8 @@ pub struct Config {
     pub ready_file: Option<&'static str>,
     pub ready_listen: Option<ListenOn>,
     pub ready_check: Option<Target>,
+    /// The app says by itself whether it is ready.
+    pub ready_notify: bool,
     pub termination_log: Option<&'static str>,
     /// Signals go to the app's process group.
     pub group: bool,
@@ -122,6 +124,9 @@ pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
             warnings.push(format!("{given}: has no effect with --in-flight app"));
         }
     }
+    if typed.ready_notify && !is_read {
+        warnings.push(format!("--ready-notify: has no effect without {readiness}"));
+    }
     warnings
 }
 
@@ -167,6 +172,7 @@ impl Reader<'_> {
             ready_file: self.file(typed.ready_file),
             ready_listen: self.value(typed.ready_listen, ListenOn::parse),
             ready_check: self.value(typed.ready_check, Target::parse_local),
+            ready_notify: typed.ready_notify,
             termination_log: self.termination_log(),
             group: typed.group,
             parent_death_signal: self.signal(typed.parent_death_signal, Role::OfParent),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
 
@@ -58,8 +59,13 @@ impl fmt::Display for StartError {
 }
 
 impl App {
-    /// Makes this process ready to be its parent, and starts it.
-    pub fn start(command: Arguments, config: &Config) -> Result<Self, StartError> {
+    /// Makes this process ready to be its parent, and starts it. `notify_socket`: the variable that
+    /// takes the place of the caller's.
+    pub fn start(
+        command: Arguments,
+        config: &Config,
+        notify_socket: Option<&CStr>,
+    ) -> Result<Self, StartError> {
         let own_pid = nix::unistd::getpid().as_raw();
         if own_pid != 1 {
             // Where the kernel has no subreapers, orphans go to PID 1, as they would without us.
@@ -72,6 +78,7 @@ impl App {
         let terminal = Terminal::find();
         let pid = sys::start_app(&AppStart {
             arguments: command,
+            notify_socket,
             foreground: terminal.and_then(Terminal::foreground),
             ignore_children: sys::stop_ignoring_children(),
         })

@@ -122,7 +122,7 @@ impl Process {
     /// process that is gone.
     fn find(pid: Pid, own_pid: Pid) -> Self {
         let handle = match sys::open_process(pid) {
-            Ok(handle) if processes::descends(pid, own_pid) => Ok(handle),
+            Ok(handle) if processes::descends(pid, own_pid) == Some(true) => Ok(handle),
             Ok(_) => Err(Errno::ECHILD),
             Err(error) => Err(errno(&error)),
         };

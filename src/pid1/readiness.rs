@@ -17,12 +17,13 @@ use nix::sys::socket::{
 };
 
 use crate::clock::Time;
-use crate::log::{Level, Log};
+use crate::log::{Format, Level, Log};
 use crate::marker;
 use crate::options::config::Config;
 use crate::options::target::ListenOn;
 use crate::pid1::companions::{Companions, Wanted};
-use crate::sys::{CompanionStart, Described, Pid, Status};
+use crate::pid1::notify::Notify;
+use crate::sys::{self, CompanionStart, Described, Pid, Status};
 
 pub struct Readiness {
     /// What the companions ask.
@@ -34,14 +35,35 @@ pub struct Readiness {
     server: Wanted,
     /// Asks the app until it is ready for the first time.
     waiter: Wanted,
+    notify: Option<Notify>,
+    /// Takes the app's messages, for as long as it lives.
+    notified: Wanted,
+    /// The app has said that it is ready, and not since then that it stops.
+    says_ready: bool,
+    /// No drain has taken readiness away.
+    is_on: bool,
 }
 
 impl Readiness {
-    pub fn new(config: &Config, listener: Option<Listener>) -> Self {
+    pub fn new(config: &Config, listener: Option<Listener>, notify: Option<Notify>) -> Self {
         let target = config.ready_check.as_ref();
         let target = target.and_then(|target| CString::new(target.to_string()).ok());
-        let (server, waiter) = (Wanted::default(), Wanted::default());
-        Self { target, listener, draining: None, server, waiter }
+        let mut notified = Wanted::default();
+        if notify.is_some() {
+            // From the start on, and in a drain too: nobody else takes the app's messages.
+            notified.want(Time::ZERO);
+        }
+        Self {
+            target,
+            listener,
+            draining: None,
+            server: Wanted::default(),
+            waiter: Wanted::default(),
+            notify,
+            notified,
+            says_ready: false,
+            is_on: false,
+        }
     }
 
     /// The app has been started, or nobody has stopped it after all.
@@ -51,6 +73,16 @@ impl Readiness {
             self.server.drop(companions);
             self.draining = None;
             self.server.want(now);
+        }
+        self.is_on = true;
+        self.look_for_ready(config, now);
+    }
+
+    /// Ready, as far as that is known without asking; else the app is asked, where there is somebody
+    /// who has to know beforehand.
+    fn look_for_ready(&mut self, config: &Config, now: Time) {
+        if self.notify.is_some() && !self.says_ready {
+            return;
         }
         if config.ready_check.is_none() {
             self.ready(config, now);
@@ -75,15 +107,21 @@ impl Readiness {
 
     /// Readiness goes, at once. That it has gone already is as good.
     pub fn end(&mut self, config: &Config, companions: &Companions) {
-        if let Some(path) = config.ready_file {
-            marker::remove(path, config.log);
-        }
-        self.waiter.drop(companions);
+        self.is_on = false;
+        self.unready(config, companions);
         match &mut self.draining {
             Some((_, write_end)) => *write_end = None,
             // One that is started now would not hear of it.
             None => self.server.drop(companions),
         }
+    }
+
+    /// What says by being there that the app is ready goes.
+    fn unready(&mut self, config: &Config, companions: &Companions) {
+        if let Some(path) = config.ready_file {
+            marker::remove(path, config.log);
+        }
+        self.waiter.drop(companions);
         if self.opens_when_ready() {
             self.server.drop(companions);
             self.refuse();
@@ -93,6 +131,7 @@ impl Readiness {
     /// The app has ended: nobody answers any more.
     pub fn close(&mut self, companions: &Companions) {
         self.waiter.drop(companions);
+        self.notified.drop(companions);
         self.server.drop(companions);
         self.refuse();
     }
@@ -105,7 +144,8 @@ impl Readiness {
 
     /// When a companion is to be started.
     pub fn deadline(&self) -> Option<Time> {
-        [self.server.deadline(), self.waiter.deadline()].into_iter().flatten().min()
+        let wanted = [&self.server, &self.waiter, &self.notified];
+        wanted.into_iter().filter_map(Wanted::deadline).min()
     }
 
     /// Starts the companions that are due.
@@ -115,8 +155,8 @@ impl Readiness {
             && let Some(listener) = &mut self.listener
         {
             let pid = if listener.is_open(config.log) {
-                let target = self.target.as_deref();
-                let pid = start_server(listener, &mut self.draining, target, companions);
+                let (target, notify) = (self.target.as_deref(), self.notify.as_ref());
+                let pid = start_server(listener, &mut self.draining, target, notify, companions);
                 tried(config.log, pid, &self.server)
             } else {
                 None
@@ -128,6 +168,13 @@ impl Readiness {
             let pid = companions.start(&CompanionStart::own(&words));
             let pid = tried(config.log, pid, &self.waiter);
             self.waiter.started(pid, now);
+        }
+        if is_due(&self.notified)
+            && let Some(notify) = &self.notify
+        {
+            let pid = start_notified(notify, self.says_ready, config.log, companions);
+            let pid = tried(config.log, pid, &self.notified);
+            self.notified.started(pid, now);
         }
     }
 
@@ -142,10 +189,50 @@ impl Readiness {
         if self.waiter.ended(pid, now) && status == Status::Exited(0) {
             self.waiter.drop(companions);
             self.ready(config, now);
+        } else if self.notified.ended(pid, now) {
+            // One that has failed, or was killed, has seen nothing.
+            if status == Status::Exited(0) {
+                self.has_changed(config, companions, now);
+            }
         } else if self.server.ended(pid, now) {
             config.log.debug("ready", format_args!("the readiness server ended: started again"));
         }
     }
+
+    /// The app is ready by its own words, or not any more.
+    fn has_changed(&mut self, config: &Config, companions: &Companions, now: Time) {
+        self.says_ready = !self.says_ready;
+        if self.says_ready {
+            config.log.debug("ready", format_args!("the app has sent READY=1"));
+        } else {
+            // In a drain that is what it is expected to do.
+            let level = if self.is_on { Level::Info } else { Level::Debug };
+            config.log.line(level, "ready", format_args!("the app has sent STOPPING=1: not ready"));
+        }
+        match (self.is_on, self.says_ready) {
+            (true, true) => self.look_for_ready(config, now),
+            (true, false) => self.unready(config, companions),
+            (false, _) => {}
+        }
+    }
+}
+
+fn start_notified(
+    notify: &Notify,
+    says_ready: bool,
+    log: Log,
+    companions: &mut Companions,
+) -> io::Result<Pid> {
+    let believed = if says_ready { c"ready" } else { c"starting" };
+    let mut words = vec![c"companion", c"notify", believed];
+    if log.level == Level::Debug {
+        words.push(if log.format == Format::Json { c"json" } else { c"text" });
+    }
+    companions.start(&CompanionStart {
+        input: Some(notify.socket()),
+        second_input: Some(notify.slate()),
+        ..CompanionStart::own(&words)
+    })
 }
 
 fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
@@ -170,6 +257,7 @@ fn start_server(
     listener: &Listener,
     draining: &mut Option<Pipe>,
     target: Option<&CStr>,
+    notify: Option<&Notify>,
     companions: &mut Companions,
 ) -> io::Result<Pid> {
     let (words, second_input) = match listener.listen {
@@ -178,14 +266,15 @@ fn start_server(
                 Some(pipe) => pipe,
                 None => draining.insert(pipe()?),
             };
-            (words(c"ready", target), Some(&*read_end))
+            let verb = if notify.is_some() { c"ready-notified" } else { c"ready" };
+            (words(verb, target), Some(&*read_end))
         }
         ListenOn::Tcp(_) => (words(c"accept", None), None),
     };
     companions.start(&CompanionStart {
         input: Some(listener.socket.as_fd()),
         second_input: second_input.map(AsFd::as_fd),
-        third_input: None,
+        third_input: second_input.and(notify).map(Notify::slate),
         ..CompanionStart::own(&words)
     })
 }
@@ -193,17 +282,10 @@ fn start_server(
 /// The read end, and the write end until the drain begins.
 type Pipe = (OwnedFd, Option<OwnedFd>);
 
-/// A pipe whose ends are no standard descriptors.
+/// A pipe whose ends are in no companion's way.
 fn pipe() -> io::Result<Pipe> {
     let (read_end, write_end) = io::pipe()?;
-    Ok((above_standard(read_end.into())?, Some(above_standard(write_end.into())?)))
-}
-
-/// A descriptor that is none of the standard ones: these may have been closed, and their numbers
-/// be given to whatever is opened next.
-fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
-    // std's copies are never below 3, and are closed on exec.
-    if descriptor.as_raw_fd() > 2 { Ok(descriptor) } else { descriptor.try_clone() }
+    Ok((sys::above_inputs(read_end.into())?, Some(sys::above_inputs(write_end.into())?)))
 }
 
 /// A port that is ours for as long as we live.
@@ -243,7 +325,7 @@ impl Listener {
             }
             made => made?,
         };
-        let socket = above_standard(socket)?;
+        let socket = sys::above_inputs(socket)?;
         if address.is_ipv6() {
             // [::] is every address of both families, whatever the system's default is.
             socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;

@@ -25,6 +25,7 @@ use crate::log::Log;
 use crate::options::target::Target;
 use crate::poll;
 use crate::ready::check;
+use crate::ready::slate::Slate;
 use crate::sys::{Described, Polled};
 
 /// How many clients there are at a time.
@@ -34,15 +35,21 @@ const CONNECTIONS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers /readyz until the listener is shut down. `draining` is the read end of a pipe that closes
-/// when the drain begins.
-pub fn serve(listener: OwnedFd, draining: OwnedFd, check: Option<Target>, clock: Clock) -> u8 {
+/// when the drain begins. `slate` has what the app says by itself, if that is asked for.
+pub fn serve(
+    listener: OwnedFd,
+    draining: OwnedFd,
+    check: Option<Target>,
+    slate: Option<Slate>,
+    clock: Clock,
+) -> u8 {
     let Some(listener) = non_blocking(listener) else {
         return OWN_FAILURE;
     };
     let mut draining = Some(File::from(draining));
     // There already: started again in mid-drain.
     let has_begun = is_readable(&draining, clock.now()) && has_closed(&mut draining);
-    let readiness = Readiness::new(check, has_begun);
+    let readiness = Readiness::new(check, slate, has_begun);
     let connections = Vec::new();
     Server { listener, draining, readiness, connections, paused_until: None }.run(clock)
 }

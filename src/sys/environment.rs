@@ -1,5 +1,5 @@
 //! The environment of a child: ours, but for the descriptors that a service manager has passed to us
-//! by sd_listen_fds(3), which are the app's.
+//! by sd_listen_fds(3), which are the app's, and for the socket that the app is to use for sd_notify(3).
 
 use core::ffi::{CStr, c_char, c_int};
 use std::io;
@@ -18,6 +18,9 @@ const PIDFD_ID: &[u8] = b"LISTEN_PIDFDID=";
 /// What else there is to say of them.
 const ABOUT: [&[u8]; 2] = [b"LISTEN_FDS=", b"LISTEN_FDNAMES="];
 
+/// Where sd_notify(3) sends to. Without --ready-notify it is what the caller has set, for all alike.
+const NOTIFY: &[u8] = b"NOTIFY_SOCKET=";
+
 pub(super) struct Environment {
     /// Ended by a null pointer. Empty: it is ours, as it is.
     variables: Vec<*const c_char>,
@@ -28,17 +31,26 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// A LISTEN_PID that names us becomes the app's.
-    pub(super) fn of_app() -> io::Result<Self> {
+    /// A LISTEN_PID that names us becomes the app's; `notify_socket` takes the place of the caller's.
+    pub(super) fn of_app(notify_socket: Option<&CStr>) -> io::Result<Self> {
         let is_own = |pid: &[u8]| {
             let pid = str::from_utf8(pid).ok().and_then(|pid| pid.parse().ok());
             pid == Some(nix::unistd::getpid().as_raw())
         };
         let mut pids = variables().filter_map(|variable| variable.to_bytes().strip_prefix(PID));
-        if !pids.any(is_own) {
+        let is_listening = pids.any(is_own);
+        if !is_listening && notify_socket.is_none() {
             return Ok(Self::ours());
         }
-        Self::filtered(|variable| !variable.starts_with(PIDFD_ID))
+        let is_kept = |variable: &[u8]| {
+            !(is_listening && variable.starts_with(PIDFD_ID)
+                || notify_socket.is_some() && variable.starts_with(NOTIFY))
+        };
+        let mut environment = Self::filtered(notify_socket, is_kept)?;
+        if !is_listening {
+            environment.pid = None;
+        }
+        Ok(environment)
     }
 
     /// Companions and what they run do not get these descriptors, and are told of none.
@@ -49,16 +61,17 @@ impl Environment {
         if !variables().any(|variable| is_passed(variable.to_bytes())) {
             return Ok(Self::ours());
         }
-        Self::filtered(|variable| !is_passed(variable))
+        Self::filtered(None, |variable| !is_passed(variable))
     }
 
     fn ours() -> Self {
         Self { variables: Vec::new(), pid: None, text: [0; _] }
     }
 
-    fn filtered(is_kept: impl Fn(&[u8]) -> bool) -> io::Result<Self> {
+    fn filtered(added: Option<&CStr>, is_kept: impl Fn(&[u8]) -> bool) -> io::Result<Self> {
         let mut environment = Self::ours();
-        environment.variables.try_reserve_exact(variables().count() + 1)?;
+        environment.variables.try_reserve_exact(variables().count() + 2)?;
+        environment.variables.extend(added.map(CStr::as_ptr));
         for variable in variables().filter(|variable| is_kept(variable.to_bytes())) {
             if variable.to_bytes().starts_with(PID) {
                 environment.pid = Some(environment.variables.len());

@@ -22,9 +22,8 @@ use super::{Arguments, Errno, Pid, change_mask, checked, inherited_mask};
 /// debug build.
 const STACK_UNITS: usize = 256;
 
-/// Where a companion finds its second descriptor.
+/// Where a companion finds its second descriptor, and its third.
 pub const SECOND_INPUT: c_int = 3;
-/// And its third.
 pub const THIRD_INPUT: c_int = 4;
 
 /// The same file under a number above THIRD_INPUT: below it a companion's descriptors are put, and
@@ -42,9 +41,11 @@ pub fn above_inputs(descriptor: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// How the app is started: with the inherited signal mask, in a process group of its own.
-pub struct AppStart {
+pub struct AppStart<'a> {
     /// The program, looked up in PATH, and its arguments.
     pub arguments: Arguments,
+    /// `NOTIFY_SOCKET=...`, in place of the one that drain-init was started with.
+    pub notify_socket: Option<&'a CStr>,
     /// A descriptor of the controlling terminal, whose foreground the new group is to have.
     pub foreground: Option<c_int>,
     /// SIGCHLD was ignored when drain-init was started.
@@ -104,7 +105,7 @@ struct Child<'a> {
 }
 
 enum Becomes<'a> {
-    App(&'a AppStart),
+    App(&'a AppStart<'a>),
     Companion(&'a CompanionStart<'a>),
 }
 
@@ -143,7 +144,7 @@ fn start(
 ) -> io::Result<Pid> {
     let is_own = matches!(becomes, Becomes::Companion(start) if start.program == Program::Own);
     let environment = match becomes {
-        Becomes::App(_) => Environment::of_app()?,
+        Becomes::App(app) => Environment::of_app(app.notify_socket)?,
         Becomes::Companion(_) => Environment::of_companion()?,
     };
     let mut child = Child {

@@ -3,7 +3,8 @@
 //!
 //! A verb of its own, so that none of these is ever taken for an entrypoint or a hook. The listener
 //! is standard input. Descriptor SECOND_INPUT is a pipe: one that closes when the drain begins, or,
-//! for the drain itself, one that takes why it is over.
+//! for the drain itself, one that takes why it is over. With --ready-notify the app's socket is standard
+//! input of `notify`, and the slate its SECOND_INPUT and the server's THIRD_INPUT.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +22,14 @@ use crate::options::command_line::Verb;
 use crate::options::config::{Config, Surroundings};
 use crate::options::target::{Handler, Target};
 use crate::ready::check;
+use crate::ready::notify;
 use crate::ready::server;
+use crate::ready::slate::Slate;
 use crate::signal::{Signal, SignalSet};
-use crate::sys::{self, Arguments, Described, SECOND_INPUT};
+use crate::sys::{self, Arguments, Described, SECOND_INPUT, THIRD_INPUT};
 
 const LISTENER: i32 = 0;
+const SOCKET: i32 = 0;
 
 pub fn companion(words: Arguments) -> u8 {
     // Signals are blocked, so nothing else would end it when its parent is gone.
@@ -49,6 +53,7 @@ pub fn companion(words: Arguments) -> u8 {
             let format = if text(2) == Some("json") { Format::Json } else { Format::Text };
             call(handler, Log { format, ..Log::default() })
         }
+        (Some("notify"), believed) => notify(believed, text(2)),
         (Some(what), target) => readiness(what, target),
         (None, _) => refuse(format_args!(
             "companion: its name is missing; drain-init starts companions itself"
@@ -67,7 +72,11 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
         // In this order: a copy of the listener could get the number of a pipe that is missing.
         ("ready", target) => sys::descriptor(SECOND_INPUT).and_then(|draining| {
             let listener = sys::descriptor(LISTENER)?;
-            Ok(server::serve(listener, draining, target, clock))
+            Ok(server::serve(listener, draining, target, None, clock))
+        }),
+        ("ready-notified", target) => sys::descriptor(THIRD_INPUT).and_then(|slate| {
+            let (draining, listener) = (sys::descriptor(SECOND_INPUT)?, sys::descriptor(LISTENER)?);
+            Ok(server::serve(listener, draining, target, Some(Slate::new(slate)), clock))
         }),
         ("accept", None) => {
             sys::descriptor(LISTENER).map(|listener| server::accept_and_close(listener, clock))
@@ -79,6 +88,30 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
         Ok(code) => code,
         Err(error) => {
             refuse(format_args!("companion {what}: a descriptor is missing: {}", Described(&error)))
+        }
+    }
+}
+
+/// Takes the app's sd_notify(3) messages until it is not what PID 1 believes any more.
+fn notify(believed: Option<&str>, logged: Option<&str>) -> u8 {
+    let is_ready = match believed {
+        Some("ready") => true,
+        Some("starting") => false,
+        _ => return refuse(format_args!("companion notify: say whether it is starting or ready")),
+    };
+    let log = logged.map(|form| Log {
+        format: if form == "json" { Format::Json } else { Format::Text },
+        level: Level::Debug,
+        ..Log::default()
+    });
+    let given = sys::descriptor(SECOND_INPUT).and_then(|slate| {
+        let socket = sys::descriptor(SOCKET)?;
+        Ok((socket, Slate::new(slate)))
+    });
+    match given {
+        Ok((socket, slate)) => notify::listen(&socket, slate, is_ready, log),
+        Err(error) => {
+            refuse(format_args!("companion notify: a descriptor is missing: {}", Described(&error)))
         }
     }
 }

@@ -35,6 +35,9 @@ pub fn timeline(config: &Config) -> String {
     let mut line = |at: &str, what: fmt::Arguments| {
         let _ = writeln!(text, "{at:>8}  {what}");
     };
+    if config.ready_notify {
+        line("start", format_args!("ready only when the app has sent READY=1 by sd_notify"));
+    }
     if let Some(target) = &config.ready_check {
         line("start", format_args!("ready only when {target} is"));
     }

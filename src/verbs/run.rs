@@ -10,6 +10,7 @@ use crate::marker;
 use crate::options::command_line::Verb;
 use crate::options::config::Surroundings;
 use crate::pid1::app::App;
+use crate::pid1::notify::Notify;
 use crate::pid1::readiness::Readiness;
 use crate::pid1::supervisor::Supervisor;
 use crate::pid1::termination::TerminationLog;
@@ -25,7 +26,7 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     // Nothing is opened before the app starts unless one of these asks for it, and the app does not wait
     // for what nobody needs.
     let files = [config.ready_file, config.drain_file, config.termination_log];
-    if config.ready_listen.is_some() || files.iter().any(Option::is_some) {
+    if config.ready_listen.is_some() || config.ready_notify || files.iter().any(Option::is_some) {
         sys::take_closed();
     }
     let mut termination_log = TerminationLog::new(config.termination_log, config.log);
@@ -53,18 +54,23 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         }
         None
     });
+    let notify = config.open_notify().unwrap_or_else(|error| {
+        let why = Described(&error);
+        refuse(format_args!("--ready-notify: cannot make a socket for the app: {why}"));
+        None
+    });
     if is_refused {
         return OWN_FAILURE;
     }
     let (command, words) = (read.command, read.words);
     drop(read);
-    match App::start(command, &config) {
+    match App::start(command, &config, notify.as_ref().map(Notify::variable)) {
         Ok(app) => {
             sys::take_closed();
             if let Some(folder) = sys::leave_folder() {
                 config.given_in(folder);
             }
-            let readiness = Readiness::new(&config, listener);
+            let readiness = Readiness::new(&config, listener, notify);
             Supervisor::new(&config, words, app, readiness).run()
         }
         Err(error) => {

@@ -30,7 +30,7 @@ pub const VALUES: [(&str, &str, &str); 26] = [
     ("log-format", "json", "xml"),
 ];
 
-pub const SWITCHES: [&str; 3] = ["group", "quiet", "verbose"];
+pub const SWITCHES: [&str; 4] = ["group", "quiet", "ready-notify", "verbose"];
 
 /// Its environment variable.
 pub fn variable(option: &str) -> String {

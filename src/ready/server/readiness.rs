@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::duration::Rounded;
 use crate::options::target::Target;
 use crate::ready::check::{Check, Reason};
+use crate::ready::slate::{Said, Slate, State};
 use crate::sys::Polled;
 
 /// How long an answer of the target is good for.
@@ -21,6 +22,7 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Readiness {
     check: Option<Target>,
+    slate: Option<Slate>,
     running: Option<Check>,
     latest: Option<(Time, Result<(), Reason>)>,
     was_ready: bool,
@@ -36,9 +38,9 @@ enum Since {
 
 impl Readiness {
     /// `draining`: the drain had begun before this.
-    pub fn new(check: Option<Target>, draining: bool) -> Self {
+    pub fn new(check: Option<Target>, slate: Option<Slate>, draining: bool) -> Self {
         let draining = draining.then_some(Since::Before);
-        Self { check, running: None, latest: None, was_ready: false, draining }
+        Self { check, slate, running: None, latest: None, was_ready: false, draining }
     }
 
     /// From now on nobody need be asked.
@@ -49,6 +51,17 @@ impl Readiness {
 
     /// What a probe is told now; an error says why not. Nothing yet while the target is being asked.
     pub fn tell(&mut self, now: Time) -> Option<Result<(), String>> {
+        let said = self.slate.as_ref().map(Slate::read);
+        let state = said.as_ref().map(|said| said.state);
+        let told = self.tell_of(state, now)?;
+        Some(told.map_err(|why| match said {
+            Some(Said { status, .. }) if !status.is_empty() => format!("{why}; status: {status}"),
+            _ => why,
+        }))
+    }
+
+    /// The same without the app's own words on it; `state` is what it says it is, where that counts.
+    fn tell_of(&mut self, state: Option<State>, now: Time) -> Option<Result<(), String>> {
         match self.draining {
             Some(Since::Seen(since)) => {
                 let lasted = Rounded(now.saturating_sub(since));
@@ -56,6 +69,15 @@ impl Readiness {
             }
             Some(Since::Before) => return Some(Err("draining".to_owned())),
             None => {}
+        }
+        match state {
+            Some(State::Starting) => {
+                return Some(Err("starting: the app has not sent READY=1".to_owned()));
+            }
+            Some(State::Stopping) => {
+                return Some(Err("not ready: the app has sent STOPPING=1".to_owned()));
+            }
+            Some(State::Ready) | None => {}
         }
         let Some(target) = &self.check else {
             return Some(Ok(()));
@@ -104,7 +126,7 @@ mod tests {
 
     #[test]
     fn without_a_check_it_is_ready_until_the_drain() {
-        let mut readiness = Readiness::new(None, false);
+        let mut readiness = Readiness::new(None, None, false);
         assert_eq!(readiness.tell(ms(0)), Some(Ok(())));
         readiness.drain_begins(ms(1000));
         assert_eq!(readiness.tell(ms(1000)), not("draining for 0.0s"));
@@ -115,7 +137,7 @@ mod tests {
 
     #[test]
     fn restarted_in_mid_drain_it_does_not_know_for_how_long() {
-        let mut readiness = Readiness::new(None, true);
+        let mut readiness = Readiness::new(None, None, true);
         assert_eq!(readiness.tell(ms(0)), not("draining"));
         readiness.drain_begins(ms(1000));
         assert_eq!(readiness.tell(ms(2000)), not("draining"));
@@ -125,7 +147,7 @@ mod tests {
     fn an_answer_is_good_for_a_while() {
         let path = std::env::temp_dir().join(format!("drain-init-ready-{}", std::process::id()));
         let target = format!("file:{}", path.display());
-        let mut readiness = Readiness::new(Target::parse(&target).ok(), false);
+        let mut readiness = Readiness::new(Target::parse(&target).ok(), None, false);
         let starting = not(&format!("starting: {target} is not there"));
         assert_eq!(readiness.tell(ms(0)), starting);
         std::fs::write(&path, "").expect("a file");
@@ -140,14 +162,14 @@ mod tests {
     fn the_drain_ends_a_check_that_is_under_way() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let target = format!("http://{}/", listener.local_addr().expect("an address"));
-        let mut readiness = Readiness::new(Target::parse(&target).ok(), false);
+        let mut readiness = Readiness::new(Target::parse(&target).ok(), None, false);
         assert_eq!(readiness.tell(ms(0)), None);
         assert_eq!(readiness.tell(ms(10)), None, "one check at a time");
         assert!(readiness.wants().is_some_and(|(_, deadline)| deadline == ANSWER_LIMIT));
         readiness.drain_begins(ms(20));
         assert!(readiness.wants().is_none());
         assert_eq!(readiness.tell(ms(20)), not("draining for 0.0s"));
-        let mut readiness = Readiness::new(Target::parse(&target).ok(), false);
+        let mut readiness = Readiness::new(Target::parse(&target).ok(), None, false);
         assert_eq!(readiness.tell(ms(0)), None);
         readiness.advance(ANSWER_LIMIT);
         let why = format!("starting: {target} gave no answer within 1s");
