@@ -211,6 +211,7 @@ fn each_default_is_the_programs() {
         "kill-margin",
         "log-format",
         "quiet-on",
+        "ready-notify",
         "stop-on",
         "unready-delay",
     ];

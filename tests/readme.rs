@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 
-use support::system::enter_own_network;
+use support::system::{enter_own_network, pause};
 use support::{Folder, LIMIT, becomes_true, init, ms, needs_namespaces, needs_root, needs_static};
 
 fn read(path: &str) -> String {
@@ -37,7 +37,10 @@ fn command(first: &str) -> Vec<String> {
 #[test]
 fn every_command_is_known_here() {
     let firsts: Vec<String> = commands().into_iter().map(|words| words[0].clone()).collect();
-    assert_eq!(firsts, ["--", "--delay", "--ready-listen", "probe", "prestop", "install"]);
+    assert_eq!(
+        firsts,
+        ["--", "--delay", "--ready-listen", "--ready-notify", "probe", "prestop", "install"]
+    );
 }
 
 #[test]
@@ -71,6 +74,27 @@ fn the_probe_asks_the_entrypoint() {
     let app = TcpListener::bind("127.0.0.1:8080").expect("bound");
     assert!(becomes_true(LIMIT, || probe() == (0, vec![])));
     drop(app);
+}
+
+/// With an app that says so by itself; README's own, HAProxy, is in tests/ready_notify.rs.
+#[test]
+fn the_app_says_that_it_is_ready() {
+    if !needs_root() {
+        return;
+    }
+    enter_own_network();
+    let words = command("--ready-notify");
+    let options = words.split_last().expect("words").1;
+    let entrypoint = options.iter().fold(init(), |init, word| init.arg(word));
+    let app = ["ready", "until:10", "notify:READY=1", "until:15", "exit:0"];
+    let mut run = entrypoint.app(app).start();
+    run.line("ready");
+    let probe = || command("probe").iter().fold(init(), |init, word| init.arg(word)).ended().code;
+    assert!(becomes_true(LIMIT, || probe() == 1));
+    pause(ms(300));
+    assert_eq!(probe(), 1);
+    run.signal(10);
+    assert!(becomes_true(LIMIT, || probe() == 0));
 }
 
 #[test]

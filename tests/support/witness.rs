@@ -12,7 +12,9 @@ use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_long};
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 const HELP: &str = "witness STEP...
   ready, print:TEXT        prints it                    name:NAME      puts `NAME: ` before each line from here on
@@ -30,7 +32,8 @@ const HELP: &str = "witness STEP...
   reaped[:MS]              waits until none of the orphans is left, not even as a zombie, and prints how long that took
   serve                    prints `port N`; from here on until and trap answer connections there
   keep:PORT                the same at that port; the last connection is kept until its client has closed it
-  lines                    prints each line that comes on stdin, to its end";
+  lines                    prints each line that comes on stdin, to its end
+  notify:TEXT              sends it to the socket that NOTIFY_SOCKET names, an abstract one";
 
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
@@ -173,6 +176,7 @@ impl Witness {
                 self.listener = Some(listener.unwrap_or_else(|e| fail(&format!("{e}"))));
             }
             "lines" => self.say_lines(),
+            "notify" => notify(value).unwrap_or_else(|e| fail(&format!("{text}: {e}"))),
             _ => fail(&format!("unknown step {text}\n{HELP}")),
         }
     }
@@ -324,6 +328,12 @@ impl Witness {
         }
         self.say(&format!("reaped in {} us", monotonic_micros() - start));
     }
+}
+
+fn notify(message: &str) -> std::io::Result<()> {
+    let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+    let address = SocketAddr::from_abstract_name(name.strip_prefix('@').unwrap_or_default())?;
+    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
 impl Found {
