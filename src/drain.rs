@@ -8,20 +8,20 @@
 
 pub mod closing;
 pub mod entrypoint;
+pub mod handlers;
 pub mod traffic;
 
-use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
 use crate::duration::Short;
-use crate::log::{Format, Log};
+use crate::log::Log;
 use crate::options::config::Config;
-use crate::options::target::Handler;
 use crate::options::watched::Watched;
-use crate::signal::{Signal, SignalSet};
-use crate::sys::{self, CompanionStart, Described, Pid, Program, Reaped, Recipient, Status};
+use crate::signal::SignalSet;
+use crate::sys;
+use handlers::{Handlers, ON_DRAIN};
 use traffic::{Verdict, Watch};
 
 /// How long before its longest time is over samples come as quickly as they may: so it is known of
@@ -45,29 +45,16 @@ pub struct Drain<'a> {
     max_delay: Duration,
     /// Past its longest time it looks for an instant at which nothing is in flight, until then.
     last_look: Duration,
-    running: Vec<Running<'a>>,
+    handlers: Handlers<'a>,
     watched: Option<Watched>,
     log: Log,
-}
-
-/// A handler that has not ended.
-struct Running<'a> {
-    pid: Pid,
-    handler: &'a Handler,
 }
 
 impl<'a> Drain<'a> {
     /// Begins it: the handlers run from now on, and write to `output`.
     pub fn begin(config: &'a Config, output: BorrowedFd) -> Self {
         let mut drain = Self { watched: config.watched.clone(), ..Self::join(config) };
-        for handler in &config.handlers {
-            match start(handler, config.log.format, output) {
-                Ok(pid) => drain.running.push(Running { pid, handler }),
-                Err(error) => {
-                    drain.failed(handler, format_args!("cannot be started: {}", Described(&error)))
-                }
-            }
-        }
+        drain.handlers.start(&config.handlers, output);
         drain
     }
 
@@ -78,7 +65,7 @@ impl<'a> Drain<'a> {
             delay: plan.delay,
             max_delay: plan.max_delay,
             last_look: plan.max_delay.saturating_add(plan.looked_for()),
-            running: Vec::new(),
+            handlers: Handlers::none(ON_DRAIN, config.log),
             watched: None,
             log: config.log,
         }
@@ -97,10 +84,10 @@ impl<'a> Drain<'a> {
         let hurry = HURRY.max(part);
         let (mut cut, mut hurried) = (false, false);
         loop {
-            self.reap();
+            self.handlers.reap();
             let mut next = self.delay;
             if now() >= self.max_delay && !std::mem::replace(&mut cut, true) {
-                self.cut();
+                self.handlers.cut(self.max_delay);
             }
             let hurry = now() >= self.max_delay.saturating_sub(hurry);
             if hurry && !std::mem::replace(&mut hurried, true) {
@@ -119,14 +106,14 @@ impl<'a> Drain<'a> {
                 }
                 // The last look is taken whatever it costs: it says what the end may cut.
                 next = if cut { self.last_look } else { next }.min(watch.next());
-            } else if cut || (now() >= self.delay && self.running.is_empty()) {
+            } else if cut || (now() >= self.delay && self.handlers.are_done()) {
                 return End::Over;
             }
             let timeout = next.saturating_sub(now());
             if let Some(received) = sys::wait_for_signal(Some(timeout))
                 && told_by.contains(received.signal)
             {
-                self.kill();
+                self.handlers.kill();
                 return End::Told;
             }
         }
@@ -140,80 +127,9 @@ impl<'a> Drain<'a> {
             let over = verdict.nothing_to_wait_for() || now >= self.last_look;
             return over.then(|| format!("at its longest, {longest}: {verdict}"));
         }
-        let over = now >= self.delay && self.running.is_empty() && verdict.is_quiet();
+        let over = now >= self.delay && self.handlers.are_done() && verdict.is_quiet();
         over.then(|| verdict.to_string())
     }
-
-    /// Handlers that have ended. Nobody else is a child of this process.
-    fn reap(&mut self) {
-        while let Reaped::Ended(pid, status) = sys::reap(false) {
-            let Some(index) = self.running.iter().position(|running| running.pid == pid) else {
-                continue;
-            };
-            let Running { handler, .. } = self.running.swap_remove(index);
-            match (handler, status) {
-                (_, Status::Exited(0)) => {
-                    self.log.debug("on-drain", format_args!("{handler}: done"));
-                }
-                // It has said why.
-                (Handler::Call { .. }, Status::Exited(1)) => {}
-                (_, Status::Exited(code)) => {
-                    self.failed(handler, format_args!("exited with {code}"));
-                }
-                (_, Status::Killed(signal)) => {
-                    self.failed(handler, format_args!("was killed by {signal}"));
-                }
-            }
-        }
-    }
-
-    /// The longest time is over.
-    fn cut(&mut self) {
-        for running in &self.running {
-            let after = Short(self.max_delay);
-            self.failed(running.handler, format_args!("not done after {after}: killed"));
-        }
-        self.kill();
-    }
-
-    fn kill(&mut self) {
-        for running in self.running.drain(..) {
-            // It leads its group; what it started goes with it.
-            let _ = sys::send(Recipient::Group(running.pid), Signal::KILL);
-        }
-    }
-
-    fn failed(&self, handler: &Handler, how: std::fmt::Arguments) {
-        self.log.error("on-drain", format_args!("{handler}: {how}"));
-    }
-}
-
-fn start(handler: &Handler, format: Format, output: BorrowedFd) -> std::io::Result<Pid> {
-    let mut words = Vec::new();
-    let program = match handler {
-        Handler::Exec(command) => {
-            for word in &command.words {
-                words.push(CString::new(word.as_str())?);
-            }
-            Program::Named
-        }
-        Handler::Call { .. } => {
-            words.extend([c"companion".into(), c"call".into(), CString::new(handler.to_string())?]);
-            if format == Format::Json {
-                words.push(c"json".into());
-            }
-            Program::Own
-        }
-    };
-    let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
-    sys::start_companion(&CompanionStart {
-        program,
-        words: &words,
-        input: None,
-        second_input: None,
-        third_input: None,
-        output: Some(output),
-    })
 }
 
 /// Standard error, for whatever a drain starts.

@@ -61,13 +61,14 @@ fn run_verb(arguments: Arguments) -> u8 {
         sys::let_signals_end_it();
     }
     // An entrypoint does so as late as it can: its app waits.
-    if let Some(b"prestop" | b"probe" | b"install" | b"explain" | b"companion") = verb {
+    if let Some(b"prestop" | b"probe" | b"wait" | b"install" | b"explain" | b"companion") = verb {
         sys::take_closed();
     }
     match verb {
         Some(b"run") => verbs::run::run("run", arguments.tail(2)),
         Some(b"prestop") => verbs::prestop::prestop(arguments.tail(2)),
         Some(b"probe") => verbs::probe::probe(arguments.tail(2)),
+        Some(b"wait") => verbs::wait::wait(arguments.tail(2)),
         Some(b"install") => verbs::install::install(arguments.tail(2)),
         Some(b"explain") => verbs::explain::explain(arguments.tail(2)),
         Some(b"companion") => verbs::companion::companion(arguments.tail(2)),

@@ -8,3 +8,4 @@ mod lookup;
 pub mod notify;
 pub mod server;
 pub mod slate;
+pub mod waiter;

@@ -48,15 +48,15 @@ pub use process::{
 };
 pub use resolve::{Unresolved, resolve};
 pub use signals::{
-    Received, Recipient, let_signals_end_it, may_signal, send, show_that_it_takes,
-    stop_ignoring_children, suspend_own_group, wait_for_signal,
+    Received, Recipient, let_signals_end_it, let_signals_end_it_but, may_signal, send,
+    show_that_it_takes, stop_ignoring_children, suspend_own_group, wait_for_signal,
 };
 pub use spawn::{
     AppStart, CompanionStart, Program, SECOND_INPUT, THIRD_INPUT, above_inputs, start_app,
     start_companion,
 };
 pub use standard::{STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT, take_closed, write_line};
-pub use started_in::{executed_as, leave_folder};
+pub use started_in::{executed_as, folder, leave_folder};
 
 use arguments::environ;
 use error::checked;

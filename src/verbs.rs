@@ -8,6 +8,7 @@ pub mod install;
 pub mod prestop;
 pub mod probe;
 pub mod run;
+pub mod wait;
 
 use std::fmt;
 use std::io::Write;

@@ -16,7 +16,8 @@ use support::{
     needs_static, static_init, static_witness,
 };
 
-const REPEATABLE: [(&str, &str, &str); 5] = [
+const REPEATABLE: [(&str, &str, &str); 6] = [
+    ("start-after", "file:/", "file:/etc"),
     ("stop-on", "QUIT", "HUP"),
     ("escalate", "QUIT:2s", "USR1:1s"),
     ("map-signal", "HUP=USR1", "USR2=none"),
@@ -25,7 +26,9 @@ const REPEATABLE: [(&str, &str, &str); 5] = [
 ];
 
 /// What these change is on explain's timeline; what the others change is seen in a run.
-const ON_THE_TIMELINE: [&str; 16] = [
+const ON_THE_TIMELINE: [&str; 18] = [
+    "on-exit",
+    "start-after",
     "delay",
     "until-quiet",
     "on-drain",
@@ -411,6 +414,9 @@ fn an_option_without_effect_is_told_of() {
         ("max-delay", "9s", "on-drain", "exec:/bin/true"),
         ("ready-check", "tcp://localhost:8080", "ready-file", &file),
         ("unready-delay", "1s", "ready-listen", "127.0.0.1:18099"),
+        ("start-timeout", "9s", "start-after", "file:/"),
+        ("header", "X:1", "on-exit", "POST http://127.0.0.1:1/"),
+        ("header", "X:1", "start-after", "http://127.0.0.1:1/"),
     ] {
         let typed = format!("--{option} {value}: has no effect without ");
         let told = |ended: &Ended| ended.err.iter().any(|line| line.contains(&typed));
@@ -499,9 +505,9 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
     effect
 }
 
-/// Not --max-delay, what goes with --until-quiet, and --parent-death-signal: of those a run shows nothing (no drain here is longer
-/// than --delay; tests/lifecycle.rs has the parent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
-const SHOWS_NOTHING: [&str; 7] = [
+/// Not --max-delay, what goes with --until-quiet or --start-after, --header, and --parent-death-signal: of those a run shows nothing (no
+/// drain here is longer than --delay; tests/lifecycle.rs has the parent, tests/starting.rs what is waited for and sent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
+const SHOWS_NOTHING: [&str; 9] = [
     "max-delay",
     "quiet-on",
     "close-idle",
@@ -509,6 +515,8 @@ const SHOWS_NOTHING: [&str; 7] = [
     "watch-port",
     "ignore-peer",
     "parent-death-signal",
+    "start-timeout",
+    "header",
 ];
 
 #[test]

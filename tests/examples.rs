@@ -137,7 +137,7 @@ fn every_command_line_is_accepted() {
     for text in texts() {
         for words in commands(&text) {
             let (verb, rest) = match words[0].as_str() {
-                verb @ ("prestop" | "probe" | "install") => (verb, &words[1..]),
+                verb @ ("prestop" | "probe" | "wait" | "install") => (verb, &words[1..]),
                 _ => ("run", &words[..]),
             };
             seen.insert(verb.to_owned());
@@ -162,8 +162,25 @@ fn every_command_line_is_accepted() {
                     );
                 }
                 // Whether anybody listens there or not; 125 is what it says when it is asked nonsense.
-                "probe" => {
-                    let code = of(&["probe"], rest).code;
+                "probe" | "wait" => {
+                    // Not for the minutes that it says.
+                    let timeout = rest.iter().position(|word| word == "--timeout");
+                    let mut rest = rest.to_vec();
+                    match timeout {
+                        Some(at) => {
+                            assert!(
+                                init()
+                                    .args("probe file:/ --timeout")
+                                    .arg(&rest[at + 1])
+                                    .ended()
+                                    .code
+                                    == 0
+                            );
+                            rest[at + 1] = "500ms".into();
+                        }
+                        None => rest.extend(["--timeout".into(), "500ms".into()]),
+                    }
+                    let code = of(&[verb], &rest).code;
                     assert!(code == 0 || code == 1, "{}: {words:?}: {code}", text.path);
                 }
                 _ => {
@@ -176,7 +193,7 @@ fn every_command_line_is_accepted() {
             }
         }
     }
-    let all = ["install", "prestop", "probe", "run"].map(String::from);
+    let all = ["install", "prestop", "probe", "run", "wait"].map(String::from);
     assert_eq!(seen, BTreeSet::from(all), "the verbs that the texts show");
 }
 

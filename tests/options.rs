@@ -124,9 +124,15 @@ fn help_is_80_columns_wide() {
     for line in help.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    for form in
-        ["-h", "run --help", "explain --help", "prestop --help", "probe --help", "install --help"]
-    {
+    for form in [
+        "-h",
+        "run --help",
+        "explain --help",
+        "prestop --help",
+        "probe --help",
+        "wait --help",
+        "install --help",
+    ] {
         let ended = init().args(form).ended();
         assert_eq!(
             (ended.code, ended.out.join("\n"), ended.err),
@@ -177,6 +183,7 @@ fn help_and_the_readme_say_the_same_of_each() {
 fn each_default_is_the_programs() {
     let explain = |init: Init| {
         let init = init.args("explain --until-quiet 2s --ready-file /tmp/drain-init-test-ready");
+        let init = init.args("--start-after file:/never");
         let ended = init.ended();
         assert_eq!(ended.code, 0, "{ended:?}");
         ended.out.into_iter().chain(ended.err).collect::<Vec<_>>()
@@ -212,6 +219,7 @@ fn each_default_is_the_programs() {
         "log-format",
         "quiet-on",
         "ready-notify",
+        "start-timeout",
         "stop-on",
         "unready-delay",
     ];

@@ -7,7 +7,9 @@ use std::fs;
 use std::net::TcpListener;
 
 use support::system::{enter_own_network, pause};
-use support::{Folder, LIMIT, becomes_true, init, ms, needs_namespaces, needs_root, needs_static};
+use support::{
+    Folder, LIMIT, Server, becomes_true, init, ms, needs_namespaces, needs_root, needs_static,
+};
 
 fn read(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -37,10 +39,8 @@ fn command(first: &str) -> Vec<String> {
 #[test]
 fn every_command_is_known_here() {
     let firsts: Vec<String> = commands().into_iter().map(|words| words[0].clone()).collect();
-    assert_eq!(
-        firsts,
-        ["--", "--delay", "--ready-listen", "--ready-notify", "probe", "prestop", "install"]
-    );
+    let starts = ["--", "--start-after", "wait", "--on-exit", "--delay", "--ready-listen"];
+    assert_eq!(firsts, [&starts[..], &["--ready-notify", "probe", "prestop", "install"]].concat());
 }
 
 #[test]
@@ -52,6 +52,47 @@ fn the_entrypoints_run_an_app() {
         let init = options.iter().fold(init(), |init, word| init.arg(word));
         assert_eq!(init.app(["exit:7"]).ended().code, 7);
     }
+}
+
+/// With a server here in the place of each that is named there.
+fn here(words: &[String], server: &Server) -> Vec<String> {
+    let here = format!("127.0.0.1:{}", server.port);
+    words.iter().map(|word| word.replace("db:5432", &here).replace("config:8080", &here)).collect()
+}
+
+#[test]
+fn the_app_starts_after_the_database() {
+    let server = Server::on(0);
+    let words = here(&command("--start-after"), &server);
+    let options = words.split_last().expect("words").1;
+    let init = options.iter().fold(init(), |init, word| init.arg(word));
+    assert_eq!(init.app(["exit:7"]).ended().code, 7);
+    assert_eq!(server.calls().len(), 1, "it was asked");
+}
+
+#[test]
+fn the_init_container_waits() {
+    let server = Server::on(0);
+    let words = here(&command("wait"), &server);
+    let ended = words.iter().fold(init(), |init, word| init.arg(word)).ended();
+    assert_eq!((ended.code, ended.err.len()), (0, 2), "{ended:?}");
+    assert!(server.calls().contains(&"GET /healthz HTTP/1.1".to_owned()));
+}
+
+/// The ports are those of Istio's agent.
+#[test]
+fn the_sidecar_is_told_to_quit() {
+    if !needs_root() {
+        return;
+    }
+    enter_own_network();
+    let [ready, quit] = [Server::on(15_021), Server::on(15_020)];
+    let words = command("--on-exit");
+    let options = words.split_last().expect("words").1;
+    let init = options.iter().fold(init(), |init, word| init.arg(word));
+    assert_eq!(init.app(["exit:7"]).ended().code, 7);
+    assert_eq!(ready.calls(), ["GET /healthz/ready HTTP/1.1"]);
+    assert_eq!(quit.calls(), ["POST /quitquitquit HTTP/1.1"]);
 }
 
 /// The entrypoint that answers probes, and the HEALTHCHECK that asks it.

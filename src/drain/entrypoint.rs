@@ -11,7 +11,8 @@ use crate::signal::Signal;
 use crate::sys::{self, Folder, Pid};
 
 /// Verbs that are no entrypoint.
-const OTHER_VERBS: [&[u8]; 5] = [b"prestop", b"probe", b"install", b"explain", b"companion"];
+const OTHER_VERBS: [&[u8]; 6] =
+    [b"prestop", b"probe", b"wait", b"install", b"explain", b"companion"];
 
 /// The longest path that the kernel tells.
 const PATH: usize = 4096;
@@ -63,16 +64,25 @@ impl Entrypoint {
 
     /// Its drain companion.
     pub fn companion(&self) -> Option<OwnedFd> {
+        sys::open_process(self.find_companion(b"drain")?).ok()
+    }
+
+    /// Whether the app has yet to be started: it waits for that.
+    pub fn waits_to_start(&self) -> bool {
+        self.find_companion(b"start").is_some()
+    }
+
+    fn find_companion(&self, name: &[u8]) -> Option<Pid> {
         let parents = processes::parents();
         let (companion, _) = parents.iter().find(|(pid, parent)| {
             let process = processes::folder(*pid).filter(|_| *parent == self.pid);
             process.is_some_and(|process| {
                 let words = process.read(c"cmdline");
                 let mut words = words.split(is_end).skip(1);
-                words.next() == Some(b"companion") && words.next() == Some(b"drain")
+                words.next() == Some(b"companion") && words.next() == Some(name)
             })
         })?;
-        sys::open_process(*companion).ok()
+        Some(*companion)
     }
 }
 

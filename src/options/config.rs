@@ -11,20 +11,21 @@ mod times;
 
 use std::time::Duration;
 
-use reader::{Reader, log_format};
+use reader::Reader;
 use signals::Role;
 
 use super::command_line::Refused;
 use super::plan::{ExitCodes, HeldBy, Plan};
 use super::target::{Handler, ListenOn, Target};
-use super::typed::{Options, PREFIX};
+use super::typed::{Given, Options, PREFIX};
 use super::watched::Watched;
-use crate::log::Log;
+use crate::log::{Format, Log};
 use crate::signal::Signal;
 
 const DELAY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(30);
 const KILL_MARGIN: Duration = Duration::from_millis(500);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everything that a run is told.
 #[derive(Debug)]
@@ -34,6 +35,10 @@ pub struct Config {
     pub watched: Option<Watched>,
     /// Run when the drain begins.
     pub handlers: Vec<Handler>,
+    /// Run when the app has ended.
+    pub exit_handlers: Vec<Handler>,
+    /// Ready before the app is started.
+    pub start_after: Vec<Target>,
     pub drain_file: Option<&'static str>,
     pub ready_file: Option<&'static str>,
     pub ready_listen: Option<ListenOn>,
@@ -103,6 +108,10 @@ pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
     let is_read = typed.ready_file.is_some() || typed.ready_listen.is_some();
     let (quiet, held) = ("--until-quiet", "--until-quiet or --on-drain");
     let readiness = "--ready-file or --ready-listen";
+    let calls = |given: &Vec<Given>| given.iter().any(|it| it.text.contains("http://"));
+    let asks = [&typed.on_drain, &typed.on_exit, &typed.start_after].into_iter().any(calls)
+        || typed.ready_check.is_some_and(|it| it.text.starts_with("http://"));
+    let (waits, asked) = (!typed.start_after.is_empty(), "a target or handler of http://");
     for (given, has_effect, needed) in [
         (typed.quiet_on.as_ref(), watches, quiet),
         (typed.close_idle.as_ref(), watches, quiet),
@@ -112,6 +121,8 @@ pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
         (typed.max_delay.as_ref(), is_held, held),
         (typed.ready_check.as_ref(), is_read, readiness),
         (typed.unready_delay.as_ref(), is_read, readiness),
+        (typed.start_timeout.as_ref(), waits, "--start-after"),
+        (typed.header.first(), asks, asked),
     ] {
         if let Some(given) = given
             && !has_effect
@@ -136,7 +147,13 @@ impl Reader<'_> {
         let stop_on = self.stop_on();
         let map_signal = self.signal_map(stop_on);
         let escalate = self.escalate();
-        let handlers = self.values(&typed.on_drain, Handler::parse);
+        let headers = self.headers();
+        let mut handlers = self.values(&typed.on_drain, Handler::parse);
+        let mut exit_handlers = self.values(&typed.on_exit, Handler::parse);
+        let mut start_after = self.values(&typed.start_after, Target::parse);
+        let mut ready_check = self.value(typed.ready_check, Target::parse_local);
+        handlers.iter_mut().chain(&mut exit_handlers).for_each(|it| it.send(&headers));
+        start_after.iter_mut().chain(&mut ready_check).for_each(|it| it.send(&headers));
         let watched = self.watched();
         let mut plan = Plan {
             delay: self.duration(typed.delay).unwrap_or(DELAY),
@@ -158,6 +175,8 @@ impl Reader<'_> {
                 always: self.exit_codes(&typed.map_exit),
                 after_stop: self.exit_codes(&typed.map_stop_exit),
             },
+            start_timeout: self.start_timeout(),
+            has_exit_handlers: !exit_handlers.is_empty(),
         };
         let max_delay = self.duration(typed.max_delay);
         plan.max_delay = max_delay.unwrap_or_else(|| default_max_delay(&plan));
@@ -168,16 +187,18 @@ impl Reader<'_> {
         let config = Config {
             watched,
             handlers,
+            exit_handlers,
+            start_after,
             drain_file: self.file(typed.drain_file),
             ready_file: self.file(typed.ready_file),
             ready_listen: self.value(typed.ready_listen, ListenOn::parse),
-            ready_check: self.value(typed.ready_check, Target::parse_local),
+            ready_check,
             ready_notify: typed.ready_notify,
             termination_log: self.termination_log(),
             group: typed.group,
             parent_death_signal: self.signal(typed.parent_death_signal, Role::OfParent),
             log: Log {
-                format: self.value(typed.log_format, log_format).unwrap_or_default(),
+                format: self.value(typed.log_format, Format::parse).unwrap_or_default(),
                 level: self.level(),
                 ..Log::default()
             },

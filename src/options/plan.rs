@@ -30,6 +30,10 @@ pub struct Plan {
     pub escalate: Vec<Escalation>,
     pub map_signal: SignalMap,
     pub exit_codes: ExitCodes,
+    /// How long targets are waited for before the app is started, if there are any.
+    pub start_timeout: Option<Duration>,
+    /// Handlers are run when the app has ended.
+    pub has_exit_handlers: bool,
 }
 
 /// What holds a drain besides its delay: that is for a companion to see.
@@ -68,6 +72,12 @@ pub const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// has requests to answer.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
+/// How long the handlers have that run when the app has ended.
+pub const EXIT_HANDLERS: Duration = Duration::from_secs(5);
+
+/// What of the margin is left for the exit itself, if that has so much.
+const EXIT_MARGIN: Duration = Duration::from_millis(100);
+
 /// How much longer than its longest time a companion has before the clock ends the drain.
 const COMPANION_MARGIN: Duration = Duration::from_secs(1);
 
@@ -104,6 +114,25 @@ impl Plan {
             HeldBy::Handlers | HeldBy::Traffic => self.companion_margin(),
         };
         self.longest_drain().saturating_add(longer)
+    }
+
+    /// Until when exit handlers that begin now may run: not past the SIGKILL of a stop that began then,
+    /// but for at least as long as the margin leaves those that begin with it.
+    pub fn exit_handlers_end(&self, began: Option<Duration>, now: Duration) -> Duration {
+        let longest = now.saturating_add(EXIT_HANDLERS);
+        let Some(began) = began else {
+            return longest;
+        };
+        let exit_margin = EXIT_MARGIN.min(self.kill_margin / 5);
+        let least = now.saturating_add(self.kill_margin.saturating_sub(exit_margin));
+        let latest = began.saturating_add(self.grace.saturating_sub(exit_margin));
+        let kill_at = began.saturating_add(self.kill_after());
+        longest.min(kill_at.max(least).min(latest))
+    }
+
+    /// How much longer a companion has to see that they end.
+    pub fn handlers_margin(&self) -> Duration {
+        (EXIT_MARGIN / 2).min(self.kill_margin / 10)
     }
 
     /// How long past the longest time such an instant is looked for: less than PID 1 waits.

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod handler;
+mod header;
 mod listen;
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
 pub use handler::Handler;
+pub use header::Headers;
 pub use listen::ListenOn;
 
 /// What is wrong with a text, and what would do: it follows the text, and a colon.
@@ -51,6 +53,8 @@ pub struct Url {
     pub authority: String,
     /// From the slash on, with the query.
     pub path: String,
+    /// What is sent besides.
+    pub headers: Headers,
 }
 
 #[cold]
@@ -91,6 +95,21 @@ impl Target {
                 endpoint.host
             )),
             _ => Ok(target),
+        }
+    }
+
+    /// What is sent with a request, if one is made.
+    pub fn headers(&self) -> Option<&Headers> {
+        match self {
+            Self::Http(url) => Some(&url.headers),
+            Self::Tcp(_) | Self::File(_) => None,
+        }
+    }
+
+    /// With every request.
+    pub fn send(&mut self, headers: &Headers) {
+        if let Self::Http(url) = self {
+            url.headers = headers.clone();
         }
     }
 
@@ -194,7 +213,7 @@ impl Url {
         let endpoint = Endpoint::parse(authority, Some(HTTP_PORT))?;
         // RFC 9110, 4.2.3: an empty path is the same as `/`.
         let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-        Ok(Self { endpoint, authority: authority.to_owned(), path })
+        Ok(Self { endpoint, authority: authority.to_owned(), path, headers: Headers::default() })
     }
 }
 

@@ -57,10 +57,14 @@ options! {
         #[argh(option)] pub stop_signal: Option<Given>,
         #[argh(option)] pub escalate: Vec<Given>,
         #[argh(option)] pub orphan_grace: Option<Given>,
+        #[argh(option)] pub on_exit: Vec<Given>,
+        #[argh(option)] pub start_after: Vec<Given>,
+        #[argh(option)] pub start_timeout: Option<Given>,
         #[argh(option)] pub ready_file: Option<Given>,
         #[argh(option)] pub ready_listen: Option<Given>,
         #[argh(option)] pub ready_check: Option<Given>,
         #[argh(switch)] pub ready_notify: bool,
+        #[argh(option)] pub header: Vec<Given>,
         #[argh(option)] pub unready_delay: Option<Given>,
         #[argh(option)] pub map_signal: Vec<Given>,
         #[argh(switch, short = 'g')] pub group: bool,
@@ -75,10 +79,13 @@ options! {
 }
 
 options! {
-    /// Those of `probe`.
-    pub struct Probe {
+    /// Those of what asks targets: `probe`, `wait`, and companions.
+    pub struct Asking {
         #[argh(option)] pub timeout: Option<Given>,
-        operand target: String, "TARGET"
+        #[argh(option)] pub header: Vec<Given>,
+        #[argh(option)] pub log_format: Option<Given>,
+        #[argh(switch, short = 'q')] pub quiet: bool,
+        operand targets: Vec<String>, "TARGET"
     }
 }
 
@@ -90,12 +97,12 @@ options! {
 }
 
 /// The options whose variable has one value a line, as the values may contain commas.
-pub const ONE_A_LINE: [&str; 1] = ["on_drain"];
+pub const ONE_A_LINE: [&str; 3] = ["on_drain", "on_exit", "header"];
 
 /// Whether a verb has this option.
 pub fn is_known(is_it: impl Fn(&str) -> bool) -> bool {
-    let (mut options, mut probe) = (Options::default(), Probe::default());
-    options.options().iter().chain(&probe.options()).any(|(option, _)| is_it(option))
+    let (mut options, mut asking) = (Options::default(), Asking::default());
+    options.options().iter().chain(&asking.options()).any(|(option, _)| is_it(option))
 }
 
 /// An option on the command line, without its dashes.
@@ -229,8 +236,13 @@ mod tests {
     fn every_option_is_documented_with_its_variable() {
         let help = include_str!("help.txt");
         let readme = include_str!("../../README.md");
-        let (mut options, mut probe) = (Options::default(), Probe::default());
-        let all: Vec<_> = options.options().into_iter().chain(probe.options()).collect();
+        let (mut options, mut asking) = (Options::default(), Asking::default());
+        let mut all = options.options();
+        for (field, slot) in asking.options() {
+            if !all.iter().any(|(known, _)| *known == field) {
+                all.push((field, slot));
+            }
+        }
         for (field, slot) in &all {
             let (option, name) = (dashed(field), field.to_ascii_uppercase());
             assert!(help.contains(&format!(" --{option} ")), "--help lacks {option}");

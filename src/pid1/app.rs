@@ -23,6 +23,20 @@ pub struct App {
     own_pid: Pid,
 }
 
+/// Signals that were ignored when drain-init was started: the app is to find them so.
+#[derive(Clone, Copy, Default)]
+pub struct Found {
+    ignores_children: bool,
+    ignores_drain: bool,
+}
+
+impl Found {
+    /// For a hook to see, before the app is started.
+    pub fn show_that_it_takes_hooks(self) -> Self {
+        Self { ignores_drain: sys::show_that_it_takes(Signal::DRAIN), ..self }
+    }
+}
+
 /// Why the app could not be started.
 pub enum StartError {
     /// drain-init could not make itself ready.
@@ -59,15 +73,9 @@ impl fmt::Display for StartError {
 }
 
 impl App {
-    /// Makes this process ready to be its parent, and starts it. `notify_socket`: the variable that
-    /// takes the place of the caller's.
-    pub fn start(
-        command: Arguments,
-        config: &Config,
-        notify_socket: Option<&CStr>,
-    ) -> Result<Self, StartError> {
-        let own_pid = nix::unistd::getpid().as_raw();
-        if own_pid != 1 {
+    /// Makes this process ready to be its parent.
+    pub fn prepare(config: &Config) -> Result<Found, StartError> {
+        if nix::unistd::getpid().as_raw() != 1 {
             // Where the kernel has no subreapers, orphans go to PID 1, as they would without us.
             let _ = sys::become_subreaper();
         }
@@ -75,12 +83,24 @@ impl App {
             sys::set_parent_death_signal(signal)
                 .map_err(|error| StartError::Own { what: "set the parent death signal", error })?;
         }
+        Ok(Found { ignores_children: sys::stop_ignoring_children(), ignores_drain: false })
+    }
+
+    /// Starts it. `notify_socket`: the variable that takes the place of the caller's.
+    pub fn start(
+        command: Arguments,
+        config: &Config,
+        found: Found,
+        notify_socket: Option<&CStr>,
+    ) -> Result<Self, StartError> {
+        let own_pid = nix::unistd::getpid().as_raw();
         let terminal = Terminal::find();
         let pid = sys::start_app(&AppStart {
             arguments: command,
             notify_socket,
             foreground: terminal.and_then(Terminal::foreground),
-            ignore_children: sys::stop_ignoring_children(),
+            ignore_children: found.ignores_children,
+            ignore_drain: found.ignores_drain,
         })
         .map_err(|error| {
             if let Some(terminal) = terminal {

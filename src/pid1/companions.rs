@@ -31,6 +31,11 @@ impl Companions {
         if self.closed {
             return Err(io::ErrorKind::NotConnected.into());
         }
+        self.start_last(companion)
+    }
+
+    /// One that is started when no other is any more.
+    pub fn start_last(&mut self, companion: &CompanionStart) -> io::Result<Pid> {
         let pid = sys::start_companion(companion)?;
         self.living.push(pid);
         Ok(pid)

@@ -1,6 +1,7 @@
 //! The life of a container, as a pure machine: what happened and when, in; what is to be done, out.
 //!
-//! Running -> Draining -> Stopping -> Killing -> Ended; Drained where a hook's drain is over and the
+//! Running -> Draining -> Stopping -> Killing -> Ended; Starting before them where the app's start waits
+//! for targets; Telling after them where handlers run when the app has ended; Drained where a hook's drain is over and the
 //! stop signal has yet to come; Leaving and Orphaned where the app has ended and others may not
 //! have. No system call, no clock, no text: time comes in as a value, and the next deadline goes
 //! out as one. The supervisor makes the events and performs the actions.
@@ -9,12 +10,13 @@
 
 mod action;
 mod note;
+mod starting;
 mod steps;
 mod times;
 
 pub use action::{Action, Actions};
 pub use note::{Note, Told};
-pub use times::{Drain, Stop, Taken};
+pub use times::{Drain, Start, Stop, Taken};
 
 use crate::clock::Time;
 use crate::options::plan::{HeldBy, Plan};
@@ -24,6 +26,8 @@ use times::Until;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
+    /// The app is not there yet: a companion waits for what it is to be started after.
+    Starting(Start),
     /// With the last signal that was forwarded.
     Running(Option<Taken>),
     /// The app serves on and has not been told.
@@ -53,6 +57,12 @@ pub enum State {
         status: Option<Status>,
         until: Time,
     },
+    /// The app and what it left have ended, and handlers are told.
+    Telling {
+        stop: Option<Stop>,
+        code: u8,
+        until: Time,
+    },
     Ended,
 }
 
@@ -76,8 +86,24 @@ pub enum Came {
     WhileHookWaits,
 }
 
+/// What the companion has found that waits for the app's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    Ready,
+    /// Not in time.
+    NotReady,
+    /// Nothing: it has failed, or could not be started.
+    Failed,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The companion that waits for the app's start has ended.
+    Waited(Waited),
+    /// The app could not be started.
+    NotStarted { code: u8 },
+    /// The companion that runs handlers has ended, or could not be started.
+    HandlersDone,
     /// A signal came, as it was sent.
     Signal { signal: Signal, came: Came },
     /// The deadline has come.
@@ -96,6 +122,9 @@ pub enum Event {
 
 /// An event after signals have been rewritten: what it means to the machine.
 enum Meaning {
+    Waited(Waited),
+    NotStarted { code: u8 },
+    HandlersDone,
     StopAsked { signal: Signal, came: Came },
     ToForward(Signal),
     Dropped,
@@ -111,13 +140,93 @@ impl Plan {
     /// What `event` makes of `state`, and what is to be done about it.
     pub fn step(&self, state: State, event: Event, now: Time) -> (State, Actions) {
         use Meaning::{
-            AppEnded, AppStopped, CompanionEnded, DrainAsked, Dropped, OthersReaped, StopAsked,
-            ToForward, Wake,
+            AppEnded, AppStopped, CompanionEnded, DrainAsked, Dropped, HandlersDone, NotStarted,
+            OthersReaped, StopAsked, ToForward, Wake,
         };
-        use State::{Drained, Draining, Ended, Killing, Leaving, Orphaned, Running, Stopping};
+        use State::{
+            Drained, Draining, Ended, Killing, Leaving, Orphaned, Running, Starting, Stopping,
+            Telling,
+        };
 
         match (state, self.meaning(event)) {
             (_, Dropped) | (Ended, _) => (state, Actions::none()),
+
+            (Starting(start), Meaning::Waited(waited)) => self.waited(start, waited, now),
+            (Starting(start), Wake) => self.wake_before_start(start, now),
+            (Starting(start), StopAsked { signal, .. }) => {
+                self.stop_before_start(start, signal, now)
+            }
+            (Starting(_), ToForward(signal)) => {
+                (state, Actions::of(&[Action::Say(Note::NoAppYet(signal))]))
+            }
+            // There is nothing to drain, and nobody waits for that: the hook sees it by itself.
+            (
+                Starting(_),
+                DrainAsked
+                | CompanionEnded { .. }
+                | AppEnded { .. }
+                | AppStopped { .. }
+                | OthersReaped { .. }
+                | NotStarted { .. }
+                | HandlersDone,
+            ) => (state, Actions::none()),
+            (Running(_), NotStarted { code }) => {
+                let ended = [Some(Action::Unready), Some(Action::EndCompanions), None];
+                self.tell(None, code, ended, now)
+            }
+            (
+                Running(_)
+                | Draining(_)
+                | Drained(_)
+                | Stopping(..)
+                | Leaving { .. }
+                | Orphaned { .. }
+                | Killing { .. }
+                | Telling { .. },
+                Meaning::Waited(_),
+            )
+            | (
+                Draining(_)
+                | Drained(_)
+                | Stopping(..)
+                | Leaving { .. }
+                | Orphaned { .. }
+                | Killing { .. }
+                | Telling { .. },
+                NotStarted { .. },
+            ) => (state, Actions::none()),
+
+            (Telling { code, .. }, HandlersDone) => (Ended, Actions::of(&[Action::Exit(code)])),
+            (Telling { code, .. }, Wake) => {
+                let note = Action::Say(Note::HandlersKilled);
+                (Ended, Actions::of(&[Action::KillRest, note, Action::Exit(code)]))
+            }
+            // It had been its own end: now there is a grace period.
+            (Telling { stop: None, code, until }, StopAsked { signal, .. }) => {
+                let stop = Some(Stop { first: Some(Taken { signal, at: now }), began: now });
+                let until = until.min(now.saturating_add(self.kill_after()));
+                (Telling { stop, code, until }, Actions::none())
+            }
+            (Telling { stop: Some(_), .. }, StopAsked { .. })
+            | (
+                Telling { .. },
+                ToForward(_)
+                | DrainAsked
+                | CompanionEnded { .. }
+                | AppEnded { .. }
+                | AppStopped { .. }
+                | OthersReaped { .. },
+            )
+            | (
+                Running(_)
+                | Draining(_)
+                | Drained(_)
+                | Stopping(..)
+                | Leaving { .. }
+                | Orphaned { .. }
+                | Killing { .. },
+                HandlersDone,
+            ) => (state, Actions::none()),
 
             (Running(_), StopAsked { signal, came }) => self.begin_stop(signal, came, now),
             (Draining(drain), StopAsked { signal, came }) => {
@@ -199,7 +308,7 @@ impl Plan {
                 Self::kill(stop, Some(status), Note::OrphansKilled, now)
             }
             (Killing { stop, status, .. }, Wake) => {
-                self.exit(stop, status, [None, None, Some(Action::Say(Note::Unkillable))])
+                self.exit(stop, status, [None, None, Some(Action::Say(Note::Unkillable))], now)
             }
 
             (Running(forwarded), AppEnded { status, left }) => {
@@ -211,7 +320,7 @@ impl Plan {
                 AppEnded { status, left },
             ) => self.app_ended(Some(stop), status, left, None, now),
             (Killing { stop, .. }, AppEnded { status, left: Left::Nobody }) => {
-                self.exit(stop, Some(status), [None; 3])
+                self.exit(stop, Some(status), [None; 3], now)
             }
             (Killing { stop, until, .. }, AppEnded { status, .. }) => {
                 // Children of the killed may have become ours.
@@ -225,13 +334,13 @@ impl Plan {
                 self.exit_of_app(stop, status, [None, None], now)
             }
             (Orphaned { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
-                self.exit(stop, Some(status), [None; 3])
+                self.exit(stop, Some(status), [None; 3], now)
             }
             (Leaving { stop, status, .. }, OthersReaped { left: Left::Orphans }) => {
                 self.orphaned(stop, status, [None; 3], now)
             }
             (Killing { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
-                self.exit(stop, status, [None; 3])
+                self.exit(stop, status, [None; 3], now)
             }
             (Killing { .. }, OthersReaped { .. }) => (state, Actions::of(&[Action::KillRest])),
             (Leaving { .. }, OthersReaped { left: Left::Companions })
@@ -263,6 +372,9 @@ impl Plan {
                 }
                 Some(signal) => Meaning::ToForward(signal),
             },
+            Event::Waited(waited) => Meaning::Waited(waited),
+            Event::NotStarted { code } => Meaning::NotStarted { code },
+            Event::HandlersDone => Meaning::HandlersDone,
             Event::Wake => Meaning::Wake,
             Event::DrainAsked => Meaning::DrainAsked,
             Event::CompanionEnded { well } => Meaning::CompanionEnded { well },

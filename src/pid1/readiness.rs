@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -20,14 +20,16 @@ use crate::clock::Time;
 use crate::log::{Format, Level, Log};
 use crate::marker;
 use crate::options::config::Config;
-use crate::options::target::ListenOn;
+use crate::options::target::{Headers, ListenOn};
 use crate::pid1::companions::{Companions, Wanted};
 use crate::pid1::notify::Notify;
 use crate::sys::{self, CompanionStart, Described, Pid, Status};
 
 pub struct Readiness {
-    /// What the companions ask.
-    target: Option<CString>,
+    /// What the companions ask, and with which options.
+    target: Vec<CString>,
+    /// The app is not started yet. What `draining` carries are news of what is waited for.
+    before_start: bool,
     listener: Option<Listener>,
     /// The read end is the server's, which is started with it; the write end closes when the drain
     /// begins.
@@ -46,8 +48,11 @@ pub struct Readiness {
 
 impl Readiness {
     pub fn new(config: &Config, listener: Option<Listener>, notify: Option<Notify>) -> Self {
-        let target = config.ready_check.as_ref();
-        let target = target.and_then(|target| CString::new(target.to_string()).ok());
+        let mut target = Vec::new();
+        if let Some(asked) = &config.ready_check {
+            target.extend(CString::new(asked.to_string()));
+            target.extend(asked.headers().into_iter().flat_map(Headers::words));
+        }
         let mut notified = Wanted::default();
         if notify.is_some() {
             // From the start on, and in a drain too: nobody else takes the app's messages.
@@ -55,6 +60,7 @@ impl Readiness {
         }
         Self {
             target,
+            before_start: false,
             listener,
             draining: None,
             server: Wanted::default(),
@@ -66,12 +72,34 @@ impl Readiness {
         }
     }
 
+    /// The app is to be started later: until then it is not ready, and whoever asks is told why.
+    pub fn wait_for_start(&mut self, now: Time) {
+        if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
+            self.before_start = true;
+            // Without it nobody knows what is waited for, and the server tries again.
+            self.draining = pipe().ok();
+            self.server.want(now);
+        }
+    }
+
+    /// The variable that tells the app where its messages go, if they are taken.
+    pub fn notify_socket(&self) -> Option<&CStr> {
+        self.notify.as_ref().map(Notify::variable)
+    }
+
+    /// Where news of what is waited for go.
+    pub fn news(&self) -> Option<BorrowedFd<'_>> {
+        let (_, write_end) = self.draining.as_ref().filter(|_| self.before_start)?;
+        write_end.as_ref().map(AsFd::as_fd)
+    }
+
     /// The app has been started, or nobody has stopped it after all.
     pub fn begin(&mut self, config: &Config, companions: &Companions, now: Time) {
         if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
             // One that says that it drains would say so for ever.
             self.server.drop(companions);
             self.draining = None;
+            self.before_start = false;
             self.server.want(now);
         }
         self.is_on = true;
@@ -155,8 +183,14 @@ impl Readiness {
             && let Some(listener) = &mut self.listener
         {
             let pid = if listener.is_open(config.log) {
-                let (target, notify) = (self.target.as_deref(), self.notify.as_ref());
-                let pid = start_server(listener, &mut self.draining, target, notify, companions);
+                let notify = self.notify.as_ref().filter(|_| !self.before_start);
+                let words = match &listener.listen {
+                    ListenOn::Tcp(_) => words(c"accept", &[]),
+                    ListenOn::Http(_) if self.before_start => words(c"waiting", &[]),
+                    ListenOn::Http(_) if notify.is_some() => words(c"ready-notified", &self.target),
+                    ListenOn::Http(_) => words(c"ready", &self.target),
+                };
+                let pid = start_server(listener, &mut self.draining, &words, notify, companions);
                 tried(config.log, pid, &self.server)
             } else {
                 None
@@ -164,7 +198,7 @@ impl Readiness {
             self.server.started(pid, now);
         }
         if is_due(&self.waiter) {
-            let words = words(c"await", self.target.as_deref());
+            let words = words(c"await", &self.target);
             let pid = companions.start(&CompanionStart::own(&words));
             let pid = tried(config.log, pid, &self.waiter);
             self.waiter.started(pid, now);
@@ -235,9 +269,9 @@ fn start_notified(
     })
 }
 
-fn words<'a>(verb: &'a CStr, target: Option<&'a CStr>) -> Vec<&'a CStr> {
+fn words<'a>(verb: &'a CStr, target: &'a [CString]) -> Vec<&'a CStr> {
     let mut words = vec![c"companion", verb];
-    words.extend(target);
+    words.extend(target.iter().map(CString::as_c_str));
     words
 }
 
@@ -256,26 +290,25 @@ fn tried(log: Log, started: io::Result<Pid>, wanted: &Wanted) -> Option<Pid> {
 fn start_server(
     listener: &Listener,
     draining: &mut Option<Pipe>,
-    target: Option<&CStr>,
+    words: &[&CStr],
     notify: Option<&Notify>,
     companions: &mut Companions,
 ) -> io::Result<Pid> {
-    let (words, second_input) = match listener.listen {
+    let second_input = match listener.listen {
         ListenOn::Http(_) => {
             let (read_end, _) = match draining {
                 Some(pipe) => pipe,
                 None => draining.insert(pipe()?),
             };
-            let verb = if notify.is_some() { c"ready-notified" } else { c"ready" };
-            (words(verb, target), Some(&*read_end))
+            Some(&*read_end)
         }
-        ListenOn::Tcp(_) => (words(c"accept", None), None),
+        ListenOn::Tcp(_) => None,
     };
     companions.start(&CompanionStart {
         input: Some(listener.socket.as_fd()),
         second_input: second_input.map(AsFd::as_fd),
         third_input: second_input.and(notify).map(Notify::slate),
-        ..CompanionStart::own(&words)
+        ..CompanionStart::own(words)
     })
 }
 

@@ -9,20 +9,22 @@
 
 use std::ffi::CString;
 use std::fmt::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::clock::{Clock, Time};
 use crate::duration::{self, Rounded};
-use crate::log::Level;
+use crate::exit_code::NOT_READY;
+use crate::log::{Level, Log};
 use crate::marker;
 use crate::options::config::Config;
 use crate::pid1::account::Account;
-use crate::pid1::app::App;
+use crate::pid1::app::{App, Found};
 use crate::pid1::companions::Companions;
 use crate::pid1::hooks::Hooks;
 use crate::pid1::lender::Lender;
-use crate::pid1::lifecycle::{Action, Came, Event, Left, Note, State, Told};
+use crate::pid1::lifecycle::{Action, Actions, Came, Event, Left, Note, State, Told, Waited};
 use crate::pid1::readiness::Readiness;
 use crate::pid1::termination::TerminationLog;
 use crate::processes;
@@ -39,14 +41,25 @@ pub struct Supervisor<'a> {
     config: &'a Config,
     /// What the options were typed in: companions read them again.
     words: Arguments,
-    app: App,
+    command: Arguments,
+    /// As it was found before the app was started, if it has yet to be.
+    found: Found,
+    /// From its start on.
+    app: Option<App>,
     state: State,
     clock: Clock,
     companions: Companions,
     readiness: Readiness,
+    /// Waits for the app's start.
+    start: Option<StartCompanion>,
+    /// It has seen all ready. The app is started when all signals that have come are taken: one of
+    /// them may ask for a stop.
+    all_ready: bool,
     drain: Option<DrainCompanion<'a>>,
-    /// Why the drain is over, as its companion told.
-    why_over: String,
+    /// Runs the handlers of the end.
+    exit: Option<Pid>,
+    /// Why the drain is over, or what was not ready for the start, as the companion told.
+    why: String,
     hooks: Hooks,
     termination_log: TerminationLog,
     /// There may be more that have ended.
@@ -58,6 +71,12 @@ pub struct Supervisor<'a> {
     refusal_said: bool,
 }
 
+/// The companion that waits for the app's start, from its own start until it has ended.
+struct StartCompanion {
+    pid: Pid,
+    account: Option<Account>,
+}
+
 /// The companion that a drain has, from its start until it has ended or nobody waits for it.
 struct DrainCompanion<'a> {
     pid: Pid,
@@ -67,19 +86,33 @@ struct DrainCompanion<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Takes over an app that was just started.
-    pub fn new(config: &'a Config, words: Arguments, app: App, readiness: Readiness) -> Self {
+    /// Takes over an app that was just started, or is to start COMMAND itself.
+    pub fn new(
+        config: &'a Config,
+        words: Arguments,
+        app: Result<App, (Arguments, Found)>,
+        readiness: Readiness,
+    ) -> Self {
         let termination_log = TerminationLog::new(config.termination_log, config.log);
+        let (app, command, found) = match app {
+            Ok(app) => (Some(app), words.head(0), Found::default()),
+            Err((command, found)) => (None, command, found),
+        };
         let mut supervisor = Self {
             config,
             words,
+            command,
+            found,
             app,
             state: State::Running(None),
             clock: Clock::start(),
             companions: Companions::default(),
             readiness,
+            start: None,
+            all_ready: false,
             drain: None,
-            why_over: String::new(),
+            exit: None,
+            why: String::new(),
             hooks: Hooks::default(),
             termination_log,
             more_to_reap: false,
@@ -87,9 +120,14 @@ impl<'a> Supervisor<'a> {
             is_unsent: false,
             refusal_said: false,
         };
-        sys::show_that_it_takes(Signal::DRAIN);
         let now = supervisor.now();
-        supervisor.readiness.begin(supervisor.config, &supervisor.companions, now);
+        if supervisor.app.is_some() {
+            supervisor.started(now);
+        } else {
+            supervisor.readiness.wait_for_start(now);
+            let begun = config.plan.begin(now);
+            supervisor.apply(begun, now);
+        }
         supervisor
     }
 
@@ -115,10 +153,17 @@ impl<'a> Supervisor<'a> {
             // Starting a companion takes its time.
             let mut timeout = deadline.map(|deadline| deadline.saturating_sub(self.now()));
             let more_to_reap = std::mem::take(&mut self.more_to_reap);
-            if more_to_reap || self.lends_at_once() {
+            if more_to_reap || self.all_ready || self.lends_at_once() {
                 timeout = Some(Duration::ZERO);
             }
-            if let Some(received) = sys::wait_for_signal(timeout) {
+            let received = sys::wait_for_signal(timeout);
+            // Where signals can't be read, this one is made up.
+            let is_made_up = |it: Received| it.signal == Signal::CHLD && it.sender == 0;
+            if self.all_ready && received.is_none_or(is_made_up) {
+                self.all_ready = false;
+                self.handle(Event::Waited(Waited::Ready), self.now());
+            }
+            if let Some(received) = received {
                 self.received(received);
             }
             if more_to_reap {
@@ -145,7 +190,7 @@ impl<'a> Supervisor<'a> {
             }
             Signal::DRAIN => {
                 // The app is there for as long as the drain: that it is says nothing.
-                if !self.app.is(sender) {
+                if !self.is_app(sender) {
                     self.hooks.asked(sender);
                 }
                 return self.handle(Event::DrainAsked, self.now());
@@ -175,9 +220,9 @@ impl<'a> Supervisor<'a> {
                 self.more_to_reap = true;
                 break true;
             }
-            match sys::reap(self.app.has_terminal()) {
-                Reaped::Ended(pid, status) if self.app.is(pid) => {
-                    self.app.ended();
+            match sys::reap(self.app.as_ref().is_some_and(App::has_terminal)) {
+                Reaped::Ended(pid, status) if self.is_app(pid) => {
+                    self.app.iter_mut().for_each(App::ended);
                     app_ended = Some(status);
                 }
                 Reaped::Ended(pid, status) if self.companions.ended(pid) => {
@@ -185,7 +230,7 @@ impl<'a> Supervisor<'a> {
                     self.companion_ended(pid, status);
                 }
                 Reaped::Ended(..) => orphans = orphans.saturating_add(1),
-                Reaped::Stopped(pid, by) if self.app.is(pid) => {
+                Reaped::Stopped(pid, by) if self.is_app(pid) => {
                     self.handle(Event::AppStopped { by }, self.now());
                 }
                 Reaped::Stopped(..) => {}
@@ -225,12 +270,31 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    fn is_app(&self, pid: Pid) -> bool {
+        self.app.as_ref().is_some_and(|app| app.is(pid))
+    }
+
     fn companion_ended(&mut self, pid: Pid, status: Status) {
         let now = self.now();
-        if let Some(drain) = self.drain.take_if(|drain| drain.pid == pid) {
+        if let Some(start) = self.start.take_if(|start| start.pid == pid) {
+            match status {
+                Status::Exited(0) => self.all_ready = true,
+                Status::Exited(NOT_READY) => {
+                    self.why = start.account.map(Account::read).unwrap_or_default();
+                    self.handle(Event::Waited(Waited::NotReady), now);
+                }
+                _ => {
+                    let what = format_args!("the start companion failed: started again");
+                    self.config.log.error("starting", what);
+                    self.handle(Event::Waited(Waited::Failed), now);
+                }
+            }
+        } else if self.exit.take_if(|exit| *exit == pid).is_some() {
+            self.handle(Event::HandlersDone, now);
+        } else if let Some(drain) = self.drain.take_if(|drain| drain.pid == pid) {
             let well = status == Status::Exited(0);
             if well {
-                self.why_over = drain.account.map(Account::read).unwrap_or_default();
+                self.why = drain.account.map(Account::read).unwrap_or_default();
             } else {
                 let what = format_args!("the drain companion failed: draining by the clock");
                 self.config.log.error("draining", what);
@@ -244,17 +308,32 @@ impl<'a> Supervisor<'a> {
 
     fn handle(&mut self, event: Event, now: Time) {
         self.is_unsent = false;
-        let (state, actions) = self.config.plan.step(self.state, event, now);
+        let step = self.config.plan.step(self.state, event, now);
+        self.apply(step, now);
+    }
+
+    fn apply(&mut self, (state, actions): (State, Actions), now: Time) {
         self.state = state;
-        let mut without_companion = false;
+        let mut failure = None;
         for action in actions {
             match action {
-                Action::StartCompanion(after) => without_companion = !self.start_drain(after),
+                Action::AwaitStart(left) if !self.await_start(left) => {
+                    failure = Some(Event::Waited(Waited::Failed));
+                }
+                Action::StartApp => {
+                    failure = self.start_app(now).err().map(|code| Event::NotStarted { code });
+                }
+                Action::StartCompanion(after) if !self.start_drain(after) => {
+                    failure = Some(Event::CompanionEnded { well: false });
+                }
+                Action::TellExit(left) if !self.tell_exit(left) => {
+                    failure = Some(Event::HandlersDone);
+                }
                 action => self.perform(action, now),
             }
         }
-        if without_companion {
-            self.handle(Event::CompanionEnded { well: false }, now);
+        if let Some(failure) = failure {
+            self.handle(failure, now);
         }
     }
 
@@ -269,6 +348,61 @@ impl<'a> Supervisor<'a> {
             }
         }
         words
+    }
+
+    /// The error is the exit code.
+    fn start_app(&mut self, now: Time) -> Result<(), u8> {
+        match App::start(self.command, self.config, self.found, self.readiness.notify_socket()) {
+            Ok(app) => {
+                self.app = Some(app);
+                sys::take_closed();
+                // What is named relative to it has its whole path already.
+                let _ = sys::leave_folder();
+                self.started(now);
+                Ok(())
+            }
+            Err(error) => {
+                self.config.log.error("refused", format_args!("{error}"));
+                self.termination_log.write(format_args!("{error}"));
+                Err(error.exit_code())
+            }
+        }
+    }
+
+    /// The app runs.
+    fn started(&mut self, now: Time) {
+        sys::show_that_it_takes(Signal::DRAIN);
+        self.readiness.begin(self.config, &self.companions, now);
+    }
+
+    /// Whether the app's start has a companion that waits for it.
+    fn await_start(&mut self, left: Duration) -> bool {
+        let left = CString::new(duration::millis(left).to_string()).unwrap_or_default();
+        let news = self.readiness.news();
+        let tells = if news.is_some() { c"tells" } else { c"-" };
+        let mut words = vec![c"companion", c"start", left.as_c_str(), tells];
+        for word in self.words.iter() {
+            words.push(word);
+        }
+        let (account, their_end) = Account::open().ok().unzip();
+        let second_input = their_end.as_ref().map(AsFd::as_fd);
+        let start = CompanionStart { input: news, second_input, ..CompanionStart::own(&words) };
+        let pid = said(self.companions.start(&start), "start", self.config.log);
+        self.start = pid.map(|pid| StartCompanion { pid, account });
+        self.start.is_some()
+    }
+
+    /// Whether the handlers of the end have a companion that runs them.
+    fn tell_exit(&mut self, left: Duration) -> bool {
+        let left = CString::new(duration::millis(left).to_string()).unwrap_or_default();
+        let folder = CString::new(self.config.folder.unwrap_or(".")).unwrap_or_default();
+        let mut words = vec![c"companion", c"exit", left.as_c_str(), folder.as_c_str()];
+        for word in self.words.iter() {
+            words.push(word);
+        }
+        let started = self.companions.start_last(&CompanionStart::own(&words));
+        self.exit = said(started, "exit", self.config.log);
+        self.exit.is_some()
     }
 
     /// Whether the drain has a companion now. Where it has none, the clock is what is left.
@@ -286,18 +420,13 @@ impl<'a> Supervisor<'a> {
         let second_input = their_end.as_ref().map(AsFd::as_fd);
         // Where there is none, it tries by itself.
         let lends = self.config.watched.as_ref().filter(|watched| watched.close_idle.is_some());
-        let pair = lends.and_then(|watched| Lender::new(self.app.parent(), &watched.ports).ok());
+        let lends = lends.zip(self.app.as_ref());
+        let pair = lends.and_then(|(watched, app)| Lender::new(app.parent(), &watched.ports).ok());
         let (lender, borrower) = pair.unzip();
         let third_input = borrower.as_ref().map(AsFd::as_fd);
         let start = CompanionStart { second_input, third_input, ..CompanionStart::own(&words) };
-        match self.companions.start(&start) {
-            Ok(pid) => self.drain = Some(DrainCompanion { pid, account, lender }),
-            Err(error) => {
-                let what = format_args!("cannot start the drain companion: {}", Described(&error));
-                self.config.log.error("draining", what);
-                self.drain = None;
-            }
-        }
+        let pid = said(self.companions.start(&start), "drain", self.config.log);
+        self.drain = pid.map(|pid| DrainCompanion { pid, account, lender });
         self.drain.is_some()
     }
 
@@ -313,13 +442,16 @@ impl<'a> Supervisor<'a> {
                 self.readiness.begin(self.config, &self.companions, now);
             }
             Action::BeginDrain => {
-                self.why_over.clear();
+                self.why.clear();
                 if let Some(path) = self.config.drain_file {
                     marker::create(path, log);
                 }
             }
-            // `handle` has done it: it makes an event of a failure.
-            Action::StartCompanion(_) => {}
+            // `apply` has done it: it makes an event of a failure.
+            Action::AwaitStart(_)
+            | Action::StartApp
+            | Action::StartCompanion(_)
+            | Action::TellExit(_) => {}
             Action::EndCompanion => {
                 if let Some(drain) = self.drain.take() {
                     self.companions.kill(drain.pid);
@@ -329,13 +461,13 @@ impl<'a> Supervisor<'a> {
                 self.readiness.close(&self.companions);
                 self.kill_companions();
             }
-            Action::Forward(signal) => self.sent(self.app.forward(signal)),
-            Action::TerminateRest => self.sent(self.app.signal_rest(Signal::TERM)),
+            Action::Forward(signal) => self.send(|app| app.forward(signal)),
+            Action::TerminateRest => self.send(|app| app.signal_rest(Signal::TERM)),
             Action::KillRest => {
                 self.kill_companions();
-                self.sent(self.app.signal_rest(Signal::KILL));
+                self.send(|app| app.signal_rest(Signal::KILL));
             }
-            Action::Suspend { by } => self.sent(self.app.stopped(by)),
+            Action::Suspend { by } => self.send(|app| app.stopped(by)),
             Action::NameRest { kill_in } => self.name_rest(kill_in),
             Action::Say(note) => self.say(note),
             Action::Exit(code) => {
@@ -348,14 +480,19 @@ impl<'a> Supervisor<'a> {
 
     /// Nobody waits for what becomes of them.
     fn kill_companions(&mut self) {
-        self.drain = None;
+        (self.start, self.drain) = (None, None);
         self.companions.kill_all();
     }
 
-    fn sent(&mut self, is_permitted: bool) {
+    /// To the app, or what it left. What comes back is whether that was permitted.
+    fn send(&mut self, signal: impl Fn(&App) -> bool) {
+        let Some(app) = &self.app else {
+            return;
+        };
+        let is_permitted = signal(app);
         self.is_unsent |= !is_permitted;
         if !is_permitted && !std::mem::replace(&mut self.refusal_said, true) {
-            let whom = if self.app.has_ended() { "what the app left" } else { "the app" };
+            let whom = if app.has_ended() { "what the app left" } else { "the app" };
             let why = "Operation not permitted (another user, and no CAP_KILL)";
             self.config.log.error("signal", format_args!("cannot signal {whom}: {why}"));
         }
@@ -365,11 +502,11 @@ impl<'a> Supervisor<'a> {
         let is_unsent = match note {
             // Nothing has become of it, and that was said.
             Note::Forwarded(_) if self.is_unsent => return,
-            Note::Unkillable => self.app.is_any_out_of_reach(),
+            Note::Unkillable => self.app.as_ref().is_some_and(App::is_any_out_of_reach),
             _ => self.is_unsent,
         };
         let (level, event) = note.class();
-        let told = Told { note, why: &self.why_over, is_unsent };
+        let told = Told { note, why: &self.why, is_unsent };
         self.config.log.line(level, event, format_args!("{told}"));
         self.termination_log.note(&told);
     }
@@ -385,6 +522,16 @@ impl<'a> Supervisor<'a> {
         self.config.log.line(Level::Info, "orphaned", text);
         self.termination_log.add(text);
     }
+}
+
+/// The companion that was started; a failure is logged.
+fn said(started: io::Result<Pid>, name: &str, log: Log) -> Option<Pid> {
+    started
+        .map_err(|error| {
+            let what = format_args!("cannot start the {name} companion: {}", Described(&error));
+            log.error("companion", what);
+        })
+        .ok()
 }
 
 /// `node (17), sh (18) and 3 more`.

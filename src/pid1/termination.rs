@@ -52,7 +52,13 @@ impl TerminationLog {
 
     /// Adds what has happened, from the beginning of a stop on.
     pub fn note(&mut self, told: &Told) {
-        let begins = matches!(told.note, Note::Draining { .. } | Note::Stopping { .. });
+        let begins = matches!(
+            told.note,
+            Note::Draining { .. }
+                | Note::Stopping { .. }
+                | Note::StoppedBeforeStart { .. }
+                | Note::NotReady { .. }
+        );
         match told.note {
             Note::Forwarded(_) | Note::SameRequest { .. } => {}
             _ if !self.begun && !begins => {}

@@ -10,7 +10,7 @@ use crate::options::command_line::{self, Asked, Read, Refused, Verb};
 use crate::options::config::{self, Config, Surroundings};
 use crate::options::environment;
 use crate::options::plan::Plan;
-use crate::options::typed::{Options, Probe, Texts};
+use crate::options::typed::{Asking, Options, Texts};
 use crate::signal::Signal;
 use crate::sys;
 use crate::verbs::explain;
@@ -35,7 +35,7 @@ pub fn options(input: &[u8]) {
     let is_probe = arguments.first().is_some_and(|word| word.as_bytes() == b"probe");
     let words = arguments.get(usize::from(is_probe)..).unwrap_or_default();
     if is_probe {
-        let _ = read::<Probe>(&PROBE, words);
+        let _ = read::<Asking>(&PROBE, words);
     } else if let Some(options) = read::<Options>(&RUN, words) {
         sys::with_arguments(&environment, |variables| {
             with_environment(options, variables.iter().map(CStr::to_bytes));

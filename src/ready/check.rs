@@ -26,11 +26,21 @@ use crate::sys::{self, Described, Polled};
 
 /// Why a target is not ready: a short line, the same each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason(String);
+pub struct Reason {
+    target: String,
+    why: String,
+}
+
+impl Reason {
+    /// Without the target.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+}
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{} {}", self.target, self.why)
     }
 }
 
@@ -115,9 +125,9 @@ impl Check {
         // RFC 9110, 8.6: a method that is expected to have content says that there is none.
         let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
         let request = format!(
-            "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: drain-init\r\n{length}Connection: \
-             close\r\n\r\n",
-            url.path, url.authority
+            "{method} {} HTTP/1.1\r\n{}{length}Connection: close\r\n\r\n",
+            url.path,
+            url.headers.of_request(&url.authority)
         );
         Self::new(url.to_string(), request.into_bytes(), now, limit).start(&url.endpoint)
     }
@@ -246,7 +256,7 @@ impl Check {
     }
 
     fn reason(&self, why: fmt::Arguments) -> Reason {
-        Reason(format!("{} {why}", self.target))
+        Reason { target: self.target.clone(), why: why.to_string() }
     }
 
     fn cannot_connect(&self, error: &io::Error) -> Reason {

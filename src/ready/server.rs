@@ -50,8 +50,18 @@ pub fn serve(
     // There already: started again in mid-drain.
     let has_begun = is_readable(&draining, clock.now()) && has_closed(&mut draining);
     let readiness = Readiness::new(check, slate, has_begun);
-    let connections = Vec::new();
-    Server { listener, draining, readiness, connections, paused_until: None }.run(clock)
+    Server::new(listener, draining, readiness).run(clock)
+}
+
+/// Says 503 until it is ended: the app is not started yet. Lines that come through `news` say what is
+/// waited for.
+pub fn serve_before_start(listener: OwnedFd, news: OwnedFd, clock: Clock) -> u8 {
+    let Some(listener) = non_blocking(listener) else {
+        return OWN_FAILURE;
+    };
+    let server = Server::new(listener, None, Readiness::before_start());
+    let news = Some(News { pipe: news.into(), text: Vec::new() });
+    Server { news, ..server }.run(clock)
 }
 
 /// Whoever has come and is gone before it is accepted must not hold up the next.
@@ -69,6 +79,8 @@ struct Server {
     listener: TcpListener,
     /// None when the drain has begun.
     draining: Option<File>,
+    /// What the app's start waits for, if it has yet to be started.
+    news: Option<News>,
     readiness: Readiness,
     /// The oldest first.
     connections: Vec<Connection>,
@@ -76,9 +88,36 @@ struct Server {
     paused_until: Option<Time>,
 }
 
+/// Lines from the companion that waits, of which the last one counts.
+struct News {
+    pipe: File,
+    /// What has come of a line.
+    text: Vec<u8>,
+}
+
+impl News {
+    /// The last line that has come, with what had come before. An error: no more will.
+    fn read(&mut self) -> Result<Option<String>, ()> {
+        let mut piece = [0; 1024];
+        match self.pipe.read(&mut piece) {
+            Ok(count @ 1..) => self.text.extend(piece.iter().take(count)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return Err(()),
+        }
+        let Some(end) = self.text.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
+        let rest = self.text.split_off(end + 1);
+        let whole = std::mem::replace(&mut self.text, rest);
+        let line = whole.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
+        Ok(line.map(|line| String::from_utf8_lossy(line).into_owned()))
+    }
+}
+
 /// What has something to be read or written, or may have.
 struct Ready {
     draining: bool,
+    news: bool,
     listener: bool,
     connections: Vec<bool>,
 }
@@ -87,12 +126,24 @@ struct Ready {
 struct ShutDown;
 
 impl Server {
+    fn new(listener: TcpListener, draining: Option<File>, readiness: Readiness) -> Self {
+        let connections = Vec::new();
+        Self { listener, draining, news: None, readiness, connections, paused_until: None }
+    }
+
     fn run(mut self, clock: Clock) -> u8 {
         loop {
             let ready = self.wait(clock.now());
             let now = clock.now();
             if ready.draining && has_closed(&mut self.draining) {
                 self.readiness.drain_begins(now);
+            }
+            if ready.news {
+                match self.news.as_mut().map(News::read) {
+                    Some(Ok(Some(line))) => self.readiness.waits_for(line),
+                    Some(Ok(None)) => {}
+                    _ => self.news = None,
+                }
             }
             self.readiness.advance(now);
             for (connection, ready) in self.connections.iter_mut().zip(&ready.connections) {
@@ -120,7 +171,7 @@ impl Server {
             self.paused_until = None;
         }
         // A place for each, so that the places tell who is ready.
-        let mut places = Vec::with_capacity(3 + self.connections.len());
+        let mut places = Vec::with_capacity(4 + self.connections.len());
         places.push(match self.paused_until {
             None => Polled::readable(&self.listener),
             Some(_) => Polled::NOTHING,
@@ -131,6 +182,8 @@ impl Server {
             None => (Polled::NOTHING, self.paused_until),
         };
         places.push(check);
+        places
+            .push(self.news.as_ref().map_or(Polled::NOTHING, |news| Polled::readable(&news.pipe)));
         for connection in &self.connections {
             places.push(connection.wants());
             deadline = earlier(deadline, connection.deadline());
@@ -139,8 +192,8 @@ impl Server {
 
         let mut ready = places.iter().map(Polled::is_ready);
         let mut next = || ready.next().unwrap_or(false);
-        let (listener, draining, _) = (next(), next(), next());
-        Ready { listener, draining, connections: ready.collect() }
+        let (listener, draining, _, news) = (next(), next(), next(), next());
+        Ready { listener, draining, news, connections: ready.collect() }
     }
 
     /// Accepts those who have come, and reads what they have sent with that: a probe that has come

@@ -7,7 +7,7 @@ use std::ptr;
 use std::time::Duration;
 
 use super::{Pid, checked, inherited_mask};
-use crate::signal::Signal;
+use crate::signal::{Signal, SignalSet};
 
 /// Bytes of the kernel's signal set, as the raw system calls want them named.
 const SIGNAL_SET_BYTES: usize = mem::size_of::<u64>();
@@ -112,7 +112,7 @@ extern "C" fn never_called(_: c_int) {}
 /// The kernel's own form of a disposition, the same on x86-64 and arm64.
 #[repr(C)]
 struct KernelAction {
-    handler: extern "C" fn(c_int),
+    handler: libc::sighandler_t,
     flags: libc::c_ulong,
     restorer: usize,
     mask: u64,
@@ -120,21 +120,24 @@ struct KernelAction {
 
 /// Shows in /proc that this process takes `signal`, which it has blocked: while it waits for
 /// signals, /proc shows none of them as blocked (do_sigtimedwait), and to who looks there it might
-/// be one that the signal would end. Called when the app has been started, which so finds all
-/// dispositions as they were. Raw, as musl's sigaction unblocks 32 to 34 with the first handler.
-pub fn show_that_it_takes(signal: Signal) {
-    let action = KernelAction { handler: never_called, flags: 0, restorer: 0, mask: 0 };
-    // SAFETY: the pointer is to a live value of the kernel's type, no old one is asked for; the
-    // handler does nothing, and is never called.
+/// be one that the signal would end. Whether it was ignored before: the app is to find it so. Raw, as
+/// musl's sigaction unblocks 32 to 34 with the first handler.
+pub fn show_that_it_takes(signal: Signal) -> bool {
+    let handler = never_called as extern "C" fn(c_int) as libc::sighandler_t;
+    let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
+    let mut before = KernelAction { handler: libc::SIG_DFL, ..action };
+    // SAFETY: the pointers are to live values of the kernel's type; the handler does nothing, and is
+    // never called.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
             signal.number(),
             &raw const action,
-            ptr::null_mut::<KernelAction>(),
+            &raw mut before,
             SIGNAL_SET_BYTES,
         );
     }
+    before.handler == libc::SIG_IGN
 }
 
 /// Whether this process was started with SIGCHLD ignored; from then on it is not.
@@ -157,7 +160,13 @@ pub fn stop_ignoring_children() -> bool {
 /// For a verb that no app depends on: signals do what they did to whoever started it. Not SIGPIPE:
 /// that nobody reads is an error, and has its exit code.
 pub fn let_signals_end_it() {
-    change_mask(libc::SIG_SETMASK, inherited_mask() | Signal::PIPE.bit());
+    let_signals_end_it_but(SignalSet::default());
+}
+
+/// Likewise, but these are still to be taken.
+pub fn let_signals_end_it_but(kept: SignalSet) {
+    let kept = kept.iter().fold(Signal::PIPE.bit(), |mask, signal| mask | signal.bit());
+    change_mask(libc::SIG_SETMASK, inherited_mask() | kept);
 }
 
 /// Not by sigprocmask(3): musl's leaves 32 to 34 out. Allocates nothing, for a child that shares its

@@ -17,6 +17,7 @@ use super::environment::Environment;
 use super::program::{is_elf, last_errno, programs, run_by_shell, shell};
 use super::started_in::executed_as;
 use super::{Arguments, Errno, Pid, change_mask, checked, inherited_mask};
+use crate::signal::Signal;
 
 /// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
 /// debug build.
@@ -50,6 +51,8 @@ pub struct AppStart<'a> {
     pub foreground: Option<c_int>,
     /// SIGCHLD was ignored when drain-init was started.
     pub ignore_children: bool,
+    /// The signal that asks for a drain was, and is not any more.
+    pub ignore_drain: bool,
 }
 
 /// How a companion is started: as the app, and it ends with us. Of our descriptors it has the
@@ -207,6 +210,9 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
                 }
                 if app.ignore_children {
                     libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                }
+                if app.ignore_drain {
+                    libc::signal(Signal::DRAIN.number(), libc::SIG_IGN);
                 }
             }
             Becomes::Companion(companion) => {

@@ -10,21 +10,24 @@ use std::ffi::CString;
 /// The path of this program, if it was executed by a relative one and the folder was left.
 static PROGRAM: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
-/// Leaves the folder for the root, so that its file system can be unmounted, and returns its path.
-/// Nothing, if it stays: it is the root, or nobody could name it (it was removed, or is not below
-/// the root), or it is not valid UTF-8, as options are.
-pub fn leave_folder() -> Option<&'static str> {
+/// The folder's path. Nothing, if it is the root, or nobody could name it (it was removed, or is not
+/// below the root), or it is not valid UTF-8, as options are.
+pub fn folder() -> Option<&'static str> {
     let folder = env::current_dir().ok()?.into_os_string().into_string().ok()?;
-    if folder == "/" || !folder.starts_with('/') {
-        return None;
-    }
+    (folder != "/" && folder.starts_with('/')).then(|| &*folder.leak())
+}
+
+/// Leaves the folder for the root, so that its file system can be unmounted, and returns its path.
+/// Nothing, if it stays, as it has none.
+pub fn leave_folder() -> Option<&'static str> {
+    let folder = folder()?;
     env::set_current_dir("/").ok()?;
     if let Some(program) = executed_as().filter(|path| !path.to_bytes().starts_with(b"/"))
         && let Ok(program) = CString::new([folder.as_bytes(), b"/", program.to_bytes()].concat())
     {
         PROGRAM.store(program.into_raw(), Ordering::Relaxed);
     }
-    Some(folder.leak())
+    Some(folder)
 }
 
 /// The path that this program was executed by.

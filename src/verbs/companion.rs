@@ -13,23 +13,30 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{configured, refuse};
+use super::{configured, read, refuse};
 use crate::clock::Clock;
+use crate::drain::handlers::{ON_EXIT, run_all};
 use crate::drain::{Drain, End, standard_error};
 use crate::duration::Rounded;
+use crate::exit_code::{NOT_READY, OWN_FAILURE};
 use crate::log::{Format, Level, Log};
 use crate::options::command_line::Verb;
 use crate::options::config::{Config, Surroundings};
-use crate::options::target::{Handler, Target};
+use crate::options::target::{Handler, Headers, Target};
+use crate::options::typed::Asking;
 use crate::ready::check;
 use crate::ready::notify;
 use crate::ready::server;
 use crate::ready::slate::Slate;
+use crate::ready::waiter::{Outcome, Waits, joined, until_ready};
 use crate::signal::{Signal, SignalSet};
 use crate::sys::{self, Arguments, Described, SECOND_INPUT, THIRD_INPUT};
 
 const LISTENER: i32 = 0;
 const SOCKET: i32 = 0;
+
+/// Where the companion that answers probes reads what is waited for.
+const NEWS: i32 = 0;
 
 pub fn companion(words: Arguments) -> u8 {
     // Signals are blocked, so nothing else would end it when its parent is gone.
@@ -49,24 +56,50 @@ pub fn companion(words: Arguments) -> u8 {
                 drain(config, Duration::from_millis(before.parse().unwrap_or(0)))
             })
         }
-        (Some("call"), Some(handler)) => {
-            let format = if text(2) == Some("json") { Format::Json } else { Format::Text };
-            call(handler, Log { format, ..Log::default() })
+        (Some("start"), Some(left)) => {
+            let tells = text(2) == Some("tells");
+            let left = Duration::from_millis(left.parse().unwrap_or(0));
+            with_options(words.tail(3), |config| start(config, left, tells))
         }
         (Some("notify"), believed) => notify(believed, text(2)),
-        (Some(what), target) => readiness(what, target),
+        (Some("exit"), Some(left)) => {
+            let left = Duration::from_millis(left.parse().unwrap_or(0));
+            let _ = env::set_current_dir(text(2).unwrap_or("."));
+            with_options(words.tail(3), |config| {
+                run_all(&config.exit_handlers, ON_EXIT, left, config.log);
+                0
+            })
+        }
+        (Some("call"), Some(event)) => call(event, words.tail(2)),
+        (Some(what), _) => readiness(what, words.tail(1)),
         (None, _) => refuse(format_args!(
             "companion: its name is missing; drain-init starts companions itself"
         )),
     }
 }
 
+/// The target or handler that one is about, and the options that it is asked with.
+fn asking(words: Arguments) -> Result<Asking, u8> {
+    let verb = Verb { name: "companion", only: None, command: false };
+    read(&verb, words).map(|read| read.options)
+}
+
 /// Those that answer probes, and the one that waits until the app is ready.
-fn readiness(what: &str, target: Option<&str>) -> u8 {
-    let target = match target.map(Target::parse_local).transpose() {
+fn readiness(what: &str, words: Arguments) -> u8 {
+    let asking = match asking(words) {
+        Ok(asking) => asking,
+        Err(code) => return code,
+    };
+    let target = match asking.targets.first().map(|it| Target::parse_local(it)).transpose() {
         Ok(target) => target,
         Err(why) => return refuse(format_args!("companion: its target {why}")),
     };
+    // PID 1 has refused wrong ones.
+    let headers = Headers::read(&asking.header).unwrap_or_default();
+    let target = target.map(|mut target| {
+        target.send(&headers);
+        target
+    });
     let clock = Clock::start();
     let result: io::Result<u8> = match (what, target) {
         // In this order: a copy of the listener could get the number of a pipe that is missing.
@@ -77,6 +110,10 @@ fn readiness(what: &str, target: Option<&str>) -> u8 {
         ("ready-notified", target) => sys::descriptor(THIRD_INPUT).and_then(|slate| {
             let (draining, listener) = (sys::descriptor(SECOND_INPUT)?, sys::descriptor(LISTENER)?);
             Ok(server::serve(listener, draining, target, Some(Slate::new(slate)), clock))
+        }),
+        ("waiting", None) => sys::descriptor(SECOND_INPUT).and_then(|news| {
+            let listener = sys::descriptor(LISTENER)?;
+            Ok(server::serve_before_start(listener, news, clock))
         }),
         ("accept", None) => {
             sys::descriptor(LISTENER).map(|listener| server::accept_and_close(listener, clock))
@@ -152,17 +189,49 @@ fn drain(config: &Config, before: Duration) -> u8 {
     0
 }
 
+/// Waits for the targets that the app's start waits for, and tells PID 1 which were not ready. What
+/// is waited for meanwhile goes to the companion that answers probes, if there is one.
+fn start(config: &Config, timeout: Duration, tells: bool) -> u8 {
+    let log = config.log;
+    let waits = Waits { timeout, log, ready: Level::Debug, repeats: true, told: None };
+    let outcome = until_ready(&config.start_after, &waits, Clock::start(), &mut |missing| {
+        if tells {
+            sys::write_line(NEWS, format!("{missing}\n").as_bytes());
+        }
+    });
+    match outcome {
+        Outcome::Ready => 0,
+        Outcome::Late(reasons) => {
+            let told = sys::descriptor(SECOND_INPUT)
+                .and_then(|account| File::from(account).write_all(joined(&reasons).as_bytes()));
+            if told.is_err() {
+                log.error("starting", format_args!("not ready: {}", joined(&reasons)));
+            }
+            NOT_READY
+        }
+        Outcome::Told => OWN_FAILURE,
+    }
+}
+
 /// Calls a handler's URL: whoever started this ends it when its time is over.
-fn call(handler: &str, log: Log) -> u8 {
-    let (method, url) = match Handler::parse(handler) {
+fn call(event: &str, words: Arguments) -> u8 {
+    let asking = match asking(words) {
+        Ok(asking) => asking,
+        Err(code) => return code,
+    };
+    let handler = asking.targets.first().map_or("", String::as_str);
+    let (method, mut url) = match Handler::parse(handler) {
         Ok(Handler::Call { method, url }) => (method, url),
         Ok(Handler::Exec(_)) => return refuse(format_args!("companion call: calls a URL")),
         Err(why) => return refuse(format_args!("companion call: {why}")),
     };
+    url.headers = Headers::read(&asking.header).unwrap_or_default();
     match check::call(&method, &url, Duration::MAX, Clock::start()) {
         Ok(()) => 0,
         Err(reason) => {
-            log.error("on-drain", format_args!("{handler}: {reason}"));
+            let format = asking.log_format.and_then(|given| Format::parse(given.text).ok());
+            let log = Log { format: format.unwrap_or_default(), ..Log::default() };
+            log.error(event, format_args!("{handler}: {reason}"));
             1
         }
     }

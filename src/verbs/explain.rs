@@ -10,7 +10,7 @@ use crate::duration::Short;
 use crate::options::command_line::Verb;
 use crate::options::config::Config;
 use crate::options::config::Surroundings;
-use crate::options::plan::{Escalation, HeldBy, ORPHAN_GRACE, SAME_REQUEST};
+use crate::options::plan::{EXIT_HANDLERS, Escalation, HeldBy, ORPHAN_GRACE, SAME_REQUEST};
 use crate::options::target::ListenOn;
 use crate::options::watched::InFlight;
 use crate::signal::SignalSet;
@@ -35,6 +35,10 @@ pub fn timeline(config: &Config) -> String {
     let mut line = |at: &str, what: fmt::Arguments| {
         let _ = writeln!(text, "{at:>8}  {what}");
     };
+    for target in &config.start_after {
+        let longest = Short(plan.start_timeout.unwrap_or_default());
+        line("start", format_args!("when {target} is ready; exit code 125 after {longest}"));
+    }
     if config.ready_notify {
         line("start", format_args!("ready only when the app has sent READY=1 by sd_notify"));
     }
@@ -71,6 +75,14 @@ pub fn timeline(config: &Config) -> String {
             Short(ORPHAN_GRACE)
         ),
     };
+    for handler in &config.exit_handlers {
+        let longest = Short(EXIT_HANDLERS);
+        let _ = writeln!(
+            text,
+            "{handler} is run when the app and what it left have ended: at most {longest}, and never\n\
+             past the grace period."
+        );
+    }
     if !plan.unready_delay.is_zero() {
         let stays = Short(plan.unready_delay);
         let _ = writeln!(text, "Readiness stays for {stays} of the drain.");

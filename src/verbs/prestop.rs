@@ -44,6 +44,7 @@ const VERB: Verb = Verb {
         "drain_file",
         "grace",
         "kill_margin",
+        "header",
         "log_format",
         "quiet",
         "verbose",
@@ -79,6 +80,12 @@ pub fn prestop(arguments: Arguments) -> u8 {
         config.log.error("refused", line);
     }
     let asked = Entrypoint::find().and_then(|entrypoint| {
+        if entrypoint.waits_to_start() {
+            config
+                .log
+                .debug("prestop", format_args!("the app is not started yet: nothing to drain"));
+            return Some(());
+        }
         entrypoint.ask().ok()?;
         wait_for(&entrypoint, config.log)
     });

@@ -9,7 +9,7 @@ use crate::exit_code::OWN_FAILURE;
 use crate::marker;
 use crate::options::command_line::Verb;
 use crate::options::config::Surroundings;
-use crate::pid1::app::App;
+use crate::pid1::app::{App, StartError};
 use crate::pid1::notify::Notify;
 use crate::pid1::readiness::Readiness;
 use crate::pid1::supervisor::Supervisor;
@@ -64,19 +64,33 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     }
     let (command, words) = (read.command, read.words);
     drop(read);
-    match App::start(command, &config, notify.as_ref().map(Notify::variable)) {
-        Ok(app) => {
-            sys::take_closed();
-            if let Some(folder) = sys::leave_folder() {
-                config.given_in(folder);
-            }
-            let readiness = Readiness::new(&config, listener, notify);
-            Supervisor::new(&config, words, app, readiness).run()
+    let mut refuse = |error: StartError| {
+        config.log.error("refused", format_args!("{error}"));
+        termination_log.write(format_args!("{error}"));
+        error.exit_code()
+    };
+    let found = match App::prepare(&config) {
+        Ok(found) => found,
+        Err(error) => return refuse(error),
+    };
+    if config.start_after.is_empty() && config.exit_handlers.is_empty() {
+        let app = match App::start(command, &config, found, notify.as_ref().map(Notify::variable)) {
+            Ok(app) => app,
+            Err(error) => return refuse(error),
+        };
+        sys::take_closed();
+        if let Some(folder) = sys::leave_folder() {
+            config.given_in(folder);
         }
-        Err(error) => {
-            config.log.error("refused", format_args!("{error}"));
-            termination_log.write(format_args!("{error}"));
-            error.exit_code()
-        }
+        let readiness = Readiness::new(&config, listener, notify);
+        return Supervisor::new(&config, words, Ok(app), readiness).run();
     }
+    // There is something to be done before the app starts, or where it can't be started.
+    sys::take_closed();
+    if let Some(folder) = sys::folder() {
+        config.given_in(folder);
+    }
+    let found = found.show_that_it_takes_hooks();
+    let readiness = Readiness::new(&config, listener, notify);
+    Supervisor::new(&config, words, Err((command, found)), readiness).run()
 }

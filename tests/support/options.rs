@@ -1,7 +1,7 @@
 //! The options that there are, for the tests that go through all of them.
 
 /// Each option that takes a value: a value that isn't its default, and one that makes no sense.
-pub const VALUES: [(&str, &str, &str); 26] = [
+pub const VALUES: [(&str, &str, &str); 30] = [
     ("delay", "7s", "5x"),
     ("max-delay", "9s", "-1"),
     ("until-quiet", "2s", "0"),
@@ -18,6 +18,10 @@ pub const VALUES: [(&str, &str, &str); 26] = [
     ("stop-signal", "USR2", "65"),
     ("escalate", "QUIT:2s", "QUIT"),
     ("orphan-grace", "4s", "4 s s"),
+    ("on-exit", "exec:/bin/true", "exec:"),
+    ("start-after", "file:/", "db:5432"),
+    ("start-timeout", "9s", "0"),
+    ("header", "X-Test: 1", "X-Test"),
     ("ready-file", "/tmp/drain-init-test-ready", "/no/such/folder/ready"),
     ("ready-listen", "127.0.0.1:19999", "localhost"),
     ("ready-check", "tcp://localhost:1", "tcp://localhost"),

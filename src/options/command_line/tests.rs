@@ -3,10 +3,10 @@
 use std::ffi::CString;
 
 use super::*;
-use crate::options::typed::{Given, Options, Probe};
+use crate::options::typed::{Given, Install, Options};
 
 const RUN: Verb = Verb { name: "run", only: None, command: true };
-const PROBE: Verb = Verb { name: "probe", only: None, command: false };
+const INSTALL: Verb = Verb { name: "install", only: None, command: false };
 const PRESTOP: Verb = Verb { name: "prestop", only: Some(&["delay"]), command: false };
 
 /// What is read of these words, or the one line that is said.
@@ -79,11 +79,11 @@ fn what_argh_refuses_is_one_line_of_ours() {
         assert_eq!(complaint(words), line);
     }
     for (words, line) in [
-        (&[][..], "TARGET is missing: drain-init probe TARGET"),
-        (&["a", "b"], "b: one word too many for probe"),
-        (&["--", "a"], "--: probe takes no COMMAND"),
+        (&[][..], "DEST is missing: drain-init install DEST"),
+        (&["a", "b"], "b: one word too many for install"),
+        (&["--", "a"], "--: install takes no COMMAND"),
     ] {
-        assert_eq!(read_words::<Probe>(&PROBE, words).expect_err("a complaint"), line);
+        assert_eq!(read_words::<Install>(&INSTALL, words).expect_err("a complaint"), line);
     }
     let line = read_words::<Options>(&PRESTOP, &["--grace", "3s"]).expect_err("the entrypoint's");
     assert_eq!(line, format!("--grace is not an option of prestop {see}"));

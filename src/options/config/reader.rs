@@ -6,11 +6,12 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Surroundings;
+use super::{START_TIMEOUT, Surroundings};
 use crate::duration;
-use crate::log::{Format, Level};
+use crate::log::Level;
 use crate::marker;
 use crate::options::network::Network;
+use crate::options::target::Headers;
 use crate::options::typed::{Given, Options};
 use crate::options::watched::{InFlight, QuietOn, Watched};
 
@@ -99,6 +100,25 @@ impl Reader<'_> {
         })
     }
 
+    pub fn headers(&mut self) -> Headers {
+        Headers::read(&self.typed.header).unwrap_or_else(|(given, why)| {
+            self.refuse(given, format_args!("{why}"));
+            Headers::default()
+        })
+    }
+
+    /// How long the targets of --start-after are waited for, if there are any.
+    pub fn start_timeout(&mut self) -> Option<Duration> {
+        let typed = self.typed;
+        let timeout = self.duration(typed.start_timeout).unwrap_or(START_TIMEOUT);
+        if let Some(given) = typed.start_timeout
+            && timeout.is_zero()
+        {
+            self.refuse(given, format_args!("leaves no time to ask; write 60s"));
+        }
+        (!typed.start_after.is_empty()).then_some(timeout)
+    }
+
     pub fn exit_codes(&mut self, given: &[Given]) -> Vec<(u8, u8)> {
         let mut codes = Vec::<(u8, u8)>::new();
         for given in given.iter().copied() {
@@ -166,13 +186,5 @@ fn exit_codes(text: &str) -> Result<(u8, u8), &'static str> {
     match (from.parse(), to.parse()) {
         (Ok(from), Ok(to)) => Ok((from, to)),
         _ => Err("an exit code is a number from 0 to 255"),
-    }
-}
-
-pub(super) fn log_format(text: &str) -> Result<Format, &'static str> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err("is neither text nor json"),
     }
 }

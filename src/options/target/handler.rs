@@ -1,12 +1,13 @@
-//! What is run when the drain begins: a URL that is called, or a command.
+//! What is run when the drain begins, or when the app has ended: a URL that is called, or a command.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-use super::{A_URL, Url, Why, refuse_https, why};
+use super::header::is_token;
+use super::{A_URL, Headers, Url, Why, refuse_https, why};
 
-/// What is run when the drain begins.
+/// What is run when the drain begins, or the app has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
     Call { method: String, url: Url },
@@ -32,9 +33,6 @@ impl Handler {
             None => ("GET", text),
         };
         refuse_https(url, A_URL)?;
-        // What RFC 9110, 5.6.2 has in a token.
-        let of_a_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if method.is_empty() {
             return Err(why("has an empty method; write POST http://127.0.0.1:8080/path"));
         }
@@ -44,10 +42,17 @@ impl Handler {
                         exec:/command",
             ));
         };
-        if !method.bytes().all(of_a_token) {
+        if !is_token(method) {
             return Err(format!("\"{method}\" is not a method; write POST {url}"));
         }
         Ok(Self::Call { method: method.to_owned(), url: Url::parse(rest)? })
+    }
+
+    /// With its request, if it makes one.
+    pub fn send(&mut self, headers: &Headers) {
+        if let Self::Call { url, .. } = self {
+            url.headers = headers.clone();
+        }
     }
 
     fn parse_exec(command: &str) -> Result<Self, Why> {

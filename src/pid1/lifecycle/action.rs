@@ -9,6 +9,11 @@ use crate::signal::Signal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// The companion that waits for the app's start is started: it has so long.
+    AwaitStart(Duration),
+    StartApp,
+    /// The companion that runs the handlers of the end is started: it has so long.
+    TellExit(Duration),
     /// Readiness goes.
     Unready,
     /// Running again, and ready.

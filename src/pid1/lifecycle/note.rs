@@ -12,9 +12,29 @@ use crate::log::Level;
 use crate::signal::Signal;
 use crate::sys::Status;
 
+/// A wait for the app's start of so long has had a line in the log.
+const SAID_AFTER: Duration = Duration::from_secs(1);
+
 /// What is worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
+    /// The targets that the app's start waited for.
+    AllReady {
+        after: Duration,
+    },
+    NotReady {
+        after: Duration,
+    },
+    StoppedBeforeStart {
+        by: Signal,
+        after: Duration,
+    },
+    /// A signal that there is nobody to forward to.
+    NoAppYet(Signal),
+    /// Handlers that were told of the end have not ended in time.
+    HandlersKilled,
+    /// There was no time for them.
+    HandlersNotRun,
     /// `at_most`: a companion may hold it so long.
     Draining {
         by: Option<Signal>,
@@ -137,6 +157,14 @@ impl Note {
     /// How much it matters, and its short name: the state that the machine is in from then on.
     pub fn class(self) -> (Level, &'static str) {
         match self {
+            // Then it was said that it is waited for.
+            Note::AllReady { after } if after >= SAID_AFTER => (Level::Info, "starting"),
+            Note::AllReady { .. } => (Level::Debug, "starting"),
+            Note::NoAppYet(signal) if signal.controls_jobs() => (Level::Debug, "starting"),
+            Note::NoAppYet(_) => (Level::Info, "starting"),
+            Note::NotReady { .. } => (Level::Error, "ended"),
+            Note::StoppedBeforeStart { .. } => (Level::Info, "ended"),
+            Note::HandlersKilled | Note::HandlersNotRun => (Level::Error, "on-exit"),
             Note::Draining { .. } | Note::StillDraining { .. } => (Level::Info, "draining"),
             Note::Drained { .. } => (Level::Info, "drained"),
             Note::NoStopCame { .. } => (Level::Info, "running"),
@@ -158,6 +186,25 @@ impl Note {
     fn write(self, Told { why, is_unsent, .. }: Told, f: &mut fmt::Formatter) -> fmt::Result {
         let to_app = |signal| ToApp((!is_unsent).then_some(signal));
         match self {
+            Self::AllReady { after } => {
+                write!(f, "all targets ready after {}: starting the app", Rounded(after))
+            }
+            Self::NotReady { after } if why.is_empty() => {
+                write!(f, "app not started after {}: its targets were not ready", Rounded(after))
+            }
+            Self::NotReady { after } => {
+                write!(f, "app not started after {}: {why}", Rounded(after))
+            }
+            Self::StoppedBeforeStart { by, after } => {
+                write!(f, "{by} after waiting {} for targets: app not started", Rounded(after))
+            }
+            Self::NoAppYet(signal) => {
+                write!(f, "{signal}: dropped, as the app has not been started yet")
+            }
+            Self::HandlersKilled => f.write_str("--on-exit handlers are not done: killed"),
+            Self::HandlersNotRun => {
+                f.write_str("--on-exit handlers are not run: the grace period is over")
+            }
             Self::Draining { by, lasts, at_most, kill_in } => {
                 let lasts = Lasts(lasts, at_most);
                 match by {

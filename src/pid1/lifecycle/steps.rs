@@ -236,18 +236,42 @@ impl Plan {
     ) -> (State, Actions) {
         let after = stop.map(|stop| now.saturating_sub(stop.began));
         let note = Action::Say(Note::AppEnded { status, after });
-        self.exit(stop, Some(status), [before, hint, Some(note)])
+        self.exit(stop, Some(status), [before, hint, Some(note)], now)
     }
 
     pub(super) fn exit(
         &self,
         stop: Option<Stop>,
         status: Option<Status>,
-        [before, hint, note]: [Option<Action>; 3],
+        before: [Option<Action>; 3],
+        now: Time,
     ) -> (State, Actions) {
         let requested = stop.is_some_and(|stop| stop.first.is_some());
         let code = self.exit_codes.pass_on(status.map_or(KILLED, code), requested);
-        (State::Ended, Actions::some([before, hint, note, Some(Action::Exit(code)), None]))
+        self.tell(stop, code, before, now)
+    }
+
+    /// All have ended: handlers are run, if there are any and there is time for them.
+    pub(super) fn tell(
+        &self,
+        stop: Option<Stop>,
+        code: u8,
+        [before, then, last]: [Option<Action>; 3],
+        now: Time,
+    ) -> (State, Actions) {
+        let until = self.exit_handlers_end(stop.map(|stop| stop.began), now);
+        let left = until.saturating_sub(now);
+        let exit = Some(Action::Exit(code));
+        if !self.has_exit_handlers {
+            return (State::Ended, Actions::some([before, then, last, exit, None]));
+        }
+        if left.is_zero() {
+            let note = Some(Action::Say(Note::HandlersNotRun));
+            return (State::Ended, Actions::some([before, then, last, note, exit]));
+        }
+        let until = until.saturating_add(self.handlers_margin());
+        let tell = Some(Action::TellExit(left));
+        (State::Telling { stop, code, until }, Actions::some([before, then, last, tell, None]))
     }
 }
 

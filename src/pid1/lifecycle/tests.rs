@@ -30,6 +30,8 @@ fn plan() -> Plan {
         escalate: vec![Escalation { signal: signal("QUIT"), before_kill: MS(1_000) }],
         map_signal: SignalMap::default(),
         exit_codes: ExitCodes::default(),
+        start_timeout: None,
+        has_exit_handlers: false,
     }
 }
 
@@ -58,7 +60,8 @@ struct Life {
 
 impl Life {
     fn new(plan: Plan) -> Self {
-        Self { plan, state: State::Running(None) }
+        let (state, _) = plan.begin(Duration::ZERO);
+        Self { plan, state }
     }
 
     /// The log's lines of it.
@@ -526,6 +529,128 @@ fn the_line_of_a_drains_end_says_why_and_what_follows() {
     );
 }
 
+/// Waits 3 s for its targets.
+fn waiting() -> Plan {
+    Plan { start_timeout: Some(MS(3_000)), has_exit_handlers: true, ..plan() }
+}
+
+#[test]
+fn the_app_is_started_when_all_targets_are_ready() {
+    let (state, actions) = waiting().begin(MS(0));
+    assert_eq!(actions, Actions::of(&[Action::AwaitStart(MS(3_000))]));
+    let mut life = Life { plan: waiting(), state };
+    assert!(life.at(1_000, Some(Event::DrainAsked)).is_empty());
+    assert!(life.at(1_100, Some(sent("USR1"))).is_empty());
+    assert!(life.at(1_200, Some(Event::OthersReaped { left: Left::Companions })).is_empty());
+    assert_eq!(life.at(1_500, Some(Event::Waited(Waited::Ready))), ["StartApp"]);
+    assert_eq!(
+        life.at(2_000, Some(sent("TERM"))),
+        ["Unready", "BeginDrain"],
+        "as if there were none"
+    );
+    let (_, actions) = plan().begin(MS(0));
+    assert_eq!(actions, Actions::of(&[Action::StartApp]));
+}
+
+#[test]
+fn a_stop_signal_before_the_start_ends_it_at_once() {
+    for (event, code) in [(sent("TERM"), 143), (sent_in_hook("TERM"), 143), (by_hand(), 130)] {
+        let mut life = Life::new(waiting());
+        assert_eq!(life.at(1_000, Some(event)), ["EndCompanions".into(), format!("Exit({code})")]);
+        assert!(life.at(1_000, Some(Event::Waited(Waited::Ready))).is_empty(), "never started");
+        assert!(life.at(60_000, None).is_empty());
+    }
+    let mut life = Life::new(waiting());
+    assert_eq!(
+        life.says(1_000, sent("TERM")),
+        ["SIGTERM after waiting 1.0s for targets: app not started"]
+    );
+}
+
+#[test]
+fn targets_that_are_not_ready_in_time_end_it_with_125() {
+    let mut life = Life::new(waiting());
+    let not_ready = Some(Event::Waited(Waited::NotReady));
+    assert_eq!(life.at(3_000, not_ready), ["EndCompanions", "Exit(125)"]);
+    // Nor does a companion that hangs hold it for ever.
+    let mut life = Life::new(waiting());
+    assert!(life.at(3_999, None).is_empty());
+    assert_eq!(life.at(4_000, None), ["EndCompanions", "Exit(125)"]);
+}
+
+#[test]
+fn a_start_companion_that_fails_is_started_again_for_what_is_left() {
+    let mut life = Life::new(waiting());
+    assert!(life.at(500, Some(Event::Waited(Waited::Failed))).is_empty());
+    assert!(life.at(1_499, None).is_empty());
+    assert_eq!(life.at(1_500, None), ["AwaitStart(1.5s)"]);
+    assert!(life.at(2_500, Some(Event::Waited(Waited::Failed))).is_empty());
+    assert_eq!(life.at(3_000, None), ["EndCompanions", "Exit(125)"]);
+}
+
+fn telling() -> Plan {
+    Plan { has_exit_handlers: true, escalate: vec![], ..plan() }
+}
+
+#[test]
+fn handlers_are_told_when_the_app_and_what_it_left_have_ended() {
+    let mut life = Life::new(telling());
+    assert_eq!(life.at(0, Some(ended(7, Left::Nobody))), ["Unready", "TellExit(5s)"]);
+    assert_eq!(life.at(1_000, Some(Event::HandlersDone)), ["Exit(7)"]);
+    let mut life = Life::new(telling());
+    assert_eq!(life.at(0, Some(ended(7, Left::Orphans))).len(), 3);
+    let gone = Event::OthersReaped { left: Left::Nobody };
+    assert_eq!(life.at(500, Some(gone)), ["TellExit(5s)"]);
+    assert!(life.at(5_549, None).is_empty());
+    assert_eq!(life.at(5_550, None), ["KillRest", "Exit(7)"], "one that hangs");
+}
+
+#[test]
+fn handlers_have_what_the_grace_period_leaves() {
+    let code = Some(Event::HandlersDone);
+    // Not past the SIGKILL, but at least what the margin leaves.
+    for (ended_at, has) in [(3_000, "2.5s"), (5_000, "500ms"), (5_400, "400ms")] {
+        let mut life = Life::new(telling());
+        assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+        let lines = life.at(ended_at, Some(ended(0, Left::Nobody)));
+        assert_eq!(lines.last(), Some(&format!("TellExit({has})")), "at {ended_at}");
+        assert_eq!(life.at(ended_at + 10, code), ["Exit(0)"]);
+    }
+    // Killed at 5.5 s, reaped at 5.51 s: until 5.9 s, and it is out at 5.95 s.
+    let mut life = Life::new(telling());
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(5_500, None), ["SIGTERM", "KillRest"]);
+    assert_eq!(life.at(5_510, Some(ended(0, Left::Nobody))), ["TellExit(390ms)"]);
+    assert!(life.at(5_949, None).is_empty());
+    assert_eq!(life.at(5_950, None), ["KillRest", "Exit(0)"]);
+    // No margin, no time.
+    let mut life = Life::new(Plan { kill_margin: Duration::ZERO, ..telling() });
+    assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
+    assert_eq!(life.at(6_000, None), ["SIGTERM", "KillRest"]);
+    assert_eq!(life.at(6_010, Some(ended(0, Left::Nobody))), ["Exit(0)"]);
+}
+
+#[test]
+fn a_stop_signal_while_handlers_are_told_gives_them_no_more_than_the_grace_period() {
+    let mut life = Life::new(Plan { grace: MS(3_000), delay: MS(1_000), ..telling() });
+    assert_eq!(life.at(0, Some(ended(7, Left::Nobody))), ["Unready", "TellExit(5s)"]);
+    assert!(life.at(1_000, Some(sent("TERM"))).is_empty());
+    assert!(life.at(1_500, Some(sent("TERM"))).is_empty());
+    assert!(life.at(3_499, None).is_empty());
+    assert_eq!(life.at(3_500, None), ["KillRest", "Exit(7)"]);
+}
+
+#[test]
+fn where_command_cannot_be_executed_handlers_are_told() {
+    let mut life = Life::new(telling());
+    let lines = life.at(0, Some(Event::NotStarted { code: 127 }));
+    assert_eq!(lines, ["Unready", "EndCompanions", "TellExit(5s)"]);
+    assert_eq!(life.at(10, Some(Event::HandlersDone)), ["Exit(127)"]);
+    let mut life = Life::new(plan());
+    let lines = life.at(0, Some(Event::NotStarted { code: 126 }));
+    assert_eq!(lines, ["Unready", "EndCompanions", "Exit(126)"]);
+}
+
 /// The diagram in docs/design.md has each way from one state to another, and no other.
 #[test]
 fn the_design_draws_each_way_between_states() {
@@ -539,8 +664,10 @@ fn the_design_draws_each_way_between_states() {
         plan(),
         Plan { delay: Duration::ZERO, ..plan() },
         Plan { held_by: HeldBy::Traffic, ..plan() },
+        waiting(),
+        Plan { delay: Duration::ZERO, ..waiting() },
     ] {
-        let mut states = vec![(State::Running(None), Duration::ZERO)];
+        let mut states = vec![(plan.begin(Duration::ZERO).0, Duration::ZERO)];
         for _ in 0..7 {
             let mut next_states: Vec<(State, Time)> = vec![];
             for (state, now) in states {
@@ -553,6 +680,11 @@ fn the_design_draws_each_way_between_states() {
                     Event::DrainAsked,
                     Event::CompanionEnded { well: false },
                     Event::AppStopped { by: Signal::TSTP },
+                    Event::Waited(Waited::Ready),
+                    Event::Waited(Waited::NotReady),
+                    Event::Waited(Waited::Failed),
+                    Event::NotStarted { code: 127 },
+                    Event::HandlersDone,
                 ]
                 .into_iter()
                 .chain(lefts.map(|left| Event::AppEnded { status, left }))

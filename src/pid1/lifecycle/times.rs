@@ -7,6 +7,14 @@ use crate::clock::Time;
 use crate::options::plan::{Plan, SAME_REQUEST};
 use crate::signal::Signal;
 
+/// A start that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub(super) began: Time,
+    /// When a companion is started again, if there is none.
+    pub(super) again_at: Option<Time>,
+}
+
 /// A signal, and when it was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -54,6 +62,7 @@ impl Plan {
     pub fn deadline(&self, state: State) -> Option<Time> {
         match state {
             State::Running(_) | State::Ended => None,
+            State::Starting(start) => Some(self.start_wakes_at(start)),
             State::Draining(drain) if drain.ready => {
                 Some(self.drain_end(drain).min(self.unready_at(drain)))
             }
@@ -67,7 +76,8 @@ impl Plan {
             State::Orphaned { until, names_at: Some(names_at), .. } => Some(until.min(names_at)),
             State::Leaving { until, .. }
             | State::Orphaned { until, .. }
-            | State::Killing { until, .. } => Some(until),
+            | State::Killing { until, .. }
+            | State::Telling { until, .. } => Some(until),
         }
     }
 

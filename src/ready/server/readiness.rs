@@ -27,6 +27,8 @@ pub struct Readiness {
     latest: Option<(Time, Result<(), Reason>)>,
     was_ready: bool,
     draining: Option<Since>,
+    /// The app is not started yet: what is waited for, as far as that is known.
+    waits_for: Option<String>,
 }
 
 /// When the drain began, if that was seen.
@@ -40,7 +42,25 @@ impl Readiness {
     /// `draining`: the drain had begun before this.
     pub fn new(check: Option<Target>, slate: Option<Slate>, draining: bool) -> Self {
         let draining = draining.then_some(Since::Before);
-        Self { check, slate, running: None, latest: None, was_ready: false, draining }
+        Self {
+            check,
+            slate,
+            running: None,
+            latest: None,
+            was_ready: false,
+            draining,
+            waits_for: None,
+        }
+    }
+
+    /// The app is not started yet, and will not be while this is there.
+    pub fn before_start() -> Self {
+        Self { waits_for: Some(String::new()), ..Self::new(None, None, false) }
+    }
+
+    /// What its start waits for.
+    pub fn waits_for(&mut self, what: String) {
+        self.waits_for = Some(what);
     }
 
     /// From now on nobody need be asked.
@@ -69,6 +89,11 @@ impl Readiness {
             }
             Some(Since::Before) => return Some(Err("draining".to_owned())),
             None => {}
+        }
+        match self.waits_for.as_deref() {
+            None => {}
+            Some("") => return Some(Err("starting".to_owned())),
+            Some(what) => return Some(Err(format!("starting: waiting for {what}"))),
         }
         match state {
             Some(State::Starting) => {

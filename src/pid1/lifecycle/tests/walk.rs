@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::exit_code;
 use crate::options::plan::ORPHAN_GRACE;
 use crate::pid1::lifecycle::steps::KILLED;
 
@@ -10,6 +11,18 @@ use crate::pid1::lifecycle::steps::KILLED;
 #[derive(Clone, Copy, Default)]
 struct Past {
     now: Time,
+    /// The companion that waits for the start is there.
+    awaits: bool,
+    /// With the last step.
+    just_started: bool,
+    started: bool,
+    /// It could not be started, though it was tried.
+    not_started: Option<u8>,
+    /// A stop signal has come before the app was started: with this code it ends.
+    stopped_before: Option<u8>,
+    /// Handlers were told of the end, at that time.
+    told: Option<Time>,
+    handlers_run: bool,
     /// By a stop signal or by a hook.
     stop_began: Option<Time>,
     /// When the first stop signal has come.
@@ -37,12 +50,34 @@ struct Past {
 /// Performs one step and checks what holds for every one.
 fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State {
     let (next, actions) = plan.step(state, event, past.now);
+    past.just_started = false;
     assert!(past.exits == 0 || actions == Actions::none(), "nothing after exit");
     let kill_at = past.stop_began.map(|began| began + plan.kill_after());
     let overdue = kill_at.is_some_and(|kill_at| past.now >= kill_at);
     let (mut forwarded, mut hinted) = (0, false);
     for action in actions {
         match action {
+            Action::AwaitStart(left) => {
+                assert!(!past.awaits && !past.started, "one companion waits for one start");
+                let timeout = plan.start_timeout.expect("something to wait for");
+                assert_eq!(left, timeout - past.now);
+                past.awaits = true;
+            }
+            Action::StartApp => {
+                assert!(!past.started, "started once");
+                assert!(past.stopped_before.is_none(), "never started after a stop signal");
+                assert_eq!(event, Event::Waited(Waited::Ready), "nor before all are ready");
+                (past.started, past.just_started, past.unready) = (true, true, false);
+            }
+            Action::TellExit(left) => {
+                assert!(past.told.is_none(), "handlers are told once");
+                let ended = past.app_ended.is_some() || past.killed || past.not_started.is_some();
+                assert!(ended, "an on-exit handler never before the app's end");
+                assert!(past.none_left || past.killed || past.not_started.is_some());
+                let end = past.stop_began.map_or(Time::MAX, |began| began + plan.grace);
+                assert!(!left.is_zero() && left <= MS(5_000) && past.now + left < end);
+                (past.told, past.handlers_run) = (Some(past.now), true);
+            }
             Action::Forward(signal) => {
                 forwarded += 1;
                 assert!(past.app_ended.is_none(), "nothing is forwarded to an app that ended");
@@ -62,7 +97,8 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
                 };
                 let orphans = past.app_ended.is_some_and(|end| had_their_time(end) || overdue);
                 let deadline = overdue && past.signalled.is_some();
-                assert!(deadline || orphans || past.killed, "SIGKILL before its time");
+                let hang = past.told.is_some() && event == Event::Wake;
+                assert!(deadline || orphans || past.killed || hang, "SIGKILL before its time");
                 past.killed = true;
             }
             Action::TerminateRest => {
@@ -98,8 +134,22 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
             Action::Exit(code) => {
                 past.exits += 1;
                 assert!(past.unready, "never ready past the end");
-                assert_eq!(code, past.app_ended.map_or(KILLED, |(_, code)| code), "the app's code");
-                assert!(past.none_left || past.killed, "nobody is left behind untold");
+                let own = past.not_started.or(past.stopped_before);
+                let of_app = || past.app_ended.map_or(KILLED, |(_, code)| code);
+                let late = (!past.started).then_some(exit_code::OWN_FAILURE);
+                assert_eq!(code, own.or(late).unwrap_or_else(of_app), "the app's code");
+                assert!(past.none_left || past.killed || own.or(late).is_some(), "left untold");
+                if late.is_some() && own.is_none() {
+                    let in_time = plan.start_timeout.is_some_and(|timeout| past.now >= timeout);
+                    let said = event == Event::Waited(Waited::NotReady);
+                    assert!(in_time || said, "it has the time it was given");
+                }
+                let end = past.stop_began.map(|began| began + plan.grace);
+                let is_told =
+                    past.told.is_some() || end.is_some_and(|end| past.now + MS(100) >= end);
+                let is_due = plan.has_exit_handlers && past.started;
+                assert!(!is_due || is_told, "handlers are told");
+                assert!(is_due || past.told.is_none(), "and not where there was no app");
             }
             Action::Say(Note::MayBeStopSignal { after, .. }) => {
                 hinted = true;
@@ -112,6 +162,8 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
     assert!(past.by_clock <= 1, "the clock forwards the stop signal once");
     if let Event::Signal { signal, came } = event
         && past.app_ended.is_none()
+        && past.started
+        && past.not_started.is_none()
         && !past.killed
     {
         let asks = plan.stop_on.contains(signal);
@@ -149,10 +201,19 @@ fn walk_to(plan: &Plan, mut state: State, past: &mut Past, now: Time) -> State {
             }
             _ => {
                 let overdue = past.stop_began.is_some_and(|began| now >= began + plan.kill_after());
-                assert!(!overdue || past.killed || past.exits > 0, "silent past the deadline");
+                let tells = past.told.is_some();
+                assert!(
+                    !overdue || past.killed || past.exits > 0 || tells,
+                    "silent past the deadline"
+                );
+                let over = past.stop_began.is_some_and(|began| now >= began + plan.grace);
+                assert!(
+                    !over || past.exits > 0 || !plan.has_exit_handlers || !tells,
+                    "handlers hold it"
+                );
                 let unnamed = past.orphaned.is_some_and(|told| now >= told + MS(1_000));
                 assert!(
-                    !unnamed || past.named || past.killed || past.exits > 0,
+                    !unnamed || past.named || past.killed || past.exits > 0 || tells,
                     "nobody says who is waited for"
                 );
                 return state;
@@ -183,6 +244,9 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
         }
     };
     let stop = |past: &mut Past| {
+        if !past.started {
+            return;
+        }
         past.in_hooks_drain = past.signalled.is_none() && past.stop_began.is_some();
         asked(past);
         if past.app_ended.is_none() {
@@ -191,6 +255,26 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
             past.signalled = first.or(Some(past.now));
         }
     };
+    if !past.started {
+        for (event, code) in [(sent("TERM"), 143), (by_hand(), 130)] {
+            branch(event, &|past| past.stopped_before = Some(code));
+        }
+        branch(sent("USR1"), &|_| {});
+        branch(Event::DrainAsked, &|_| {});
+        branch(Event::OthersReaped { left: Left::Companions }, &|_| {});
+        if past.awaits {
+            for waited in [Waited::Ready, Waited::NotReady, Waited::Failed] {
+                branch(Event::Waited(waited), &|past| past.awaits = false);
+            }
+        }
+        return histories + walk_later(plan, state, past, length);
+    }
+    if past.just_started {
+        branch(Event::NotStarted { code: 127 }, &|past| past.not_started = Some(127));
+    }
+    if past.handlers_run {
+        branch(Event::HandlersDone, &|past| past.handlers_run = false);
+    }
     branch(sent("TERM"), &stop);
     branch(by_hand(), &stop);
     if matches!(state, State::Draining(_)) {
@@ -201,30 +285,49 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
             past.other = Some(past.now);
         }
     });
-    branch(Event::DrainAsked, &asked);
+    branch(Event::DrainAsked, &|past| {
+        if past.told.is_none() {
+            asked(past);
+        }
+    });
     if past.companion {
         for well in [false, true] {
             branch(Event::CompanionEnded { well }, &|past| past.companion = false);
         }
     }
     let lefts = [Left::Nobody, Left::Orphans, Left::Companions];
-    if past.app_ended.is_none() {
+    if past.not_started.is_some() {
+        branch(Event::OthersReaped { left: Left::Companions }, &|_| {});
+    } else if past.app_ended.is_none() {
         branch(Event::AppStopped { by: Signal::TSTP }, &|_| {});
         for left in [Left::Orphans, Left::Companions] {
             branch(Event::OthersReaped { left }, &|_| {});
         }
         for left in lefts {
             branch(ended(7, left), &|past| {
+                // Handlers were told of the end of one that does not end on SIGKILL.
+                if past.told.is_some() {
+                    return;
+                }
                 past.app_ended = Some((past.now, 7));
                 past.none_left = left == Left::Nobody;
             });
         }
     } else {
         for left in lefts {
-            let mark = |past: &mut Past| past.none_left = left == Left::Nobody;
+            // What a handler leaves is not the app's.
+            let mark = |past: &mut Past| {
+                past.none_left = left == Left::Nobody || past.told.is_some();
+            };
             branch(Event::OthersReaped { left }, &mark);
         }
     }
+    histories + walk_later(plan, state, past, length)
+}
+
+/// Nothing happens for a while.
+fn walk_later(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
+    let mut histories = 0;
     let to_deadline = plan.deadline(state);
     let later = [Some(past.now + MS(700)), to_deadline, Some(past.now + MS(100_000))];
     for now in later.into_iter().flatten() {
@@ -246,11 +349,16 @@ fn the_laws_hold_in_every_history() {
         Plan { held_by: HeldBy::Traffic, ..plan() },
         Plan { held_by: HeldBy::Handlers, unready_delay: MS(1_000), ..plan() },
         Plan { delay: Duration::ZERO, unready_delay: MS(1_000), ..held() },
+        waiting(),
+        Plan { start_timeout: None, ..waiting() },
+        Plan { orphan_grace: None, held_by: HeldBy::Traffic, ..waiting() },
     ];
     std::thread::scope(|scope| {
         for plan in &plans {
             scope.spawn(move || {
-                let histories = walk(plan, State::Running(None), Past::default(), length);
+                let (state, started) = (plan.begin(MS(0)).0, plan.start_timeout.is_none());
+                let past = Past { started, awaits: !started, unready: !started, ..Past::default() };
+                let histories = walk(plan, state, past, length);
                 assert!(histories > 100_000, "only {histories} histories were walked");
                 let Plan { delay, held_by, .. } = plan;
                 println!("{histories} histories walked, delay {delay:?}, held by {held_by:?}");
