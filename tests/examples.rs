@@ -11,25 +11,33 @@ use support::system::enter_own_network;
 use support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 18] = [
+const FOREIGN: [&str; 26] = [
+    "--backoff",
     "--bin",
     "--check",
     "--chmod",
+    "--curl",
     "--example",
     "--from",
+    "--ignore-missing",
     "--interval",
     "--listen",
     "--locked",
-    "--ignore-missing",
     "--no-cache",
     "--nocapture",
     "--only",
+    "--port",
     "--quick",
+    "--ready",
     "--release",
     "--rewrite",
+    "--sdnotify",
+    "--shutdown",
     "--single-child",
     "--target",
     "--test",
+    "--timeout-fatal",
+    "--wget",
 ];
 
 struct Text {

@@ -216,6 +216,30 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
     run.signal(TERM);
     assert_eq!(run.ended().code, 3);
 
+    // A start that waits, what answers meanwhile, and handlers at the end; the wait alone.
+    let (there, address) = (folder.path("there"), own_address());
+    let init = shipped().args(&format!("--delay 0 --ready-listen {address}"));
+    let init = init.arg(format!("--start-after=file:{}", there.display()));
+    let init = init.arg(format!("--start-after=http://localhost:{}/", server.port));
+    let init = init.args("--on-exit exec:/bin/true --header X-Test:1");
+    let mut run = init
+        .arg(format!("--on-exit=http://localhost:{}/", server.port))
+        .static_app(["ready", "until:15"])
+        .start();
+    run.log("waiting for ");
+    assert!(becomes_true(LIMIT, || readyz(&address) == Some(503)));
+    fs::write(&there, "").expect("a file");
+    run.line("ready");
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 0);
+    let target = format!("file:{}", there.display());
+    assert_eq!(shipped().args("wait -q").arg(&target).ended().code, 0);
+    assert_eq!(shipped().args("wait --timeout 200ms file:/no/such").ended().code, 1);
+    let mut run = shipped().pid1().args("wait file:/no/such").start();
+    run.log("waiting for ");
+    run.signal(TERM);
+    assert_eq!(run.ended().code, 143);
+
     // The verbs, and the hook in both of its forms.
     let file = folder.path("file");
     fs::write(&file, "").expect("a file");

@@ -53,7 +53,7 @@ def graces(container):
         yield variable
     hook = container.get("lifecycle", {}).get("preStop", {}).get("exec", {})
     for words in container.get("command", []), hook.get("command", []):
-        if words and words[0].endswith("/drain-init") and words[1] != "install":
+        if words and words[0].endswith("/drain-init") and words[1] not in ("install", "wait"):
             said = re.search(r"--grace[= ](\S+)", " ".join(words))
             yield said[1] if said else variable or "30"
 
