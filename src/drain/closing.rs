@@ -244,7 +244,8 @@ fn finish(socket: OwnedFd, one: &Idle) -> Result<Outcome, Errno> {
     let counts = diag::info(info, 0).and_then(|info| info.counts);
     let (unread, undelivered) = sys::queues(socket.as_fd()).map_err(of)?;
     let is_established = info.first() == Some(&state::ESTABLISHED);
-    if !is_established || unread > 0 || undelivered > 0 || !same(counts, one.counts) {
+    let on_its_way = undelivered > 0 && !one.undelivered;
+    if !is_established || unread > 0 || on_its_way || !same(counts, one.counts) {
         return Ok(Outcome::Moved);
     }
     if let Some(if_interactive) = one.unsettled {

@@ -68,13 +68,15 @@ pub struct Idle {
     pub counts: Option<Counts>,
     /// Only the kernel can say whether it is idle: if it takes it for interactive, and this is so.
     pub unsettled: Option<bool>,
+    /// What was sent last may be on its way still.
+    pub undelivered: bool,
     received: Time,
 }
 
 #[cfg(test)]
 impl Idle {
     pub fn of(cookie: u64, counts: Option<Counts>) -> Self {
-        Self { cookie, inode: 0, counts, unsettled: None, received: Time::ZERO }
+        Self { cookie, inode: 0, counts, unsettled: None, undelivered: false, received: Time::ZERO }
     }
 }
 
@@ -480,16 +482,31 @@ fn idle(known: &Known, connection: &Connection, in_flight: InFlight, now: Time) 
         inode: connection.inode,
         counts: info.counts,
         unsettled: (in_flight == InFlight::Unsettled).then(|| known.idle_if_interactive(&info)),
+        undelivered: connection.undelivered > 0,
         received: now.saturating_sub(info.received),
     })
 }
 
 /// Whether it is to be closed now.
 fn is_due(known: &Known, connection: &Connection, in_flight: InFlight, still: Duration) -> bool {
-    let nothing_moved = |info: Info| info.sent >= still && info.received >= still;
-    matches!(known.closing, Closing::Open(_))
-        && matches!(in_flight, InFlight::No | InFlight::Unsettled)
-        && connection.info.is_some_and(nothing_moved)
+    let Some(info) = connection.info else {
+        return false;
+    };
+    let is_idle = match in_flight {
+        InFlight::No | InFlight::Unsettled => info.sent >= still && info.received >= still,
+        InFlight::Yes => still.is_zero() && is_answered(connection, &info),
+        InFlight::Maybe => false,
+    };
+    is_idle && matches!(known.closing, Closing::Open(_))
+}
+
+/// A client that sends its next request before its kernel would acknowledge an answer by itself, some
+/// 40 ms later, always has one that is on its way. At the very last that is no reason to let its next
+/// request be cut: what has been sent arrives after a close, too. Whether all of a long answer has been
+/// sent cannot be known.
+fn is_answered(connection: &Connection, info: &Info) -> bool {
+    const LITTLE: u32 = 16 * 1024;
+    connection.unread == 0 && connection.undelivered <= LITTLE && info.sent < info.received
 }
 
 impl Sample {

@@ -757,3 +757,172 @@ fn random_connections_bring_nothing_down() {
         }
     }
 }
+
+// ---- idle connections that are closed for the app
+
+fn closing(after: u64) -> Judge {
+    let mut judge = requests();
+    judge.close_idle(Some(CloseIdle { after: ms(after), anyway: false }));
+    judge
+}
+
+/// Requests are no traffic where their connections can be closed, as they will be when no new one has come for long enough.
+#[test]
+fn idle_connections_are_to_be_closed_when_no_new_one_has_come_for_long_enough() {
+    let mut judge = closing(100);
+    let (mut busy, mut idle) = (Peer::connects(1, 9000), Peer::connects(2, 9000));
+    idle.asks(9500).is_answered(9510).acknowledges(9520);
+    sample(&mut judge, 10_000, &[busy, idle]);
+    for now in (10_100..11_900).step_by(300) {
+        busy.asks(now).is_answered(now + 10).acknowledges(now + 20);
+        sample(&mut judge, now + 200, &[busy, idle]);
+        assert!(judge.take_idle(9).is_empty(), "{now}");
+    }
+    busy.asks(12_000);
+    let verdict = sample(&mut judge, 12_050, &[busy, idle]);
+    let found: Vec<u64> = judge.take_idle(9).iter().map(|idle| idle.cookie).collect();
+    assert_eq!((found, verdict.is_quiet()), (vec![2], false));
+    busy.is_answered(12_060).acknowledges(12_070);
+    sample(&mut judge, 12_100, &[busy, idle]);
+    let found = judge.take_idle(1);
+    assert_eq!(found.len(), 1, "no more than asked for, and one that has just moved is not");
+    assert_eq!(found[0].cookie, 2);
+    sample(&mut judge, 12_200, &[busy, idle]);
+    assert_eq!(judge.take_idle(9).len(), 2);
+}
+
+/// A client of the last one may be about to come back; where new ones came all the time before, their absence tells enough.
+#[test]
+fn who_was_closed_has_as_long_to_come_back_unless_new_ones_came_often() {
+    for often in [false, true] {
+        let mut judge = closing(100);
+        let mut peer = Peer::connects(1, 9000);
+        sample(&mut judge, 10_000, &[peer]);
+        judge.knows_from(ms(10_000));
+        let mut cookie = 100;
+        for now in (10_100..12_000).step_by(100) {
+            cookie += u64::from(often || now == 11_900);
+            let new = Peer::connects(cookie, now - 50);
+            sample(&mut judge, now, &[peer, new]);
+        }
+        peer.asks(13_700).is_answered(13_710).acknowledges(13_720);
+        assert!(!sample(&mut judge, 13_900, &[peer]).is_quiet());
+        let found = judge.take_idle(9);
+        assert_eq!(found.len(), 1, "{often}");
+        judge.was_shut(&found[0], ms(13_900));
+        assert!(!sample(&mut judge, 13_910, &[peer]).is_quiet(), "it is there still");
+        assert_eq!(sample(&mut judge, 13_920, &[]).is_quiet(), often);
+        let verdict = sample(&mut judge, 15_720, &[]);
+        assert!(verdict.is_quiet(), "{often}: {verdict}");
+        assert_eq!(verdict.to_string(), "quiet for 2s, closed 1 of 1 kept connection");
+    }
+}
+
+/// Of those that cannot be closed requests are traffic, and one is not tried for ever.
+#[test]
+fn what_cannot_be_closed_counts_as_it_would_without() {
+    let mut judge = closing(100);
+    let mut peer = Peer::connects(1, 9000);
+    peer.asks(9000).is_answered(9010).acknowledges(9020);
+    sample(&mut judge, 10_000, &[peer]);
+    for (tries, now) in [(1, 12_000), (2, 12_010), (3, 12_020)] {
+        let verdict = sample(&mut judge, now, &[peer]);
+        assert!(!verdict.is_quiet(), "it may be closed yet");
+        let found = judge.take_idle(9);
+        assert_eq!(found.len(), 1);
+        assert_eq!(judge.was_not_shut(1, false), tries == 3);
+    }
+    assert!(sample(&mut judge, 12_030, &[peer]).is_quiet(), "it is idle, and that is all");
+    assert!(judge.take_idle(9).is_empty());
+    peer.asks(12_100).is_answered(12_110).acknowledges(12_120);
+    assert!(!sample(&mut judge, 12_200, &[peer]).is_quiet());
+    assert!(!sample(&mut judge, 14_000, &[peer]).is_quiet());
+    assert!(sample(&mut judge, 14_104, &[peer]).is_quiet());
+}
+
+#[test]
+fn an_app_that_takes_no_notice_keeps_its_connection() {
+    let mut judge = closing(100);
+    let mut peer = Peer::connects(1, 9000);
+    peer.asks(9000).is_answered(9010).acknowledges(9020);
+    sample(&mut judge, 12_000, &[peer]);
+    let found = judge.take_idle(9);
+    judge.was_shut(&found[0], ms(12_000));
+    for now in [12_100, 12_990] {
+        assert!(!sample(&mut judge, now, &[peer]).is_quiet(), "{now}");
+        assert!(judge.take_idle(9).is_empty(), "once is enough");
+    }
+    let verdict = sample(&mut judge, 13_000, &[peer]);
+    assert!(verdict.is_quiet());
+    assert_eq!(verdict.to_string(), "quiet for 2s, closed 0 of 1 kept connection");
+}
+
+/// A stream that has paused for as long is closed, and one that has not is in flight.
+#[test]
+fn a_stream_is_idle_after_a_pause_that_long() {
+    let mut judge = closing(200);
+    let mut peer = Peer::connects(1, 9000);
+    peer.asks(9000);
+    for sent in (9010..12_000).step_by(1000) {
+        peer.is_answered(sent).acknowledges(sent + 1);
+        sample(&mut judge, sent + 150, &[peer]);
+    }
+    // The last event was sent at 11,010.
+    let verdict = sample(&mut judge, 11_180, &[peer]);
+    assert_eq!((verdict.in_flight, verdict.closable), (1, 0));
+    let verdict = sample(&mut judge, 12_004, &[peer]);
+    assert_eq!((verdict.in_flight, verdict.closable, judge.take_idle(9).len()), (0, 1, 1));
+}
+
+#[test]
+fn near_the_end_they_are_closed_whether_or_not_new_ones_come() {
+    let mut judge = closing(100);
+    let mut peer = Peer::connects(1, 9000);
+    peer.asks(9000).is_answered(9010).acknowledges(9020);
+    sample(&mut judge, 10_000, &[peer]);
+    sample(&mut judge, 11_000, &[peer, Peer::connects(2, 10_950)]);
+    assert!(judge.take_idle(9).is_empty());
+    judge.close_idle(Some(CloseIdle { after: ms(0), anyway: true }));
+    sample(&mut judge, 11_500, &[peer]);
+    assert_eq!(judge.take_idle(9).len(), 1);
+}
+
+/// The app's own end is what they wait for.
+#[test]
+fn where_the_app_finishes_only_new_connections_hold_it() {
+    let mut judge = requests();
+    judge.leave_requests_to_the_app();
+    let mut peer = Peer::connects(1, 9000);
+    sample(&mut judge, 10_000, &[peer]);
+    peer.asks(11_500);
+    let verdict = sample(&mut judge, 11_900, &[peer]);
+    assert!(!verdict.is_quiet());
+    let verdict = sample(&mut judge, 12_000, &[peer]);
+    assert!(verdict.is_quiet());
+    assert_eq!(verdict.to_string(), "quiet for 2s, 1 in flight for the app to finish");
+    // What could not be read may be a new connection.
+    judge.begin(ms(12_100));
+    assert!(!judge.end(false).is_quiet());
+}
+
+/// Its answers are never acknowledged before its next request, which is why it is never idle but for the very last.
+#[test]
+fn a_hot_connection_is_closed_at_the_very_last_between_an_answer_and_the_next_request() {
+    let mut judge = closing(100);
+    let mut peer = Peer::connects(1, 9000);
+    let mut at = |peer: Peer, now, after| {
+        judge.close_idle(Some(CloseIdle { after: ms(after), anyway: true }));
+        sample(&mut judge, now, &[peer]);
+        judge.take_idle(9).len()
+    };
+    peer.asks(12_000);
+    assert_eq!(at(peer, 12_050, 0), 0, "it is owed an answer");
+    peer.is_answered(12_100).undelivered = 100;
+    assert_eq!(at(peer, 12_108, 10), 0, "not before");
+    assert_eq!(at(peer, 12_108, 0), 1);
+    peer.unread = 10;
+    assert_eq!(at(peer, 12_109, 0), 0, "its next request");
+    peer.unread = 0;
+    peer.undelivered = 1 << 20;
+    assert_eq!(at(peer, 12_109, 0), 0, "a long answer");
+}
