@@ -131,7 +131,7 @@ fn kept_connections_are_closed_and_the_drain_is_over() {
         pause(ms(300));
         let stopped = app.stop();
         let over = app.over();
-        assert!(over.text.contains("(closed 20 of 20 kept connections)"), "{what}: {}", over.text);
+        assert!(over.text.contains("closed 20 of 20 kept connections"), "{what}: {}", over.text);
         let lasted = over.at - stopped;
         assert!(lasted + ms(10) >= QUIET && lasted < QUIET + SOON, "{what}: {lasted:?}");
         for client in &mut clients {
@@ -203,7 +203,7 @@ fn nothing_is_closed_before_its_answer_is_out() {
             answered
         });
         let over = app.over();
-        assert!(over.text.contains("(closed 1 of 1 kept connection)"), "{what}: {}", over.text);
+        assert!(over.text.contains("closed 1 of 1 kept connection"), "{what}: {}", over.text);
         assert!(over.at + ms(10) > answered, "{what}");
     });
 }
@@ -246,7 +246,7 @@ fn what_is_not_watched_or_not_to_be_counted_is_left_alone() {
         let mut client = app.clients(1).remove(0);
         app.stop();
         let over = app.over();
-        let expected = format!("(closed {closed} of {closed} kept connection");
+        let expected = format!("closed {closed} of {closed} kept connection");
         assert!(over.text.contains(&expected), "{options}: {}", over.text);
         if *closed == 0 {
             // The app's own end is what closed it.
@@ -268,7 +268,7 @@ fn what_the_app_does_not_close_holds_nothing_up() {
         let _clients = app.clients(3);
         let stopped = app.stop();
         let over = app.over();
-        assert!(over.text.contains("(closed 0 of 3 kept connections)"), "{}", over.text);
+        assert!(over.text.contains("closed 0 of 3 kept connections"), "{}", over.text);
         assert!(over.at - stopped < QUIET + SOON, "{:?}", over.at - stopped);
     });
 }
@@ -412,7 +412,7 @@ fn a_hook_by_itself_closes_them_where_it_may() {
         let began = now();
         let ended = init().beside(&app.run).args(hook).ended();
         let log = ended.log();
-        assert!(ended.code == 0 && log.contains("(closed 5 of 5 kept connections)"), "{log}");
+        assert!(ended.code == 0 && log.contains("closed 5 of 5 kept connections"), "{log}");
         assert!(now() - began < QUIET + SOON, "{:?}", now() - began);
         for client in &mut clients {
             assert!(closed_by(client, now() + ms(200)));
@@ -482,7 +482,7 @@ fn many(count: usize, signals: bool) -> Option<(Duration, f64)> {
         of_init - before,
         share * 100.0
     );
-    assert!(over.text.contains(&format!("(closed {count} of {count} kept")), "{}", over.text);
+    assert!(over.text.contains(&format!("closed {count} of {count} kept")), "{}", over.text);
     if signals {
         control.sort_unstable();
         meanwhile.sort_unstable();
@@ -626,13 +626,18 @@ fn a_call_that_fails_once_or_for_ever_makes_no_drain_longer_than_without() {
         return;
     }
     let mut cases = vec![];
-    for call in
-        ["pidfd_open", "pidfd_getfd", "sendmsg", "recvmsg", "getsockopt", "shutdown", "socketpair"]
-    {
-        for error in ["EPERM", "EINVAL"] {
-            for when in ["1", "1+"] {
-                cases.push(format!("{call}:error={error}:when={when}"));
-            }
+    for (call, error) in [
+        ("pidfd_open", "EPERM"),
+        ("pidfd_getfd", "EPERM"),
+        ("pidfd_getfd", "EMFILE"),
+        ("sendmsg", "EAGAIN"),
+        ("recvmsg", "ENOMEM"),
+        ("getsockopt", "EINVAL"),
+        ("shutdown", "ENOTCONN"),
+        ("socketpair", "EMFILE"),
+    ] {
+        for when in ["1", "1+"] {
+            cases.push(format!("{call}:error={error}:when={when}"));
         }
     }
     for some in cases.chunks(8) {
@@ -648,7 +653,7 @@ fn a_call_that_fails_once_or_for_ever_makes_no_drain_longer_than_without() {
             pause(ms(300));
             let lasted = (app.stop(), app.over().at);
             let lasted = lasted.1 - lasted.0;
-            assert!(lasted + ms(10) >= QUIET && lasted < QUIET + SOON * 2, "{rule}: {lasted:?}");
+            assert!(lasted + ms(10) >= QUIET && lasted < QUIET + SOON * 4, "{rule}: {lasted:?}");
             assert_eq!(app.run.ended().code, 128 + TERM, "{rule}");
         });
     }

@@ -179,7 +179,7 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
     client.read_exact(&mut [0; 7]).expect("served");
     pause(ms(200));
     run.signal(TERM);
-    run.log("(closed 1 of 1 kept connection)");
+    run.log("closed 1 of 1 kept connection");
     assert_eq!(run.ended().code, 3);
 
     // An open port; a terminal.

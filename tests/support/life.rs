@@ -74,7 +74,7 @@ impl Life {
             .args("-v --log-format json --delay 300ms --max-delay 2s --grace")
             .arg(if obeys { "20s" } else { "3500ms" })
             .args("--kill-margin 500ms --until-quiet 100ms --ignore-peer 10.9.8.0/24")
-            .args("--quiet-on connections --watch-port 1 --stop-on TERM --stop-on 36")
+            .args("--quiet-on connections --close-idle 50ms --watch-port 1 --stop-on TERM --stop-on 36")
             .args("--stop-signal QUIT --escalate USR2:500ms --orphan-grace 300ms --group")
             .args("--unready-delay 100ms --map-signal HUP=USR1 --map-exit 5=6 --map-stop-exit 3=4")
             .args(&format!("--ready-listen {}", self.address))

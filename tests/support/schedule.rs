@@ -186,7 +186,7 @@ impl Schedule {
         option(self.stop_signal.is_some(), &format!("--stop-signal {TOLD}"));
         let before = self.escalate.unwrap_or_default();
         option(self.escalate.is_some(), &format!("--escalate {ESCALATION}:{before}ms"));
-        option(self.until_quiet, "--until-quiet 50ms --watch-port 1");
+        option(self.until_quiet, "--until-quiet 50ms --close-idle 20ms --watch-port 1");
         option(self.listens, &format!("--ready-listen {}", own_address()));
         option(self.group, "--group");
         option(self.maps_exit, "--map-exit 3=4 --map-stop-exit 77=78 --map-stop-exit 137=99");

@@ -305,5 +305,5 @@ fn a_watch_closes_what_is_idle_and_nothing_else() {
         scope.spawn(|| closes(owed.server));
         assert!(until(&mut watch, &mut last, Duration::from_secs(20)), "{last:?}");
     });
-    assert_eq!(last.as_deref(), Some("quiet for 300ms (closed 2 of 2 kept connections)"));
+    assert_eq!(last.as_deref(), Some("quiet for 300ms, closed 2 of 2 kept connections"));
 }

@@ -574,7 +574,7 @@ impl Verdict {
         };
         let all = closed.saturating_add(self.idle).saturating_add(self.in_flight);
         let plural = if all == 1 { "" } else { "s" };
-        write!(f, " (closed {closed} of {all} kept connection{plural})")
+        write!(f, ", closed {closed} of {all} kept connection{plural}")
     }
 }
 
@@ -597,7 +597,7 @@ impl fmt::Display for Verdict {
         }
         match self.idle {
             _ if self.app_finishes && self.in_flight > 0 => {
-                write!(f, " ({} in flight for the app to finish)", self.in_flight)
+                write!(f, ", {} in flight for the app to finish", self.in_flight)
             }
             _ if self.closed.is_some() => self.say_closed(f),
             0 => Ok(()),
