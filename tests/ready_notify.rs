@@ -259,6 +259,7 @@ fn messages_that_say_something_else_or_are_too_long_count_for_nothing() {
         "b'XREADY=1'",
         r"b'READY=1\0\0'",
         r"b'\0READY=1\n'",
+        r"b'READY=1\nX=\0y'",
         r"b'READY=1\n' + b'x' * 4096",
         r"b'READY=1\n' + b'x' * 65536",
         r"b'x' * 65536 + b'\nREADY=1'",
@@ -486,7 +487,9 @@ fn companions_that_are_killed_forget_nothing_and_lose_no_message() {
         return;
     }
     at_both_levels(|init| {
-        let mut app = App::start(init());
+        let folder = Folder::new();
+        let file = folder.path("ready");
+        let mut app = App::start(init().arg("--ready-file").arg(&file));
         app.does("send(b'STATUS=first')");
         assert!(becomes_true(LIMIT, || app.probe().contains("status: first")));
         system::signal(app.companion(), STOP);
@@ -496,9 +499,15 @@ fn companions_that_are_killed_forget_nothing_and_lose_no_message() {
         let server = companion_of(app.run.pid, "ready-notified").expect("the server");
         system::signal(server, KILL);
         assert!(becomes_true(LIMIT, || app.is_ready()), "{}", app.probe());
-        system::signal(app.companion(), KILL);
+        assert!(becomes_true(LIMIT, || file.exists()));
+        let made = || fs::metadata(&file).and_then(|file| file.modified()).expect("it is there");
+        let at_first = made();
+        let before = app.companion();
+        system::signal(before, KILL);
+        assert!(becomes_true(LIMIT, || app.companion() != before));
         pause(ms(300));
         assert!(app.is_ready());
+        assert_eq!(made(), at_first, "it was made anew");
         app.does("send(b'STOPPING=1')");
         assert!(becomes_true(LIMIT, || app.probe().contains("STOPPING=1; status: first")));
     });
