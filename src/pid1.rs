@@ -11,6 +11,7 @@ pub mod companions;
 pub mod hooks;
 pub mod lender;
 pub mod lifecycle;
+pub mod listener;
 pub mod notify;
 pub mod readiness;
 pub mod supervisor;

@@ -1,20 +1,13 @@
 //! Readiness, as far as PID 1 keeps it: the ready-file, the listener, and the companions that
-//! answer on it and ask the app.
+//! answer on it, ask the app, and take its messages.
 //!
-//! The listener is bound here, so that an address in use is refused before the app starts, and is
-//! never let go, so that nobody else takes the port. It must not know why readiness comes and goes.
+//! It must not know what begins a drain and what ends it, nor what a message says.
 
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-
-use nix::errno::Errno;
-use nix::sys::socket::{
-    self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt,
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::clock::Time;
 use crate::log::{Format, Level, Log};
@@ -22,6 +15,7 @@ use crate::marker;
 use crate::options::config::Config;
 use crate::options::target::{Headers, ListenOn};
 use crate::pid1::companions::{Companions, Wanted};
+use crate::pid1::listener::Listener;
 use crate::pid1::notify::Notify;
 use crate::sys::{self, CompanionStart, Described, Pid, Status};
 
@@ -305,7 +299,7 @@ fn start_server(
         ListenOn::Tcp(_) => None,
     };
     companions.start(&CompanionStart {
-        input: Some(listener.socket.as_fd()),
+        input: Some(listener.socket()),
         second_input: second_input.map(AsFd::as_fd),
         third_input: second_input.and(notify).map(Notify::slate),
         ..CompanionStart::own(words)
@@ -319,100 +313,4 @@ type Pipe = (OwnedFd, Option<OwnedFd>);
 fn pipe() -> io::Result<Pipe> {
     let (read_end, write_end) = io::pipe()?;
     Ok((sys::above_inputs(read_end.into())?, Some(sys::above_inputs(write_end.into())?)))
-}
-
-/// A port that is ours for as long as we live.
-///
-/// Its SO_REUSEADDR follows from the kernel's rules (inet_csk_get_port, inet_bind_conflict):
-/// - A socket that listens shares its port with nobody, whatever its options are, once the kernel
-///   has seen one listen there (inet_csk_update_fastreuse).
-/// - A connection inherits the option, and keeps it in TIME_WAIT. Without it, that connection holds
-///   the port for a minute against every new listener, the next container's and our own.
-/// - Two sockets that have the option and do not listen may share a port: whichever listens first
-///   has it.
-///
-/// So it is on while the port is open, and off while it is closed.
-pub struct Listener {
-    listen: ListenOn,
-    socket: OwnedFd,
-    /// It could not be opened when that was last tried.
-    has_failed: bool,
-}
-
-impl Listener {
-    /// Takes the port. For HTTP it is open from now on.
-    pub fn bind(listen: ListenOn) -> io::Result<Self> {
-        let mut address = listen.address();
-        let make = |address: SocketAddr| {
-            let family = match address {
-                SocketAddr::V4(_) => AddressFamily::Inet,
-                SocketAddr::V6(_) => AddressFamily::Inet6,
-            };
-            socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
-        };
-        let socket = match make(address) {
-            // Every address of a node without IPv6 is every one of IPv4.
-            Err(Errno::EAFNOSUPPORT) if address.ip() == Ipv6Addr::UNSPECIFIED => {
-                address = (Ipv4Addr::UNSPECIFIED, address.port()).into();
-                make(address)?
-            }
-            made => made?,
-        };
-        let socket = sys::above_inputs(socket)?;
-        if address.is_ipv6() {
-            // [::] is every address of both families, whatever the system's default is.
-            socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-        }
-        socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-        let listener = Self { listen, socket, has_failed: false };
-        listener.open()?;
-        if let ListenOn::Tcp(_) = listen {
-            // Open for an instant, before the app starts: the kernel has seen it listen.
-            listener.refuse();
-        }
-        Ok(listener)
-    }
-
-    /// Opens it, if that can be done now. A failure is logged once, and so is the end of it.
-    fn is_open(&mut self, log: Log) -> bool {
-        let opened = self.open();
-        match &opened {
-            Err(error) if !self.has_failed => {
-                let why = Described(error);
-                let line = format_args!("cannot open {}: {why}, trying again", self.listen);
-                log.error("ready", line);
-            }
-            Ok(()) if self.has_failed => {
-                log.line(Level::Info, "ready", format_args!("{} is open", self.listen));
-            }
-            _ => {}
-        }
-        self.has_failed = opened.is_err();
-        opened.is_ok()
-    }
-
-    /// Accepts connections. That it does already is as good.
-    fn open(&self) -> io::Result<()> {
-        // With the option on, another socket that has it could take the port for itself between
-        // these two calls, if it were bound and listening within them.
-        socket::setsockopt(&self.socket, sockopt::ReuseAddr, &true)?;
-        // As many as the kernel takes: a probe that finds no room comes again after a second.
-        Ok(socket::listen(&self.socket, Backlog::MAXALLOWABLE)?)
-    }
-
-    /// Refuses connections, and keeps the port.
-    fn refuse(&self) {
-        // First, as in `open`. Connections that nobody has accepted yet are reset, and leave nothing
-        // behind; one that is closed already says so.
-        let _ = socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false);
-        let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
-    }
-}
-
-impl Config {
-    /// Takes the port that readiness is answered on.
-    pub fn bind(&self) -> io::Result<Option<Listener>> {
-        self.ready_listen.map(Listener::bind).transpose()
-    }
 }
