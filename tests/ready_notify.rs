@@ -581,6 +581,24 @@ fn with_the_option_the_app_has_its_own_and_the_callers_gets_the_messages() {
     app.run.log(&format!("handler has {}", path.display()));
 }
 
+/// First what the start waits for is told, then what the app says.
+#[test]
+fn an_app_that_is_started_later_says_so_then() {
+    let (folder, port) = (Folder::new(), free_port());
+    let needed = folder.path("needed");
+    let init = init().args("--ready-notify --ready-listen").arg(format!("127.0.0.1:{port}"));
+    let init = init.arg("--start-after").arg(format!("file:{}", needed.display()));
+    let app = ["notify:STATUS=here", "ready", "until:10", "notify:READY=1", "until:15", "exit:3"];
+    let mut run = init.app(app).start();
+    assert!(becomes_true(LIMIT, || probe(port).contains("starting: waiting for file:")));
+    fs::write(&needed, "").expect("written");
+    run.line("ready");
+    let says = "starting: the app has not sent READY=1; status: here";
+    assert!(becomes_true(LIMIT, || probe(port).contains(says)), "{}", probe(port));
+    run.signal(10);
+    assert!(becomes_true(LIMIT, || probe(port).starts_with("HTTP/1.1 200 ")), "{}", probe(port));
+}
+
 #[test]
 fn it_is_said_where_the_option_has_no_effect_and_explained_where_it_has() {
     let ended = init().arg("--ready-notify").command(["/bin/true"]).ended();
