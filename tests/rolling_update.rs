@@ -60,8 +60,8 @@ fn a_wrapper_that_drops_the_delay_is_found_out() {
     assert!(!content && text.contains("requests lost, where none may be"), "{text}");
     let csv = fs::read_to_string(folder.path("out/rolling-update.csv")).expect("the CSV");
     let figures: Vec<&str> = csv.lines().nth(1).expect("the cell").split(',').collect();
-    let refused: u32 = figures[7].parse().expect("the number of refused requests");
-    assert!(refused > 0 && figures[0] == "kube-proxy" && figures[1] == "2", "{csv}");
+    let refused: u32 = figures[8].parse().expect("the number of refused requests");
+    assert!(refused > 0 && figures[1] == "kube-proxy" && figures[2] == "2", "{csv}");
     let failed = fs::read_to_string(folder.path("out/failed.csv")).expect("the failed requests");
     let cells = failed.lines().filter(|line| line.starts_with(&format!("{cell},")));
     assert_eq!(cells.filter(|line| line.ends_with(",refused")).count(), refused as usize);

@@ -53,6 +53,21 @@ impl Measured {
         self.seconds_after_stop(self.gone)
     }
 
+    /// When a stop that loses nothing could have been over at the earliest, as the clients saw it: nobody was
+    /// routed to the old pod any more, and it had answered what it had been asked until then.
+    pub fn shortest(&self) -> Instant {
+        let asked_in_time = |request: &&Request| {
+            request.sent <= self.removed && request.by != Ok(Name::New) && request.done > self.stop
+        };
+        let answers = self.requests.iter().filter(asked_in_time).map(|request| request.done);
+        answers.max().unwrap_or(self.removed).max(self.removed).max(self.stop)
+    }
+
+    /// How much longer than that the stop took.
+    pub fn excess_seconds(&self) -> f64 {
+        self.seconds_to_stop() - self.seconds_after_stop(self.shortest())
+    }
+
     /// Negative before it.
     pub fn seconds_after_stop(&self, at: Instant) -> f64 {
         (at - self.stop).as_secs_f64() - (self.stop - at).as_secs_f64()
@@ -68,7 +83,9 @@ impl<'a> Service<'a> {
     fn start(balancer: Balancer, node: &'a Network) -> Result<Self> {
         Ok(match balancer {
             Balancer::KubeProxy => Service::KubeProxy(KubeProxy::start(node)?),
-            Balancer::HaProxy(http_reuse) => Service::HaProxy(HaProxy::start(node, http_reuse)?),
+            Balancer::HaProxy { http_reuse, retries } => {
+                Service::HaProxy(HaProxy::start(node, http_reuse, retries)?)
+            }
         })
     }
 
@@ -106,7 +123,7 @@ pub fn measure(cell: &Cell, programs: &Programs, logs: &Path) -> Result<Option<M
     service.add(Name::Old)?;
 
     let address: SocketAddr = ADDRESS.parse()?;
-    let load = Load::start(&clients, address)?;
+    let load = Load::start(&clients, address, cell.column.traffic)?;
     sleep(ALONE);
     let _new = start_pod(&node, Name::New)?;
     service.add(Name::New)?;

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::clock::now;
 use crate::pod::Name;
 
 /// Longer than the slowest answer takes.
@@ -52,6 +53,10 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// A connection that was kept and turns out to be closed later than this was not between two requests:
+/// the server had read this one, and cut it.
+const CLOSED_BEFORE: Duration = Duration::from_millis(50);
+
 /// A connection that is kept for the next request.
 pub struct Connection(BufReader<TcpStream>);
 
@@ -83,12 +88,18 @@ pub fn get_once(service: SocketAddr, path: &str) -> Got {
 ///
 /// As HTTP clients do with a GET (RFC 9110, 9.2.2): if a connection that was kept turns out to be
 /// closed before any byte of the answer has come, that is no failure; the request is sent once more,
-/// on a new connection. What goes wrong on a new connection, or later, is a failure.
+/// on a new connection. What goes wrong on a new connection, or later, is a failure; so is a request that was
+/// cut CLOSED_BEFORE or more after it was sent, whatever a client makes of it.
 pub fn get(service: SocketAddr, path: &str, kept: &mut Option<Connection>) -> Got {
     let mut retried = false;
     if let Some(connection) = kept.take() {
+        let sent = now();
         match on(connection, path, kept) {
-            Err(Broken { why: Failure::Reset | Failure::Cut, begun: false }) => retried = true,
+            Err(Broken { why: Failure::Reset | Failure::Cut, begun: false })
+                if now() - sent < CLOSED_BEFORE =>
+            {
+                retried = true;
+            }
             result => return Got { by: result.map_err(|broken| broken.why), retried },
         }
     }

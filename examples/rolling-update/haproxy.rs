@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::clock::{becomes_true, now};
 use crate::network::Network;
+use crate::plan::Retries;
 use crate::pod::Name;
 use crate::service::ADDRESS;
 
@@ -26,7 +27,7 @@ pub struct HaProxy<'a> {
 }
 
 impl<'a> HaProxy<'a> {
-    pub fn start(node: &'a Network, http_reuse: &str) -> Result<Self> {
+    pub fn start(node: &'a Network, http_reuse: &str, retries: Retries) -> Result<Self> {
         let address: SocketAddr = ADDRESS.parse()?;
         node.ip(&format!("link set lo up\naddress add {}/32 dev lo\n", address.ip()))?;
         let process = node.within(|| {
@@ -36,7 +37,7 @@ impl<'a> HaProxy<'a> {
                 .stdout(Stdio::null())
                 .spawn()?;
             let mut stdin = process.stdin.take().expect("it is piped");
-            stdin.write_all(configuration(http_reuse).as_bytes())?;
+            stdin.write_all(configuration(http_reuse, retries).as_bytes())?;
             Ok(process)
         })?;
         let proxy = HaProxy { node, process };
@@ -83,17 +84,20 @@ impl Drop for HaProxy<'_> {
     }
 }
 
-/// `option redispatch` is what ingress controllers set: a connection that cannot be made is tried
-/// three times more, the last time at another server. Health checks there are none: what is measured
-/// is the removal of an endpoint, and checks would find out by themselves that a pod has ended.
-fn configuration(http_reuse: &str) -> String {
+/// There are no health checks: what is measured is the removal of an endpoint, and checks would find
+/// out by themselves that a pod has ended.
+fn configuration(http_reuse: &str, retries: Retries) -> String {
+    let retries = match retries {
+        Retries::Redispatch => "option redispatch",
+        Retries::None => "retries 0",
+    };
     let server = |name: Name| format!("    server {} {} disabled\n", name.text(), name.address());
     format!(
         "global\n    \
              stats socket ipv4@{RUNTIME_API} level admin\n\
          defaults\n    \
              mode http\n    \
-             option redispatch\n    \
+             {retries}\n    \
              timeout connect 5s\n    \
              timeout client 50s\n    \
              timeout server 50s\n\

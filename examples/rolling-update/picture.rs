@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use crate::cell::Measured;
 use crate::load::Request;
-use crate::plan::{App, Balancer, Cell, Row};
+use crate::plan::{App, Balancer, Cell, Row, Traffic};
 use crate::pod::Name;
 use crate::run::Done;
 
-const ROWS: [Row; 3] = [Row::Bare, Row::PreStopSleep, Row::UntilQuietOnConnections];
+const ROWS: [Row; 3] = [Row::Bare, Row::PreStopSleep, Row::CloseIdle];
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 204.0;
@@ -74,7 +74,8 @@ pub fn draw(done: &[Done]) -> Option<String> {
 fn panels(done: &[Done]) -> Option<Vec<Panel<'_>>> {
     let panels = || {
         done.iter().filter_map(|Done { cell, measured }| {
-            let of_interest = cell.column.balancer == Balancer::KubeProxy
+            let of_interest = cell.column.traffic == Traffic::Usual
+                && cell.column.balancer == Balancer::KubeProxy
                 && cell.app == App::Polite
                 && ROWS.contains(&cell.row);
             of_interest.then_some(Panel { cell: *cell, measured: measured.as_ref()? })

@@ -16,10 +16,12 @@ pub enum Row {
     Fixed,
     UntilQuietOnRequests,
     UntilQuietOnConnections,
+    CloseIdle,
+    InFlightApp,
 }
 
 impl Row {
-    pub const ALL: [Row; 8] = [
+    pub const ALL: [Row; 10] = [
         Row::Bare,
         Row::Tini,
         Row::DumbInit,
@@ -28,6 +30,8 @@ impl Row {
         Row::Fixed,
         Row::UntilQuietOnRequests,
         Row::UntilQuietOnConnections,
+        Row::CloseIdle,
+        Row::InFlightApp,
     ];
 
     pub fn name(self) -> &'static str {
@@ -40,6 +44,8 @@ impl Row {
             Row::Fixed => "--delay 5s",
             Row::UntilQuietOnRequests => "--until-quiet 2s",
             Row::UntilQuietOnConnections => "  --quiet-on connections",
+            Row::CloseIdle => "  --close-idle 100ms",
+            Row::InFlightApp => "  --in-flight app",
         }
     }
 
@@ -47,8 +53,8 @@ impl Row {
     pub fn full_name(self) -> String {
         match self {
             Row::Fixed | Row::UntilQuietOnRequests => format!("drain-init {}", self.name()),
-            Row::UntilQuietOnConnections => {
-                "drain-init --until-quiet 2s --quiet-on connections".to_owned()
+            Row::UntilQuietOnConnections | Row::CloseIdle | Row::InFlightApp => {
+                format!("drain-init --until-quiet 2s {}", self.name().trim_start())
             }
             _ => self.name().to_owned(),
         }
@@ -77,8 +83,8 @@ impl Row {
             }
             Row::Fixed => under_drain_init("--delay 5s")?,
             Row::UntilQuietOnRequests => under_drain_init(UNTIL_QUIET)?,
-            Row::UntilQuietOnConnections => {
-                under_drain_init(&format!("{UNTIL_QUIET} --quiet-on connections"))?
+            Row::UntilQuietOnConnections | Row::CloseIdle | Row::InFlightApp => {
+                under_drain_init(&format!("{UNTIL_QUIET} {}", self.name()))?
             }
         };
         command.push("--".to_owned());
@@ -126,21 +132,57 @@ impl App {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Balancer {
     KubeProxy,
-    /// With this http-reuse.
-    HaProxy(&'static str),
+    HaProxy { http_reuse: &'static str, retries: Retries },
+}
+
+/// What HAProxy does where a pod gives no answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Retries {
+    /// `option redispatch`, as ingress controllers set it: a connection that cannot be made is tried three times
+    /// more, the last time at another pod.
+    Redispatch,
+    /// `retries 0`: the client gets an error at once.
+    None,
 }
 
 impl Balancer {
     pub fn name(self) -> String {
         match self {
             Balancer::KubeProxy => "kube-proxy".to_owned(),
-            Balancer::HaProxy(http_reuse) => format!("HAProxy {http_reuse}"),
+            Balancer::HaProxy { http_reuse, retries } => match retries {
+                Retries::Redispatch => format!("HAProxy {http_reuse}"),
+                Retries::None => format!("HAProxy {http_reuse}, retries 0"),
+            },
+        }
+    }
+}
+
+/// Who sends requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// New connections, a few that are kept, and slow answers.
+    Usual,
+    /// And 60 kept connections that are busy half of the time, as of a service under load.
+    Busy,
+    /// And 10 on which the next request follows the answer after 10 ms.
+    Hot,
+}
+
+impl Traffic {
+    pub const ALL: [Traffic; 3] = [Traffic::Usual, Traffic::Busy, Traffic::Hot];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Traffic::Usual => "usual",
+            Traffic::Busy => "busy",
+            Traffic::Hot => "hot",
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Column {
+    pub traffic: Traffic,
     pub balancer: Balancer,
     /// From the beginning of the stop until the balancer has removed the endpoint. With 0 it is
     /// removed first.
@@ -156,60 +198,102 @@ pub struct Cell {
 
 impl Cell {
     pub fn name(&self) -> String {
-        let Column { balancer, lag } = self.column;
+        let Column { traffic, balancer, lag } = self.column;
         let row = self.row.full_name();
-        format!("{} L={}s {} {row}", balancer.name(), lag.as_secs_f64(), self.app.name())
+        let traffic = match traffic {
+            Traffic::Usual => String::new(),
+            Traffic::Busy | Traffic::Hot => format!(" {}", traffic.name()),
+        };
+        let (balancer, lag) = (balancer.name(), lag.as_secs_f64());
+        format!("{balancer}{traffic} L={lag}s {} {row}", self.app.name())
     }
 }
 
-fn column(balancer: Balancer, seconds: f64) -> Column {
-    Column { balancer, lag: Duration::from_secs_f64(seconds) }
+fn column(traffic: Traffic, balancer: Balancer, seconds: f64) -> Column {
+    Column { traffic, balancer, lag: Duration::from_secs_f64(seconds) }
 }
 
-/// Every row in every column, and as a control what happens where there is no lag.
+const fn haproxy(http_reuse: &'static str, retries: Retries) -> Balancer {
+    Balancer::HaProxy { http_reuse, retries }
+}
+
+/// Every row in every column of the usual traffic, those that are about kept connections in the others, and
+/// as a control what happens where there is no lag.
 pub fn full() -> Vec<Cell> {
-    let columns = [
-        column(Balancer::KubeProxy, 0.5),
-        column(Balancer::KubeProxy, 2.0),
-        column(Balancer::KubeProxy, 8.0),
-        column(Balancer::HaProxy("safe"), 2.0),
-        column(Balancer::HaProxy("safe"), 8.0),
-        column(Balancer::HaProxy("always"), 2.0),
-        column(Balancer::HaProxy("always"), 8.0),
-    ];
     let mut cells = vec![control()];
+    let kube_proxy = [0.5, 2.0, 8.0].map(|lag| (Balancer::KubeProxy, lag));
+    let haproxy = |retries| {
+        ["safe", "always"].into_iter().flat_map(move |http_reuse| {
+            [0.5, 2.0, 8.0].map(|lag| (haproxy(http_reuse, retries), lag))
+        })
+    };
     for app in App::BOTH {
         for row in Row::ALL {
-            cells.extend(columns.map(|column| Cell { row, app, column }));
+            // The short lag shows the same as behind kube-proxy, and nobody is in doubt of it.
+            let behind_haproxy = haproxy(Retries::Redispatch).filter(|(_, lag)| *lag > 1.0);
+            for (balancer, lag) in kube_proxy.into_iter().chain(behind_haproxy) {
+                cells.push(Cell { row, app, column: column(Traffic::Usual, balancer, lag) });
+            }
+        }
+        for row in Row::ALL.into_iter().filter(|row| row.is_about_kept_connections(app)) {
+            for (balancer, lag) in kube_proxy.into_iter().chain(haproxy(Retries::None)) {
+                cells.push(Cell { row, app, column: column(Traffic::Busy, balancer, lag) });
+            }
+            for (balancer, lag) in kube_proxy {
+                cells.push(Cell { row, app, column: column(Traffic::Hot, balancer, lag) });
+            }
         }
     }
     cells
 }
 
+impl Row {
+    /// What another wrapper does to them is as without one.
+    fn is_about_kept_connections(self, app: App) -> bool {
+        match self {
+            Row::Bare | Row::PreStopSleep => app == App::Polite,
+            Row::Tini | Row::DumbInit | Row::Catatonit => false,
+            Row::Fixed
+            | Row::UntilQuietOnRequests
+            | Row::UntilQuietOnConnections
+            | Row::CloseIdle
+            | Row::InFlightApp => true,
+        }
+    }
+}
+
 /// No lag, and an app that stops politely: nothing may fail, or the harness loses requests itself.
 fn control() -> Cell {
-    Cell { row: Row::Bare, app: App::Polite, column: column(Balancer::KubeProxy, 0.0) }
+    let column = column(Traffic::Usual, Balancer::KubeProxy, 0.0);
+    Cell { row: Row::Bare, app: App::Polite, column }
 }
 
 /// What shows in two minutes that the harness counts what is lost and that --until-quiet loses nothing.
 pub fn quick() -> Vec<Cell> {
-    let (two, eight) = (column(Balancer::KubeProxy, 2.0), column(Balancer::KubeProxy, 8.0));
+    let usual = |lag| column(Traffic::Usual, Balancer::KubeProxy, lag);
+    let busy = |balancer| column(Traffic::Busy, balancer, 2.0);
+    let (polite, naive) = (App::Polite, App::Naive);
     let mut cells = vec![
         control(),
-        Cell { row: Row::Bare, app: App::Polite, column: two },
-        Cell { row: Row::Tini, app: App::Naive, column: two },
+        Cell { row: Row::Bare, app: polite, column: usual(2.0) },
+        Cell { row: Row::Tini, app: naive, column: usual(2.0) },
+        Cell { row: Row::UntilQuietOnRequests, app: naive, column: busy(Balancer::KubeProxy) },
+        Cell { row: Row::InFlightApp, app: polite, column: busy(Balancer::KubeProxy) },
     ];
-    for row in [Row::Bare, Row::PreStopSleep, Row::UntilQuietOnConnections] {
-        cells.push(Cell { row, app: App::Polite, column: eight });
+    for row in [Row::Bare, Row::PreStopSleep, Row::UntilQuietOnConnections, Row::CloseIdle] {
+        cells.push(Cell { row, app: polite, column: usual(8.0) });
+    }
+    for balancer in [Balancer::KubeProxy, haproxy("always", Retries::None)] {
+        cells.push(Cell { row: Row::CloseIdle, app: naive, column: busy(balancer) });
     }
     for app in App::BOTH {
         let requests = Row::UntilQuietOnRequests;
-        cells.push(Cell { row: requests, app, column: two });
+        cells.push(Cell { row: requests, app, column: usual(2.0) });
         for http_reuse in ["safe", "always"] {
-            let column = column(Balancer::HaProxy(http_reuse), 2.0);
-            cells.push(Cell { row: requests, app, column });
+            let balancer = haproxy(http_reuse, Retries::Redispatch);
+            cells.push(Cell { row: requests, app, column: column(Traffic::Usual, balancer, 2.0) });
         }
-        cells.push(Cell { row: Row::UntilQuietOnConnections, app, column: two });
+        cells.push(Cell { row: Row::UntilQuietOnConnections, app, column: usual(2.0) });
     }
     cells
 }

@@ -5,14 +5,15 @@ use std::process::ExitStatus;
 
 use crate::cell::Measured;
 use crate::client::Failure;
-use crate::plan::{App, Balancer, Cell, Column, Row};
+use crate::plan::{App, Balancer, Cell, Column, Row, Traffic};
 use crate::run::Done;
 
 pub fn introduction(cells: usize, jobs: usize) -> String {
     format!(
         "A pod is replaced under load: 40 new connections a second, 10 keep-alive clients with 4\n\
-         requests a second each, and one request a second that takes up to 6 s. The balancer removes\n\
-         its endpoint L after its stop has begun. {cells} cells, {jobs} at a time.\n"
+         requests a second each, and one request a second that takes up to 6 s; busy: and 60 that are\n\
+         busy half of the time; hot: and 10 with 10 ms from an answer to the next request. The balancer\n\
+         removes its endpoint L after its stop has begun. {cells} cells, {jobs} at a time.\n"
     )
 }
 
@@ -27,7 +28,11 @@ pub fn line(done: &Done) -> String {
     };
     let (requests, seconds) = (measured.requests.len(), measured.seconds_to_stop());
     let how = outcome(measured.status);
-    format!("{name}: {requests} requests, {failed}; stopped in {seconds:.1} s, {how}")
+    let excess = measured.excess_seconds();
+    format!(
+        "{name}: {requests} requests, {failed}; stopped in {seconds:.1} s, {excess:.1} s over the \
+         shortest possible, {how}"
+    )
 }
 
 fn kinds(measured: &Measured) -> String {
@@ -45,50 +50,72 @@ fn outcome(status: ExitStatus) -> String {
     }
 }
 
-/// For each kind of app: failed requests, and the seconds until the pod was gone.
+/// For each kind of traffic and of app: failed requests, and the seconds until the pod was gone.
 pub fn table(done: &[Done]) -> String {
-    let columns = columns(done);
     let mut text = String::new();
-    for app in App::BOTH {
-        let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| has(done, app, *row)).collect();
-        if rows.is_empty() {
-            continue;
+    for traffic in Traffic::ALL {
+        for app in App::BOTH {
+            text += &table_of(done, traffic, app).unwrap_or_default();
         }
-        text += match app {
-            App::Polite => "An app that stops politely on SIGTERM",
-            App::Naive => "An app that does nothing about SIGTERM *",
-        };
-        text += ": requests that failed, and the seconds until the pod was gone\n";
-        text += &heading(&columns);
-        for row in rows {
-            let figures = |column: &Column| {
-                let cell = Cell { row, app, column: *column };
-                figures(done.iter().find(|done| done.cell == cell))
-            };
-            let figures: String = columns.iter().map(figures).collect();
-            text += &line_of(row.name(), &figures);
-        }
-        text += "\n";
     }
     text + "--delay 5s is drain-init's; so is --until-quiet 2s, with --delay 0 --max-delay 20s.\n\
+            The shortest possible: the balancer knew, and what it had sent until then was answered.\n\
             * It dies of it. But as PID 1, bare and with a preStop hook, it never sees the signal:\n  \
             it serves on, and is killed after the grace period of 30 s.\n"
 }
 
-fn has(done: &[Done], app: App, row: Row) -> bool {
-    let mut cells = done.iter().map(|done| done.cell);
-    cells.any(|cell| (cell.app, cell.row) == (app, row) && !cell.column.lag.is_zero())
-}
-
-/// The control, which has no lag, is no column: it has a line of its own.
-fn columns(done: &[Done]) -> Vec<Column> {
+/// None if nothing of it was measured.
+fn table_of(done: &[Done], traffic: Traffic, app: App) -> Option<String> {
+    let is_of_it = |cell: &Cell| cell.app == app && cell.column.traffic == traffic;
+    // The control, which has no lag, is no column: it has a line of its own.
+    let of_it =
+        || done.iter().filter(|done| is_of_it(&done.cell) && !done.cell.column.lag.is_zero());
     let mut columns: Vec<Column> = vec![];
-    for Done { cell, .. } in done {
-        if !columns.contains(&cell.column) && !cell.column.lag.is_zero() {
+    for Done { cell, .. } in of_it() {
+        if !columns.contains(&cell.column) {
             columns.push(cell.column);
         }
     }
-    columns
+    let rows: Vec<Row> =
+        Row::ALL.into_iter().filter(|row| of_it().any(|done| done.cell.row == *row)).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let mut text = match app {
+        App::Polite => "An app that stops politely on SIGTERM".to_owned(),
+        App::Naive => "An app that does nothing about SIGTERM *".to_owned(),
+    };
+    text += match traffic {
+        Traffic::Usual => "",
+        Traffic::Busy => ", and 60 kept connections that are busy half of the time",
+        Traffic::Hot => ", and 10 more that are hardly ever idle",
+    };
+    text += ": requests that failed, and the seconds until the pod was gone\n";
+    text += &heading(&columns);
+    for row in rows {
+        let figures = |column: &Column| {
+            let cell = Cell { row, app, column: *column };
+            figures(done.iter().find(|done| done.cell == cell))
+        };
+        let figures: String = columns.iter().map(figures).collect();
+        text += &line_of(row.name(), &figures);
+    }
+    let shortest = |column: &Column| {
+        let cells = of_it().filter(|done| done.cell.column == *column);
+        let seconds = cells.filter_map(|done| {
+            let measured = done.measured.as_ref()?;
+            Some(measured.seconds_after_stop(measured.shortest()))
+        });
+        median(seconds.collect()).map_or_else(String::new, |seconds| format!("{seconds:.1} s"))
+    };
+    let shortest = columns.iter().map(|column| format!("{:>12}", shortest(column)));
+    text += &line_of("the shortest possible", &shortest.collect::<String>());
+    Some(text + "\n")
+}
+
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
 }
 
 fn heading(columns: &[Column]) -> String {
@@ -98,12 +125,16 @@ fn heading(columns: &[Column]) -> String {
     };
     let words = |column: &Column| {
         let name = column.balancer.name();
-        let (first, second) = name.split_once(' ').unwrap_or((&name, ""));
-        (first.to_owned(), second.to_owned())
+        name.split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
+    let word = |place: usize| line(&|column| words(column).get(place).cloned().unwrap_or_default());
     let lines = [
-        line(&|column| words(column).0),
-        line(&|column| words(column).1),
+        word(0),
+        word(1),
+        line(&|column| words(column).get(2..).unwrap_or_default().join(" ")),
         line(&|column| format!("L = {} s", column.lag.as_secs_f64())),
     ];
     lines.into_iter().filter(|line| line != "\n").collect()
@@ -125,24 +156,27 @@ fn figures(done: Option<&Done>) -> String {
 }
 
 pub fn csv(done: &[Done]) -> String {
-    let mut text = "balancer,lag_s,app,run_by,requests,retried,failed,refused,reset,cut,timed_out,\
-                    answered_5xx,stop_s,end\n"
-        .to_owned();
+    let mut text =
+        "traffic,balancer,lag_s,app,run_by,requests,retried,failed,refused,reset,cut,timed_out,\
+                    answered_5xx,stop_s,shortest_s,end\n"
+            .to_owned();
     for Done { cell, measured } in done {
-        let Column { balancer, lag } = cell.column;
-        let (balancer, lag) = (balancer.name(), lag.as_secs_f64());
-        text += &format!("{balancer},{lag},{},{},", cell.app.name(), cell.row.full_name());
+        let Column { traffic, balancer, lag } = cell.column;
+        let (balancer, lag) = (balancer.name().replace(", ", " "), lag.as_secs_f64());
+        let (traffic, app, row) = (traffic.name(), cell.app.name(), cell.row.full_name());
+        text += &format!("{traffic},{balancer},{lag},{app},{row},");
         text += &match measured {
-            None => ",,,,,,,,,not installed\n".to_owned(),
+            None => ",,,,,,,,,,not installed\n".to_owned(),
             Some(measured) => {
                 let by = Failure::ALL.map(|failure| measured.failed_by(failure).to_string());
                 format!(
-                    "{},{},{},{},{:.2},{}\n",
+                    "{},{},{},{},{:.2},{:.2},{}\n",
                     measured.requests.len(),
                     measured.retried(),
                     measured.failed(),
                     by.join(","),
                     measured.seconds_to_stop(),
+                    measured.seconds_after_stop(measured.shortest()),
                     outcome(measured.status)
                 )
             }
@@ -188,13 +222,23 @@ enum Expected {
 
 /// Nothing where it depends.
 fn expected(cell: &Cell) -> Option<Expected> {
-    let behind_kube_proxy = cell.column.balancer == Balancer::KubeProxy;
+    let Column { traffic, balancer, lag } = cell.column;
+    let behind_kube_proxy = balancer == Balancer::KubeProxy;
     match (cell.row, cell.app) {
+        (Row::CloseIdle, _) | (Row::InFlightApp, App::Polite) => Some(Expected::None),
+        // What is in flight at its end is the app's to finish, and this one does not.
+        (Row::InFlightApp, App::Naive) => None,
+        // Where connections are always busy it ends at its longest, and cuts.
+        (Row::UntilQuietOnRequests | Row::UntilQuietOnConnections, _)
+            if traffic != Traffic::Usual =>
+        {
+            None
+        }
         (Row::UntilQuietOnRequests, _) => Some(Expected::None),
         // Behind a proxy with a pool this option is the wrong one.
         (Row::UntilQuietOnConnections, _) if behind_kube_proxy => Some(Expected::None),
         // The harness loses none by itself.
-        _ if cell.column.lag.is_zero() => Some(Expected::None),
+        _ if lag.is_zero() => Some(Expected::None),
         // Never sees SIGTERM, and serves on.
         (Row::Bare, App::Naive) => None,
         // It counts what is lost: these stop at once.
@@ -206,21 +250,33 @@ fn expected(cell: &Cell) -> Option<Expected> {
 }
 
 pub fn verdict(done: &[Done]) -> String {
-    let total = |is_one: &dyn Fn(Row) -> bool| {
+    let cells = |is_one: &dyn Fn(Row) -> bool| {
         let cells = done.iter().filter(|done| is_one(done.cell.row));
-        let measured: Vec<&Measured> = cells.filter_map(|done| done.measured.as_ref()).collect();
+        cells.filter_map(|done| done.measured.as_ref()).collect::<Vec<_>>()
+    };
+    let total = |is_one: &dyn Fn(Row) -> bool| {
+        let measured = cells(is_one);
         let requests: usize = measured.iter().map(|measured| measured.requests.len()).sum();
         let failed: usize = measured.iter().map(|measured| measured.failed()).sum();
         format!("{failed} of {requests} requests in {} cells", measured.len())
     };
-    let on = |row| total(&|other| other == row);
+    let on = |row| {
+        let excess =
+            cells(&|other| other == row).iter().map(|cell| cell.excess_seconds()).collect();
+        let excess: Vec<f64> = excess;
+        let worst = excess.iter().copied().fold(0.0, f64::max);
+        let middle = median(excess).unwrap_or_default();
+        let total = total(&|other| other == row);
+        format!("{total}, stopped {middle:.1} s (at worst {worst:.1} s) over the shortest possible")
+    };
     let others = total(&|row| {
         matches!(row, Row::Bare | Row::Tini | Row::DumbInit | Row::Catatonit | Row::PreStopSleep)
     });
-    format!(
-        "Lost with --until-quiet 2s: {}; with --quiet-on connections too: {}.\n\
-         Lost without drain-init: {others}.",
-        on(Row::UntilQuietOnRequests),
-        on(Row::UntilQuietOnConnections)
-    )
+    let mut text = String::new();
+    for row in
+        [Row::UntilQuietOnRequests, Row::UntilQuietOnConnections, Row::CloseIdle, Row::InFlightApp]
+    {
+        text += &format!("Lost with {}: {}.\n", row.full_name(), on(row));
+    }
+    format!("{text}Lost without drain-init: {others}.")
 }
