@@ -107,7 +107,8 @@ impl<'a> Service<'a> {
 /// None if what the row needs is not installed.
 pub fn measure(cell: &Cell, programs: &Programs, logs: &Path) -> Result<Option<Measured>> {
     let app = cell.app.command(&programs.server, PORT);
-    let Some(command) = cell.row.command(&programs.drain_init, app) else {
+    let balancer = cell.column.balancer;
+    let Some(command) = cell.row.command(balancer, &programs.drain_init, app) else {
         return Ok(None);
     };
     let file = cell.name().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");

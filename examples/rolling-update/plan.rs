@@ -69,7 +69,14 @@ impl Row {
     /// --until-quiet stands alone here: --delay 0, so that nothing but what it sees keeps it going.
     /// --max-delay 20s is beyond the longest lag, the longest request after it and the quiet time,
     /// 8 s + 6 s + 2 s, and leaves the app 10 s of the grace period for what is then in flight.
-    pub fn command(self, drain_init: &Path, app: Vec<String>) -> Option<Vec<String>> {
+    /// --in-flight app has --quiet-on requests behind a proxy, whose pool would be taken for the end of the
+    /// traffic.
+    pub fn command(
+        self,
+        balancer: Balancer,
+        drain_init: &Path,
+        app: Vec<String>,
+    ) -> Option<Vec<String>> {
         const UNTIL_QUIET: &str = "--delay 0 --until-quiet 2s --max-delay 20s";
         let under_drain_init = |options: &str| {
             let program = drain_init.to_str().map(str::to_owned);
@@ -83,6 +90,9 @@ impl Row {
             }
             Row::Fixed => under_drain_init("--delay 5s")?,
             Row::UntilQuietOnRequests => under_drain_init(UNTIL_QUIET)?,
+            Row::InFlightApp if balancer != Balancer::KubeProxy => {
+                under_drain_init(&format!("{UNTIL_QUIET} {} --quiet-on requests", self.name()))?
+            }
             Row::UntilQuietOnConnections | Row::CloseIdle | Row::InFlightApp => {
                 under_drain_init(&format!("{UNTIL_QUIET} {}", self.name()))?
             }

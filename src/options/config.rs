@@ -130,10 +130,10 @@ pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
             warnings.push(format!("{given}: has no effect without {needed}"));
         }
     }
-    if typed.in_flight.is_some_and(|given| given.text == "app") {
-        for given in [typed.close_idle, typed.quiet_on].into_iter().flatten() {
-            warnings.push(format!("{given}: has no effect with --in-flight app"));
-        }
+    if let Some(given) = typed.close_idle
+        && typed.in_flight.is_some_and(|given| given.text == "app")
+    {
+        warnings.push(format!("{given}: has no effect with --in-flight app"));
     }
     if typed.ready_notify && !is_read {
         warnings.push(format!("--ready-notify: has no effect without {readiness}"));

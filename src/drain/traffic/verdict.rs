@@ -186,7 +186,6 @@ impl Judge {
     /// From now on the app finishes what is in flight, and only new connections are traffic.
     pub fn leave_requests_to_the_app(&mut self) {
         self.app_finishes = true;
-        self.quiet_on = QuietOn::Connections;
     }
 
     /// Whether idle connections are closed, from the next sample on. Where they are, requests on

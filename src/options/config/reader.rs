@@ -91,7 +91,10 @@ impl Reader<'_> {
         let ports = ports.into_iter().collect();
         Some(Watched {
             until_quiet,
-            quiet_on: quiet_on.unwrap_or_default(),
+            quiet_on: quiet_on.unwrap_or(match in_flight {
+                InFlight::DrainInit => QuietOn::Requests,
+                InFlight::App => QuietOn::Connections,
+            }),
             ports,
             ignored_peers,
             given: Vec::new(),
