@@ -890,7 +890,7 @@ fn near_the_end_they_are_closed_whether_or_not_new_ones_come() {
 /// The app's own end is what they wait for.
 #[test]
 fn where_the_app_finishes_only_new_connections_hold_it() {
-    let mut judge = requests();
+    let mut judge = connections();
     judge.leave_requests_to_the_app();
     let mut peer = Peer::connects(1, 9000);
     sample(&mut judge, 10_000, &[peer]);
@@ -903,6 +903,18 @@ fn where_the_app_finishes_only_new_connections_hold_it() {
     // What could not be read may be a new connection.
     judge.begin(ms(12_100));
     assert!(!judge.end(false).is_quiet());
+}
+
+/// A proxy with a pool asks over old connections.
+#[test]
+fn where_the_app_finishes_requests_hold_it_if_they_are_to_count() {
+    let mut judge = requests();
+    judge.leave_requests_to_the_app();
+    let mut peer = Peer::connects(1, 9000);
+    sample(&mut judge, 10_000, &[peer]);
+    peer.asks(11_500);
+    assert!(!sample(&mut judge, 12_000, &[peer]).is_quiet());
+    assert!(sample(&mut judge, 13_500, &[peer]).is_quiet());
 }
 
 /// Its answers are never acknowledged before its next request, which is why it is never idle but for the very last.
