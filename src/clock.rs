@@ -1,13 +1,13 @@
-//! The monotonic clock, for the loops alone: what they call gets the time as a value.
+//! The monotonic clock, for the loops alone: functions they call take the time as a value.
 
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
-/// An instant, as the time since the loop that reads the clock began.
+/// An instant: the time since the loop's clock was started.
 pub type Time = Duration;
 
-/// A clock that began at zero.
+/// A clock that starts at zero.
 #[derive(Clone, Copy)]
 pub struct Clock(Instant);
 

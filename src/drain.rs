@@ -1,7 +1,7 @@
-//! The drain alone: the app serves on for the delay, until what was asked to run has run, and until
+//! The drain alone: the app keeps serving until the delay has passed, the handlers have run, and
 //! the traffic has ended.
 //!
-//! It is what PID 1's drain companion does, and a hook where there is no drain-init to ask. It must
+//! PID 1's drain companion runs it, and so does a hook in a container without a drain-init. It must
 //! not know which of the two it is, and tells the app nothing.
 
 #![forbid(unsafe_code)]
@@ -24,26 +24,26 @@ use crate::sys;
 use handlers::{Handlers, ON_DRAIN};
 use traffic::{Verdict, Watch};
 
-/// How long before its longest time is over samples come as quickly as they may: so it is known of
-/// busy connections, by then, when one is owed nothing.
+/// How long before its end the longest drain samples as fast as it may, to catch an instant at
+/// which busy connections are owed nothing.
 const HURRY: Duration = Duration::from_secs(1);
-/// Where idle connections are closed, the last one of so many parts of it.
+/// Where idle connections are closed, this fraction of the longest drain instead.
 const HURRY_PART: u32 = 10;
 
 /// How a drain ended.
 #[derive(Debug)]
 pub enum End {
     Over,
-    /// It is over, and this is why.
+    /// It is over, for this reason.
     Seen(String),
-    /// It was told to end.
+    /// A signal ended it.
     Told,
 }
 
 pub struct Drain<'a> {
     delay: Duration,
     max_delay: Duration,
-    /// Past its longest time it looks for an instant at which nothing is in flight, until then.
+    /// Until when it looks, past its longest time, for an instant with nothing in flight.
     last_look: Duration,
     handlers: Handlers<'a>,
     watched: Option<Watched>,
@@ -51,14 +51,14 @@ pub struct Drain<'a> {
 }
 
 impl<'a> Drain<'a> {
-    /// Begins it: the handlers run from now on, and write to `output`.
+    /// Begins the drain: starts the handlers, which write to `output`.
     pub fn begin(config: &'a Config, output: BorrowedFd) -> Self {
         let mut drain = Self { watched: config.watched.clone(), ..Self::join(config) };
         drain.handlers.start(&config.handlers, output);
         drain
     }
 
-    /// A drain that has been going on already, whose handlers are somebody else's.
+    /// Joins a drain that is under way, whose handlers another process runs.
     pub fn join(config: &'a Config) -> Self {
         let plan = &config.plan;
         Self {
@@ -71,7 +71,7 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Waits until it is over, `before` included, or one of these signals comes.
+    /// Waits until the drain is over, `before` included, or one of these signals comes.
     pub fn wait(mut self, before: Duration, told_by: SignalSet) -> End {
         let clock = Clock::start();
         let now = || before.saturating_add(clock.now());
@@ -104,7 +104,7 @@ impl<'a> Drain<'a> {
                         return End::Seen(why);
                     }
                 }
-                // The last look is taken whatever it costs: it says what the end may cut.
+                // The last look is taken whatever it costs: it shows what the end may cut off.
                 next = if cut { self.last_look } else { next }.min(watch.next());
             } else if cut || (now() >= self.delay && self.handlers.are_done()) {
                 return End::Over;
@@ -119,8 +119,8 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Why it is over, if what was seen ends it: quiet, or at its longest an instant at which
-    /// nothing is in flight, which is not looked for for ever.
+    /// Why the drain is over, if this verdict ends it: the traffic is quiet, or, at its longest,
+    /// nothing is in flight or the last look has passed.
     fn over(&self, verdict: &Verdict, now: Time) -> Option<String> {
         if now >= self.max_delay {
             let longest = Short(self.max_delay);
@@ -132,7 +132,7 @@ impl<'a> Drain<'a> {
     }
 }
 
-/// Standard error, for whatever a drain starts.
+/// Standard error, for the processes that a drain starts.
 pub fn standard_error() -> BorrowedFd<'static> {
     sys::STANDARD_ERROR
 }

@@ -1,19 +1,19 @@
-//! Durations as people write and read them: `500ms`, `5s`, `1m30s`; a bare number is seconds, as in
-//! the fields of Kubernetes.
+//! Parses and formats durations: `500ms`, `5s`, `1m30s`; a bare number is seconds, as in the fields
+//! of Kubernetes.
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::time::Duration;
 
-/// The longest text that is read: seconds near the end of their range make humantime panic where it
-/// carries.
+/// The longest text that is parsed: humantime panics on carry for numbers of seconds near the
+/// maximum.
 const LONGEST_TEXT: usize = 20;
 
-/// The longest duration: 584 years, so that sums of some do not overflow.
+/// The longest duration, 584 years: a sum of several does not overflow.
 const LONGEST: Duration = Duration::from_nanos(u64::MAX);
 
-/// The duration that `text` names, or why it names none.
+/// Parses a duration, or says what is wrong with it.
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
     if text.is_empty() {
         return Err("is empty");
@@ -21,7 +21,7 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     if text.starts_with('-') {
         return Err("is negative");
     }
-    // humantime reads blanks, capitals, days and months as well; a capital M is a month.
+    // humantime also accepts blanks, capitals, days and months; a capital M is a month.
     if !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'h' | b'm' | b's')) {
         return Err("is not a duration");
     }
@@ -39,12 +39,12 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// In whole milliseconds, as a number that is cheap to calculate with.
+/// In whole milliseconds, as an integer that is cheap to calculate with.
 pub fn millis(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }
 
-/// The shortest exact way to write a duration, to the millisecond: `29.5s`, `500ms`, `1m30s`.
+/// Formats a duration in the shortest exact form, to the millisecond: `29.5s`, `500ms`, `1m30s`.
 pub struct Short(pub Duration);
 
 impl fmt::Display for Short {
@@ -67,7 +67,7 @@ impl fmt::Display for Short {
     }
 }
 
-/// From the shortest time to the longest: `5s`, or `5s to 15s` where that is longer.
+/// Formats a shortest and a longest time: `5s`, or `5s to 15s` if they differ.
 pub struct Lasts(pub Duration, pub Duration);
 
 impl fmt::Display for Lasts {
@@ -78,7 +78,7 @@ impl fmt::Display for Lasts {
     }
 }
 
-/// A time that was measured, as a person wants it: `3.2s`.
+/// Formats a measured time, rounded for a person: `3.2s`.
 pub struct Rounded(pub Duration);
 
 impl fmt::Display for Rounded {

@@ -1,30 +1,30 @@
-//! What is said between PID 1, which lends duplicates of the app's descriptors, and the drain
-//! companion, which borrows them: records of a fixed size over a socketpair.
+//! The protocol between PID 1, which lends duplicates of the app's descriptors, and the drain
+//! companion, which borrows them: records of fixed size over a socketpair.
 //!
-//! Values alone. Nothing in a record has a length or leads to memory, so that there is nothing to
-//! parse: a record of another size is none.
+//! Plain values. A record contains no length and no pointer, so there is nothing to parse: a record
+//! of another size is invalid.
 
 #![forbid(unsafe_code)]
 
 use crate::sys::Pid;
 
-/// So many requests may be under way at once.
+/// The most requests that may be under way at once.
 pub const AT_ONCE: usize = 64;
 
-/// Asks for a duplicate of a descriptor.
+/// A request for a duplicate of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub pid: Pid,
     pub descriptor: i32,
-    /// Of the socket that it is to be.
+    /// The cookie of the expected socket.
     pub cookie: u64,
 }
 
-/// Comes with the duplicate, unless there is an errno.
+/// The answer, with the duplicate unless `errno` is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub errno: i32,
-    /// As it was asked for.
+    /// The cookie of the request.
     pub cookie: u64,
 }
 

@@ -1,7 +1,7 @@
-//! What happens, one line an event, on standard error: nothing at all while all is well.
+//! Logs events on standard error, one line each; nothing at all while all is well.
 //!
-//! A line is put together in a buffer of its own size and written once. Nothing here blocks
-//! or fails: a log that cannot be written is no reason to stop a container.
+//! A line is formatted into a fixed-size buffer and written once. Nothing here blocks or fails: a
+//! log that cannot be written is no reason to stop a container.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::sys;
 
-/// The longest line; what is longer is cut. Below PIPE_BUF, so that a line is written whole.
+/// The longest line; longer ones are cut. Below PIPE_BUF, so that a line is written atomically.
 const LINE: usize = 1024;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,12 +32,12 @@ impl Format {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something is wrong; also with --quiet.
+    /// Something is wrong; logged even with --quiet.
     Error,
-    /// What changes the course of the container.
+    /// The container changes its state.
     #[default]
     Info,
-    /// Everything else; with --verbose.
+    /// Everything else; logged with --verbose.
     Debug,
 }
 
@@ -51,17 +51,17 @@ impl Level {
     }
 }
 
-/// Where lines go, and which.
+/// Where lines go, and which lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Log {
     pub format: Format,
     pub level: Level,
-    /// Where they go besides standard error.
+    /// A second place for lines, besides standard error.
     pub copy: Option<BorrowedFd<'static>>,
 }
 
 impl Log {
-    /// `event` is the short name by which a machine finds the line.
+    /// Logs a line. `event` is the short name by which a machine finds it.
     pub fn line(&self, level: Level, event: &str, message: fmt::Arguments) {
         if level > self.level {
             return;
@@ -84,14 +84,14 @@ impl Log {
 
 fn write_json(line: &mut Line, level: Level, event: &str, message: fmt::Arguments) -> fmt::Result {
     write!(line, r#"{{"from":"drain-init","level":"{}","event":"{event}","msg":""#, level.name())?;
-    // What a long message may fill, so that the object is closed on the line.
+    // A long message must leave room to close the JSON object on its line.
     line.limit = LINE - r#""}"#.len() - 1;
     write!(Escaped { line, json: true }, "{message}")?;
     line.limit = LINE;
     line.write_str(r#""}"#)
 }
 
-/// One line of bounded length.
+/// A line of bounded length.
 struct Line {
     text: [u8; LINE],
     length: usize,
@@ -129,7 +129,7 @@ impl Line {
 }
 
 impl Write for Line {
-    /// Cuts at the limit, between two characters.
+    /// Cuts at the limit, at a character boundary.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = self.limit.saturating_sub(self.length);
         let text = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
@@ -142,8 +142,8 @@ impl Write for Line {
     }
 }
 
-/// Escapes what would end the line or do more to a terminal than to stand there, whoever wrote it
-/// into an option; and what JSON does not have in a string.
+/// Escapes everything in an option's text that would end the line or control a terminal, and
+/// everything that JSON does not allow in a string.
 struct Escaped<'a> {
     line: &'a mut Line,
     json: bool,
@@ -166,7 +166,7 @@ impl Write for Escaped<'_> {
 }
 
 impl Escaped<'_> {
-    /// An escape is written whole or not at all.
+    /// Writes an escape whole or not at all.
     fn whole(&mut self, escape: fmt::Arguments) -> fmt::Result {
         const LONGEST: usize = r"\u0000".len();
         let fits = self.line.length + LONGEST <= self.line.limit;
@@ -174,7 +174,7 @@ impl Escaped<'_> {
     }
 }
 
-/// The line that a message becomes.
+/// Formats a message as a line.
 #[cfg(any(test, fuzzing))]
 pub fn text(format: Format, message: &str) -> String {
     let line = Line::new(format, Level::Info, "test", format_args!("{message}"));

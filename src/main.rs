@@ -1,7 +1,8 @@
 //! drain-init: starts and stops containers without losing a request.
 //!
-//! As PID 1 it starts the app, reaps, forwards signals; on a stop signal it takes readiness away,
-//! lets the app serve on for the drain, forwards the signal, and kills before the grace period ends.
+//! As PID 1 it starts the app, reaps, and forwards signals. On a stop signal it withdraws
+//! readiness, lets the app keep serving during the drain, forwards the signal, and kills before the
+//! grace period ends.
 
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(fuzzing, allow(dead_code, reason = "nothing of it starts in a fuzz target"))]
@@ -18,13 +19,14 @@
     )
 )]
 
-// What the program can be asked to do, a page a verb.
+// The verbs of the command line, one file each.
 mod verbs;
 
-// The command line and the environment, as typed and as meant.
+// The command line and the environment: as typed, then as meant.
 mod options;
 
-// PID 1: signals, children and clocks, and nothing else. It starts what follows and never calls it.
+// PID 1: signals, children and clocks, and nothing else. It starts the processes below and never
+// calls them.
 mod pid1;
 
 // The drain companion and the hook: handlers, and the end of the traffic.
@@ -33,7 +35,7 @@ mod drain;
 // The readiness companions, and how a target is asked.
 mod ready;
 
-// The few words that all of them need. They import nothing from above.
+// Shared values. They import nothing from above.
 mod clock;
 mod duration;
 mod exit_code;
@@ -47,20 +49,20 @@ mod signal;
 // System calls, and all unsafe code.
 mod sys;
 
-// What holds whatever comes in: for the tests, and as a library for the targets in fuzz/.
+// Properties that hold for any input: for the tests, and as a library for the targets in fuzz/.
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
 use sys::Arguments;
 
-/// Runs what the arguments ask for and returns the exit code. A verb is the very first argument.
+/// Runs a verb and returns the exit code. The verb is the very first argument.
 #[cfg_attr(test, expect(dead_code))]
 fn run_verb(arguments: Arguments) -> u8 {
     let verb = arguments.get(1).map(std::ffi::CStr::to_bytes);
     if let Some(b"probe" | b"explain") = verb {
         sys::let_signals_end_it();
     }
-    // An entrypoint does so as late as it can: its app waits.
+    // An entrypoint does this as late as it can: its app waits.
     if let Some(b"prestop" | b"probe" | b"wait" | b"install" | b"explain" | b"companion") = verb {
         sys::take_closed();
     }

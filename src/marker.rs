@@ -1,4 +1,4 @@
-//! Marker files: their being there is all that they say. The ready-file and the drain-file.
+//! Marker files, which mean something by existing: the ready-file and the drain-file.
 
 #![forbid(unsafe_code)]
 
@@ -12,14 +12,14 @@ use nix::unistd::{AccessFlags, access};
 use crate::log::Log;
 use crate::sys::{self, Described};
 
-/// Beside a marker, for a moment before the app starts.
+/// A file that is created beside a marker for a moment before the app starts.
 const TRIAL: &str = ".drain-init-trial";
 
-/// Why a path is of no use for a marker.
+/// Why a path cannot be used for a marker.
 pub enum Unusable<'a> {
     Folder,
     Kept(io::Error),
-    /// No file can be made in there.
+    /// No file can be created in that folder.
     In(&'a str, io::Error),
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Unusable<'_> {
     }
 }
 
-/// The folder of a path, and the name in it.
+/// Splits a path into folder and name.
 pub fn split(path: &str) -> (&str, &str) {
     match path.rsplit_once('/') {
         Some(("", name)) => ("/", name),
@@ -47,8 +47,8 @@ pub fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// Whether a file could be made at `path` and removed again, as far as one can know without doing
-/// it.
+/// Whether a file could be created at `path` and removed again, as far as that can be told without
+/// doing it.
 pub fn check(path: &str) -> Result<(), Unusable<'_>> {
     let (folder, name) = split(path);
     if ["", ".", ".."].contains(&name) || Path::new(path).is_dir() {
@@ -58,22 +58,22 @@ pub fn check(path: &str) -> Result<(), Unusable<'_>> {
         .map_err(|errno| Unusable::In(folder, errno.into()))
 }
 
-/// Removes what a container that was killed has left there, on a volume that outlived it, and makes
-/// sure that a file can be made, which access(2) does not know of everywhere (/proc, a full disk).
-/// It is tried under another name: a ready-file that is there for a moment would be believed.
+/// Removes a marker that a killed container left on a volume, and makes sure that a file can be
+/// created there, which access(2) does not report reliably (/proc, a full disk). The trial has
+/// another name: even a short-lived ready-file would be believed.
 pub fn prepare(path: &str) -> Result<(), Unusable<'_>> {
     removed(path).map_err(Unusable::Kept)?;
     let (folder, _) = split(path);
     let trial = format!("{folder}/{TRIAL}");
     let made = match sys::open(&trial, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL) {
-        // So it can be done: by a container on the same volume, or by one that was killed just then.
+        // It exists, so creating it works: another container on this volume did, or a killed one.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => removed(&trial),
     };
     made.map_err(|error| Unusable::In(folder, error))
 }
 
-/// That it is not there is as good.
+/// Success if the file does not exist.
 fn removed(path: &str) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -81,9 +81,9 @@ fn removed(path: &str) -> io::Result<()> {
     }
 }
 
-/// Makes the file. That it is there already is as good.
+/// Creates the file. Success if it exists already.
 pub fn create(path: &str, log: Log) {
-    // A pipe or a device of that name must not hold PID 1 up.
+    // A FIFO or a device at that path must not block PID 1.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     if let Err(error) = sys::open(path, libc::O_WRONLY | libc::O_CREAT | flags) {
         log.error("marker", format_args!("cannot make {path}: {}", Described(&error)));

@@ -1,7 +1,7 @@
-//! PID 1: it starts the app, reaps, forwards signals, keeps the clock of a stop.
+//! PID 1: starts the app, reaps, forwards signals, and keeps the deadlines of a stop.
 //!
-//! From the start of the app on nothing here fails, blocks, or reads what came from outside. `drain`
-//! and `ready` do that in companions, processes that are started here and never called.
+//! Once the app is started, nothing here fails, blocks, or parses outside input. `drain` and
+//! `ready` do that in companions: processes that are started here and never called.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Who descends from whom, from the kernel's tables in /proc: what the app left where drain-init is
-//! not PID 1 and "everyone" would be too many; and which drain-init is the outermost.
+//! The tree of processes, from /proc: finds the app's leftovers where drain-init is not PID 1 and
+//! "everyone" would be too many, and the outermost drain-init.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ pub fn folder(pid: Pid) -> Option<Folder> {
     Folder::open(&CString::new(format!("/proc/{pid}")).ok()?).ok()
 }
 
-/// Every process with its parent, or nobody where there is no /proc.
+/// Every process with its parent; empty without /proc.
 pub fn parents() -> Vec<(Pid, Pid)> {
     let mut parents = Vec::new();
     if let Ok(processes) = Folder::open(c"/proc") {
@@ -31,13 +31,13 @@ pub fn parents() -> Vec<(Pid, Pid)> {
     parents
 }
 
-/// Every descendant of `ancestor`, or none where there is no /proc.
+/// Every descendant of `ancestor`; empty without /proc.
 pub fn of(ancestor: Pid) -> Vec<Pid> {
     let parents = parents();
     let mut found = vec![ancestor];
     let mut index = 0;
     while let Some(&parent) = found.get(index) {
-        // Process ids are used again while the table is read: nobody is taken twice.
+        // Pids may be reused while the table is read, so each process is taken once.
         for (child, its_parent) in &parents {
             if *its_parent == parent && *child != ancestor {
                 found.push(*child);
@@ -51,17 +51,17 @@ pub fn of(ancestor: Pid) -> Vec<Pid> {
     found.split_off(1)
 }
 
-/// The descendants of `ancestor` that have not ended, with their names.
+/// The descendants of `ancestor` that are not zombies, with their names.
 pub fn named(ancestor: Pid) -> Vec<(Pid, String)> {
     let stat = |pid| Some(folder(pid)?.read(c"stat"));
     let with_name = |pid| Some((pid, living(&stat(pid)?)?));
     of(ancestor).into_iter().filter_map(with_name).collect()
 }
 
-/// Whether one of the ancestors of a process is among these.
+/// Whether one of the process's ancestors is among `ancestors`.
 pub fn is_within(pid: Pid, ancestors: &[Pid], parents: &[(Pid, Pid)]) -> bool {
     let mut child = pid;
-    // Process ids are used again while the table is read: it may have a circle.
+    // Pids may be reused while the table is read, so it may contain a cycle.
     for _ in parents {
         let Some((_, parent)) = parents.iter().find(|(process, _)| *process == child) else {
             return false;
@@ -74,8 +74,8 @@ pub fn is_within(pid: Pid, ancestors: &[Pid], parents: &[(Pid, Pid)]) -> bool {
     false
 }
 
-/// Whether a process descends from another one, looked for upwards: a few reads of a line each, and
-/// never many, whatever the process is. None where that cannot be seen: it has ended, or there is no /proc.
+/// Whether `pid` descends from `ancestor`, found by walking up: one short read per generation. None
+/// if that cannot be told: the process has ended, or there is no /proc.
 pub fn descends(pid: Pid, ancestor: Pid) -> Option<bool> {
     const MOST_STEPS: u32 = 64;
     let mut child = pid;
@@ -84,10 +84,11 @@ pub fn descends(pid: Pid, ancestor: Pid) -> Option<bool> {
         match parent_of(child, &mut line) {
             Some(parent) if parent == ancestor => return Some(true),
             Some(parent) if parent > 1 => child = parent,
-            // Above 1 there is nobody, and what came in from outside has no parent here.
+            // The walk has reached the top: PID 1, or a process that entered this namespace from
+            // outside.
             Some(_) => return Some(false),
             None if child == pid => return None,
-            // That one has just ended, and its children have another parent now.
+            // This parent has just ended, and its children have a new parent.
             None => child = pid,
         }
     }
@@ -106,7 +107,7 @@ fn parent(stat: &[u8]) -> Option<Pid> {
     fields(stat)?.nth(1)?.parse().ok()
 }
 
-/// The name in a line of /proc/PID/stat, unless it is a zombie's.
+/// The name in a line of /proc/PID/stat, or None for a zombie.
 fn living(stat: &[u8]) -> Option<String> {
     let has_ended = matches!(fields(stat)?.next()?, "Z" | "X");
     let begin = stat.iter().position(|&byte| byte == b'(')?;
@@ -115,8 +116,8 @@ fn living(stat: &[u8]) -> Option<String> {
     if has_ended { None } else { name() }
 }
 
-/// The fields of a line of /proc/PID/stat from the state on: `PID (NAME) STATE PARENT ...`, where
-/// NAME may hold anything, brackets and spaces too.
+/// The fields of a line of /proc/PID/stat from the state on: `PID (NAME) STATE PARENT ...`. NAME
+/// may contain anything, including parentheses and spaces.
 pub fn fields(stat: &[u8]) -> Option<impl Iterator<Item = &str>> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     Some(str::from_utf8(stat.get(name_end + 1..)?).ok()?.split_ascii_whitespace())

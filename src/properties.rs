@@ -1,7 +1,9 @@
-//! What holds whatever bytes come in: a function for each kind of input, which panics where it does
-//! not hold. Shared by the targets in fuzz/ and by the test that replays their corpora.
+//! Properties that hold for any input: a function for each kind of input, which panics if the
+//! property does not hold. The targets in fuzz/ share them with the test that replays their
+//! corpora.
 //!
-//! Beyond that nothing panics: what is damaged is never taken for something whole that has less.
+//! The main one, besides that the parsers never panic: damaged input is never taken for complete
+//! input with less in it.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +19,7 @@ pub use options::options;
 pub use proc_net::proc_net;
 pub use targets::targets;
 
-/// Nothing in it ends a line, or does more to a terminal than to stand there.
+/// The text contains nothing that ends a line or controls a terminal.
 fn is_one_line(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
 }

@@ -1,4 +1,5 @@
-//! The readiness companions: they ask the app, hear what it says, and answer probes. `drain-init probe` asks the same way.
+//! The readiness companions: they ask the app, receive its messages, and answer probes. `drain-init
+//! probe` asks the same way.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! Signals by number and name, real-time ones included, and sets and rewritings of them.
+//! Signals by number and name, including real-time signals, and sets and rewritings of them.
 //!
-//! Numbers and names are as Docker and glibc have them: SIGRTMIN is 34, whatever C library this is
-//! built with (musl's own is 35). nix's enumeration ends at 31, so it is of no use here.
+//! Numbers and names match Docker and glibc: SIGRTMIN is 34, whatever the C library of this build
+//! (musl's own is 35). nix's enumeration ends at 31, so it is not used.
 
 #![forbid(unsafe_code)]
 
@@ -19,14 +19,14 @@ pub struct Signal(u8);
 const RTMIN: u8 = 34;
 const RTMAX: u8 = 64;
 
-/// The names of the signals from 1 on: the same on x86-64 and arm64.
+/// The names of the signals from 1 on, the same on x86-64 and arm64.
 const NAMES: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
     "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
     "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-/// Other names in use for some of them.
+/// Alternative names.
 const ALIASES: [(&str, i32); 4] =
     [("IOT", SIGABRT), ("CLD", SIGCHLD), ("POLL", SIGIO), ("UNUSED", SIGSYS)];
 
@@ -41,14 +41,14 @@ impl Signal {
     pub const TSTP: Self = Self::standard(SIGTSTP);
     pub const TTIN: Self = Self::standard(SIGTTIN);
     pub const TTOU: Self = Self::standard(SIGTTOU);
-    /// SIGRTMAX: a hook asks the drain-init of its container for the drain.
+    /// SIGRTMAX: a hook asks its container's drain-init for a drain with it.
     pub const DRAIN: Self = Self(RTMAX);
 
     const fn standard(number: i32) -> Self {
         Self(number as u8)
     }
 
-    /// The signal of that number, if there is one.
+    /// The signal with that number, if it exists.
     pub fn new(number: i32) -> Option<Self> {
         let number = u8::try_from(number).ok()?;
         (1..=RTMAX).contains(&number).then_some(Self(number))
@@ -64,7 +64,7 @@ impl Signal {
         1 << (self.0 - 1)
     }
 
-    /// `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`, in capitals or not.
+    /// Parses `SIGQUIT`, `QUIT`, `3` or `SIGRTMIN+3`, in any case.
     pub fn parse(text: &str) -> Option<Self> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Self::new(text.parse().ok()?);
@@ -99,7 +99,7 @@ impl Signal {
         number.filter(|number| (RTMIN..=RTMAX).contains(number)).map(Self)
     }
 
-    /// Why this signal is never forwarded and cannot be named in an option, if that is so.
+    /// Why this signal is never forwarded and cannot be named in an option, if so.
     pub fn excepted(self) -> Option<&'static str> {
         match self.number() {
             SIGILL | SIGTRAP | SIGABRT | SIGBUS | SIGFPE | SIGSEGV | SIGSYS => {
@@ -112,12 +112,12 @@ impl Signal {
         }
     }
 
-    /// A shell and its terminal stop jobs by these and let them go on.
+    /// Whether a shell or a terminal uses it to stop and resume jobs.
     pub fn controls_jobs(self) -> bool {
         [Self::CONT, Self::TSTP, Self::TTIN, Self::TTOU].contains(&self)
     }
 
-    /// SIGKILL and SIGSTOP: what no process can catch, block or ignore.
+    /// SIGKILL or SIGSTOP, which no process can catch, block or ignore.
     pub fn uncatchable(self) -> bool {
         self == Self::KILL || self == Self::STOP
     }
@@ -132,7 +132,7 @@ impl fmt::Display for Signal {
             32 | 33 => write!(f, "signal {}", self.0),
             RTMIN => f.write_str("SIGRTMIN"),
             RTMAX => f.write_str("SIGRTMAX"),
-            // The nearer end gives the name, as `kill -l` has it.
+            // Named after the nearer end, as `kill -l` does.
             35..=49 => write!(f, "SIGRTMIN+{}", self.0 - RTMIN),
             _ => write!(f, "SIGRTMAX-{}", RTMAX - self.0),
         }
@@ -152,7 +152,7 @@ impl SignalSet {
         self.0 |= signal.bit();
     }
 
-    /// From the lowest number up.
+    /// In ascending order.
     pub fn iter(self) -> impl Iterator<Item = Signal> {
         (1..=RTMAX).map(Signal).filter(move |signal| self.contains(*signal))
     }
@@ -166,13 +166,13 @@ impl FromIterator<Signal> for SignalSet {
     }
 }
 
-/// What each signal is rewritten to before anything else looks at it: one that is not named, to
-/// itself; one that is dropped, to nothing.
+/// What each signal is rewritten to before anything else looks at it. A signal without an entry
+/// stays as it is; a dropped one becomes None.
 #[derive(Clone, Debug, Default)]
 pub struct SignalMap(Vec<(Signal, Option<Signal>)>);
 
 impl SignalMap {
-    /// The last word on a signal counts.
+    /// The last entry for a signal counts.
     pub fn set(&mut self, from: Signal, to: Option<Signal>) {
         self.0.retain(|(known, _)| *known != from);
         self.0.push((from, to));

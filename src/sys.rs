@@ -1,7 +1,7 @@
-//! The system calls that neither std nor nix wraps as PID 1 needs them: a safe function each.
+//! The system calls that neither std nor nix wraps as PID 1 needs them, each as a safe function.
 //!
-//! All unsafe code of the project is in this folder, a file a subject. Nothing here decides
-//! anything, and nothing here panics: an error comes back as a value.
+//! All unsafe code of the project is in this folder, one file per subject. Nothing here makes
+//! decisions or panics: an error is returned as a value.
 
 #![allow(unsafe_code)]
 

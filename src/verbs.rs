@@ -1,4 +1,4 @@
-//! What the program can be asked to do.
+//! The verbs of the command line.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +21,11 @@ use crate::options::typed::{Options, Texts};
 use crate::pid1::termination::TerminationLog;
 use crate::sys::{self, Arguments};
 
-/// What --help says. A test holds it to the options.
+/// The text of --help. A test keeps it in step with the options.
 const HELP: &str = include_str!("options/help.txt");
 
-/// Reads the options of a verb; answers --help and --version itself, and refuses nonsense with a
-/// line for each finding. An error is the exit code.
+/// Reads the options of a verb. Answers --help and --version itself, and reports each mistake in a
+/// line of its own. An error is the exit code.
 fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Read<T>, u8> {
     match command_line::read(verb, arguments).map_err(|refused| report(verb, refused))? {
         Asked::Help => Err(help()),
@@ -42,7 +42,7 @@ fn version() -> u8 {
     print(concat!("drain-init ", env!("CARGO_PKG_VERSION"), "\n"))
 }
 
-/// Reads the options of an entrypoint or a hook, and what they mean.
+/// Reads the options of an entrypoint or a hook, and builds their configuration.
 fn configured(
     verb: &Verb,
     arguments: Arguments,
@@ -51,7 +51,7 @@ fn configured(
     let read = read(verb, arguments)?;
     let config = Config::new(&read.options, surroundings);
     let config = config.map_err(|refused| report(verb, refused))?;
-    // A hook's options are the entrypoint's, which has said so.
+    // A hook has the options of its entrypoint, which has reported this.
     if verb.command {
         for line in config::without_effect(&read.options, &read.unknown) {
             config.log.line(Level::Info, "options", format_args!("{line}"));
@@ -60,7 +60,7 @@ fn configured(
     Ok((read, config))
 }
 
-/// Says what is wrong.
+/// Reports the mistakes.
 fn report(verb: &Verb, Refused { lines, format, termination_log }: Refused) -> u8 {
     let log = Log { format, ..Log::default() };
     lines.iter().for_each(|line| log.error("refused", format_args!("{line}")));
@@ -75,9 +75,9 @@ fn refuse(line: fmt::Arguments) -> u8 {
     OWN_FAILURE
 }
 
-/// Answers on standard output. The exit code says whether that worked.
+/// Writes to standard output. The exit code is that of a failure if it could not.
 fn print(text: &str) -> u8 {
-    // Not std's handle of it: what that has of locks and buffers is of no use here.
+    // Not std's handle: its locks and buffers are of no use here.
     let output = sys::STANDARD_OUTPUT.try_clone_to_owned().map(std::fs::File::from);
     match output.and_then(|mut output| output.write_all(text.as_bytes())) {
         Ok(()) => 0,

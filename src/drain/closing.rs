@@ -1,10 +1,10 @@
-//! Closes idle connections for an app whose server was never changed: each is borrowed, looked at
-//! once more, shut down for receiving, and let go.
+//! Closes idle connections for an app that does not close them itself: borrows each one, checks it
+//! again, shuts it down for receiving, and lets it go.
 //!
-//! The app sees what it sees when a client closes, and closes; what came in the same moment it still
-//! reads. Which connections are idle is `traffic`'s to say. A borrowed socket is a duplicate of the
-//! app's: for as long as it is open here, the app's own close does not reach the client. So it is
-//! never held while anything is waited for.
+//! The app sees a client that closes, and closes; it still reads data that came in the same moment.
+//! `traffic` decides which connections are idle. A borrowed socket is a duplicate of the app's:
+//! while it is open here, the app's own close does not reach the client. So it is never held across
+//! a wait.
 
 #![forbid(unsafe_code)]
 
@@ -27,12 +27,13 @@ use crate::sys::{self, Errno as Described};
 use borrow::{Lender, Wanted, errno};
 use holders::{Found, Holders};
 
-/// Of the longest drain, the last part, in which connections need to be idle for less and less: what
-/// is not closed by then may be cut. It gets less in as many steps.
+/// The last part of the longest drain, in which connections need less and less idle time to be
+/// closed, since a connection still open at its end may be cut off. The time falls in this many
+/// steps.
 const LAST_PART: u32 = 10;
 const STEPS: u32 = 10;
 
-/// As much of struct tcp_info as is of use.
+/// The part of struct tcp_info that is read.
 const TCP_INFO: usize = 256;
 
 pub struct Closer {
@@ -43,16 +44,16 @@ pub struct Closer {
     holders: Holders,
     /// A connection of the app's has been borrowed.
     works: bool,
-    /// That some cannot be closed has been said.
+    /// It was logged that some connections cannot be closed.
     said: bool,
 }
 
-/// What became of a borrowed connection.
+/// What happened to a borrowed connection.
 enum Outcome {
     Shut,
     /// It is busy again, or gone.
     Moved,
-    /// It was unsettled, and this is what the kernel says.
+    /// It was unsettled, and this is the kernel's opinion.
     Owed {
         interactive: bool,
     },
@@ -71,26 +72,26 @@ impl Closer {
         }
     }
 
-    /// What is closed at that time.
+    /// How connections are closed at this time.
     pub fn how(&self, now: Time) -> CloseIdle {
         let last = self.longest / LAST_PART;
         let left = self.longest.saturating_sub(now);
         if left >= last {
             return CloseIdle { after: self.after, anyway: false };
         }
-        // The steps that are left.
+        // The number of steps left.
         let step = (last / STEPS).max(Duration::from_nanos(1));
         let steps = u32::try_from(left.as_nanos() / step.as_nanos()).unwrap_or(STEPS);
         CloseIdle { after: self.after * steps / STEPS, anyway: true }
     }
 
-    /// Whether it has been seen to work.
+    /// Whether borrowing has worked once.
     pub fn works(&self) -> bool {
         self.works
     }
 
-    /// Until it is known whether connections can be borrowed at all, before any is to be closed: one
-    /// is, and given back as it was. False if nothing can be closed here, which is said.
+    /// Finds out whether connections can be borrowed at all, before any needs closing: borrows one
+    /// and gives it back unchanged. Returns false, and logs it, if nothing can be closed here.
     pub fn try_one(&mut self, judge: &mut Judge, clock: &dyn Fn() -> Time) -> bool {
         match judge.any_connection() {
             Some(any) if !self.works => {
@@ -101,7 +102,8 @@ impl Closer {
         }
     }
 
-    /// Closes these, which the last sample has found idle. False if nothing can be closed any more.
+    /// Closes these connections, which the last sample found idle. False if nothing can be closed
+    /// any more.
     pub fn close(&mut self, idle: &[Idle], judge: &mut Judge, clock: &dyn Fn() -> Time) -> bool {
         if !self.works {
             return true;
@@ -152,7 +154,7 @@ impl Closer {
         }
     }
 
-    /// Why nobody has a socket.
+    /// Why a socket is found in no process.
     fn hidden(&self) -> Errno {
         if self.holders.unreadable { Errno::EACCES } else { Errno::ESRCH }
     }
@@ -232,8 +234,8 @@ fn is_meant(socket: &OwnedFd, cookie: u64) -> Result<(), Errno> {
     }
 }
 
-/// The last look at a borrowed connection, and its end if nothing has moved on it since it was
-/// judged. It is let go in any case.
+/// Checks a borrowed connection again and shuts it down if nothing has moved on it since it was
+/// judged. Lets it go in any case.
 fn finish(socket: OwnedFd, one: &Idle) -> Result<Outcome, Errno> {
     is_meant(&socket, one.cookie)?;
     let of = |error: io::Error| errno(&error);
@@ -265,7 +267,7 @@ fn same(now: Option<Counts>, then: Option<Counts>) -> bool {
     now.is_some() && now.map(data) == then.map(data)
 }
 
-/// Whether it will be the same the next time.
+/// Whether the next attempt would fail the same way.
 fn is_refusal(errno: Errno) -> bool {
     matches!(errno, Errno::EPERM | Errno::EACCES | Errno::ENOSYS)
 }

@@ -1,6 +1,7 @@
-//! The drain-init that is the entrypoint of this container, as a hook finds it and asks it.
+//! Finds the drain-init that is the entrypoint of this container, and asks it for a drain: for a
+//! hook.
 //!
-//! It is never found by being PID 1: in a pod that shares its process namespace, that is pause.
+//! Being PID 1 proves nothing: in a pod that shares its process namespace, PID 1 is pause.
 
 #![forbid(unsafe_code)]
 
@@ -10,31 +11,31 @@ use crate::processes;
 use crate::signal::Signal;
 use crate::sys::{self, Folder, Pid};
 
-/// Verbs that are no entrypoint.
+/// Verbs that are not an entrypoint.
 const OTHER_VERBS: [&[u8]; 6] =
     [b"prestop", b"probe", b"wait", b"install", b"explain", b"companion"];
 
-/// The longest path that the kernel tells.
+/// PATH_MAX, the longest path that the kernel returns.
 const PATH: usize = 4096;
 
-/// A process that was found, and is the same one as long as this is there.
+/// The entrypoint's process. The pidfd keeps naming it even if its pid is reused.
 pub struct Entrypoint {
     pub pid: Pid,
     handle: OwnedFd,
 }
 
-/// What makes a process one of this container's drain-inits.
+/// The properties that identify this container's drain-init.
 struct Own {
     mounts: File,
     program: File,
     name: Vec<u8>,
 }
 
-/// A file by its device and number on it.
+/// A file, by device and inode.
 type File = (u64, u64);
 
 impl Entrypoint {
-    /// The outermost drain-init of this container: the first one, where there are several.
+    /// The outermost drain-init of this container; the oldest if there are several.
     pub fn find() -> Option<Self> {
         let own = Own::new()?;
         let parents = processes::parents();
@@ -47,7 +48,7 @@ impl Entrypoint {
         }
         let pid = first(&candidates, &parents)?;
         let handle = sys::open_process(pid).ok()?;
-        // It may have ended meanwhile, and its pid be somebody else's.
+        // It may have ended meanwhile, and its pid may have been reused.
         own.is_entrypoint(pid).then_some(Self { pid, handle })
     }
 
@@ -56,7 +57,7 @@ impl Entrypoint {
         sys::send_to(&self.handle, Signal::DRAIN)
     }
 
-    /// Whether it has taken what it was asked.
+    /// Whether it has taken the signal.
     pub fn has_taken(&self) -> bool {
         let process = processes::folder(self.pid);
         !process.is_some_and(|process| drain_is_in(&process, [b"ShdPnd:", b"SigPnd:"]))
@@ -67,7 +68,7 @@ impl Entrypoint {
         sys::open_process(self.find_companion(b"drain")?).ok()
     }
 
-    /// Whether the app has yet to be started: it waits for that.
+    /// Whether it has yet to start the app.
     pub fn waits_to_start(&self) -> bool {
         self.find_companion(b"start").is_some()
     }
@@ -86,8 +87,8 @@ impl Entrypoint {
     }
 }
 
-/// The first process of this container: its log is the container's. In a pod that shares its process
-/// namespace it is not PID 1, so it is found by its mount namespace.
+/// The first process of this container, whose log is the container's. In a pod that shares its
+/// process namespace it is not PID 1, so it is found by its mount namespace.
 pub fn first_process() -> Option<Pid> {
     let own = Own::new()?;
     let parents = processes::parents();
@@ -99,8 +100,8 @@ pub fn first_process() -> Option<Pid> {
     first(&here, &parents)
 }
 
-/// The outermost of these, and the oldest where several are: one that `docker exec` has started is
-/// younger.
+/// The outermost of these processes, and the oldest if there are several: a drain-init started by
+/// `docker exec` is younger.
 fn first(candidates: &[Pid], parents: &[(Pid, Pid)]) -> Option<Pid> {
     let outermost =
         candidates.iter().filter(|pid| !processes::is_within(**pid, candidates, parents));
@@ -117,7 +118,8 @@ impl Own {
         })
     }
 
-    /// Whether it runs an app, and in this container. What may not be read is somebody else's.
+    /// Whether the process runs an app, in this container. An unreadable process belongs to
+    /// another.
     fn is_entrypoint(&self, pid: Pid) -> bool {
         let Some(process) = processes::folder(pid) else {
             return false;
@@ -131,7 +133,7 @@ impl Own {
             && !words().split(is_end).nth(1).is_some_and(|verb| OTHER_VERBS.contains(&verb))
     }
 
-    /// Whether it is in this container. What may not be read is somebody else's.
+    /// Whether the process is in this container. An unreadable process belongs to another.
     fn shares_mounts(&self, process: &Folder) -> bool {
         process.identity(c"ns/mnt").is_ok_and(|found| found == self.mounts)
     }
@@ -141,7 +143,7 @@ fn is_end(byte: &u8) -> bool {
     *byte == 0
 }
 
-/// The name of its program.
+/// The name of the process's program.
 fn program_name(process: &Folder) -> Vec<u8> {
     let mut place = [0; PATH];
     let path = process.link(c"exe", &mut place);
@@ -151,7 +153,7 @@ fn program_name(process: &Folder) -> Vec<u8> {
 
 /// Whether the signal that asks for a drain is in one of these masks of /proc/PID/status.
 fn drain_is_in(process: &Folder, masks: [&[u8]; 2]) -> bool {
-    // The mask's first digit is the one of the highest signals, of which this is the highest.
+    // The first digit of a mask holds the highest signals, and this is the highest of all.
     let has = |line: &[u8]| {
         let mask = masks.iter().find_map(|name| line.strip_prefix(*name));
         let digit = mask.and_then(|mask| mask.trim_ascii().first());
@@ -160,8 +162,8 @@ fn drain_is_in(process: &Folder, masks: [&[u8]; 2]) -> bool {
     process.read(c"status").split(|byte| *byte == b'\n').any(has)
 }
 
-/// When it was started, in the clock ticks of /proc/PID/stat.
+/// The start time in clock ticks, from /proc/PID/stat.
 fn started(pid: Pid) -> Option<u64> {
-    // The 22nd field, counted from the state, which is the third.
+    // Field 22; these fields are counted from the state, field 3.
     processes::fields(&processes::folder(pid)?.read(c"stat"))?.nth(19)?.parse().ok()
 }

@@ -1,5 +1,5 @@
-//! Handlers: URLs that are called and commands that are run, side by side, when the drain begins or
-//! when the app has ended. What fails is logged, and that is all that comes of it.
+//! Handlers: URLs to call and commands to run, side by side, when the drain begins or when the app
+//! has ended. A failure is logged and changes nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use crate::options::target::Handler;
 use crate::signal::Signal;
 use crate::sys::{self, CompanionStart, Described, Pid, Program, Reaped, Recipient, Status};
 
-/// When they are run: the name of the option, and of their lines in the log.
+/// The event that runs them: the name of the option, and of their log lines.
 pub const ON_DRAIN: &str = "on-drain";
 pub const ON_EXIT: &str = "on-exit";
 
@@ -32,7 +32,8 @@ struct Running<'a> {
     handler: &'a Handler,
 }
 
-/// Runs them all, and returns when they have ended, or the time is over and they were killed.
+/// Runs all handlers. Returns when they have ended, or when the limit has passed and they were
+/// killed.
 pub fn run_all(handlers: &[Handler], event: &'static str, limit: Duration, log: Log) {
     let clock = Clock::start();
     let mut running = Handlers::none(event, log);
@@ -55,7 +56,7 @@ impl<'a> Handlers<'a> {
         Self { running: Vec::new(), event, log }
     }
 
-    /// They run from now on, and write to `output`.
+    /// Starts the handlers, which write to `output`.
     pub fn start(&mut self, handlers: &'a [Handler], output: BorrowedFd) {
         for handler in handlers {
             match start(handler, self.event, self.log.format, output) {
@@ -71,7 +72,7 @@ impl<'a> Handlers<'a> {
         self.running.is_empty()
     }
 
-    /// Those that have ended. Nobody else is a child of this process.
+    /// Reaps the handlers that have ended. This process has no other children.
     pub fn reap(&mut self) {
         while let Reaped::Ended(pid, status) = sys::reap(false) {
             let Some(index) = self.running.iter().position(|running| running.pid == pid) else {
@@ -82,7 +83,7 @@ impl<'a> Handlers<'a> {
                 (_, Status::Exited(0)) => {
                     self.log.debug(self.event, format_args!("{handler}: done"));
                 }
-                // It has said why.
+                // It has logged the reason itself.
                 (Handler::Call { .. }, Status::Exited(1)) => {}
                 (_, Status::Exited(code)) => {
                     self.failed(handler, format_args!("exited with {code}"));
@@ -94,7 +95,7 @@ impl<'a> Handlers<'a> {
         }
     }
 
-    /// Their time is over, after so long.
+    /// Kills the handlers that are still running, `after` their start.
     pub fn cut(&mut self, after: Duration) {
         for running in &self.running {
             let after = Short(after);
@@ -105,7 +106,7 @@ impl<'a> Handlers<'a> {
 
     pub fn kill(&mut self) {
         for running in self.running.drain(..) {
-            // It leads its group; what it started goes with it.
+            // It leads its process group, so its descendants are killed too.
             let _ = sys::send(Recipient::Group(running.pid), Signal::KILL);
         }
     }

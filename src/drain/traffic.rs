@@ -1,9 +1,11 @@
-//! Watches the app's connections, and tells when the traffic has ended.
+//! Watches the app's connections and reports when the traffic has ended.
 //!
-//! `Watch` puts together what reads the kernel (`netlink`, and where that is denied `proc_net`),
-//! what finds the app's ports and what judges. Runs in the drain's companion: whoever calls has the
-//! clock, waits between the samples, and decides what to make of a verdict. It errs on the long
-//! side: what cannot be seen is traffic.
+//! `Watch` combines the readers of the kernel's tables (`netlink`, or `proc_net` where netlink is
+//! denied), the search for the app's ports, and the judge. It runs in the drain companion. The
+//! caller owns the clock, waits between samples, and acts on the verdict. In doubt a drain lasts
+//! longer: a connection that cannot be seen counts as traffic.
+//!
+//! Longer than 300 lines because sampling, looking and closing share one budget of processor time.
 
 #![forbid(unsafe_code)]
 
@@ -33,56 +35,56 @@ use verdict::Judge;
 
 pub use verdict::Verdict;
 
-/// Between two samples, while the end can't have come yet and while it may come at any moment.
+/// The interval between samples while the drain cannot end yet, and while it can end at any moment.
 const CADENCE: Duration = Duration::from_millis(100);
 const QUICK_CADENCE: Duration = Duration::from_millis(10);
-/// The samples' share of the time: one in so many, 2% of one core over the drain.
+/// Samples may take 1/SHARE of the time: 2% of one core over the drain.
 const SHARE: u32 = 50;
-/// What was spent at once may be paid for later, for as long as a sample costs less than its share.
+/// The longest pause that pays for earlier samples. One expensive sample can make it longer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
-/// Connections that a sample does not settle are looked at in time for the end.
+/// How long before the end the kernel is asked about connections that samples do not settle.
 const SETTLE_BEFORE: Duration = Duration::from_secs(1);
-/// Connections in use are looked at, each by itself, from so long before the end may come.
+/// How long before the end each connection in use is looked at by itself.
 const LOOK_BEFORE: Duration = Duration::from_millis(500);
-/// A sample that may end the drain waits so long for a look that finds nothing in flight.
+/// How long a sample that may end the drain waits for a look that finds nothing in flight.
 const WAIT_FOR_INSTANT: Duration = Duration::from_millis(200);
-/// What closing a connection takes of the processor, here and in PID 1.
+/// The processor time that closing one connection takes, here and in PID 1.
 const CLOSING: Duration = Duration::from_micros(20);
-/// After a sample connections are closed for so many times its cost, at the least.
+/// After a sample, closing may take at least this many times the sample's cost.
 const CLOSING_SHARE: u32 = 6;
-/// What counts as traffic for the log for so long, so that steady traffic is one line.
+/// Traffic counts as recent for this long in the log, so that steady traffic is one line.
 const LOG_WINDOW: Duration = Duration::from_secs(1);
 
-/// The connections of the app, from the beginning of a drain on.
+/// The app's connections, from the beginning of a drain on.
 pub struct Watch {
     watched: Watched,
     log: Log,
     source: Source,
     judge: Judge,
-    /// Which ports are the app's has been found out, or was told.
+    /// The app's ports have been found, or were given.
     ports_known: bool,
-    /// The app has a listening socket of another network, which cannot be seen.
+    /// The app listens in another network namespace, which cannot be seen from here.
     blind: bool,
     /// Samples come quickly from now on, whatever the traffic.
     hurried: bool,
     began: Time,
-    /// Processor time.
+    /// Processor time used so far.
     spent: Duration,
-    /// The kernel has been asked about what samples do not settle.
+    /// The kernel has been asked about connections that samples do not settle.
     asked: bool,
-    /// And is to be asked again.
+    /// The kernel has to be asked again.
     unsettled: bool,
-    /// When the next sample is due, and when it is taken: it may wait for a good instant.
+    /// When the next sample is due, and when it is taken: it may wait for a good moment.
     due: Time,
     next: Time,
     next_look: Time,
-    /// Single connections can be looked at.
+    /// Whether the source can look at single connections.
     can_look: bool,
     last: Phase,
     closer: Option<Closer>,
 }
 
-/// What the log tells the changes of.
+/// The state whose changes are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Beginning,
@@ -92,7 +94,7 @@ enum Phase {
 }
 
 impl Watch {
-    /// Takes the first sample too, to know what was there before.
+    /// Also takes the first sample, to know the connections that existed before.
     pub fn begin(mut watched: Watched, log: Log, clock: &dyn Fn() -> Time) -> Self {
         let (now, before) = (clock(), cpu_time());
         let mut source = Source::find(log);
@@ -128,7 +130,7 @@ impl Watch {
         watch
     }
 
-    /// From now on idle connections are closed for the app; `longest` is when the drain ends.
+    /// Closes idle connections for the app from now on. `longest` is when the drain ends.
     pub fn close_idle(&mut self, after: Duration, longest: Time) {
         if matches!(self.source, Source::Netlink { .. }) {
             self.source.expect_losses();
@@ -136,7 +138,7 @@ impl Watch {
         }
     }
 
-    /// What there is at this instant.
+    /// Takes a sample and judges it.
     pub fn sample(&mut self, clock: &dyn Fn() -> Time) -> Verdict {
         let (now, before) = (clock(), cpu_time());
         self.judge.close_idle(self.closer.as_ref().map(|closer| closer.how(now)));
@@ -152,14 +154,14 @@ impl Watch {
         verdict
     }
 
-    /// When to look again.
+    /// When to call `look` again.
     pub fn next(&self) -> Time {
         if self.looks() { self.next.min(self.next_look) } else { self.next }
     }
 
-    /// What there is at this instant, if a sample is due. Between two of them, as the end comes near,
-    /// the connections in use are looked at one by one: that costs the same however many sockets
-    /// others have on the machine, where a sample goes through the kernel's whole table.
+    /// Takes a sample if one is due. Between samples, as the end comes near, it looks at the
+    /// connections in use one by one. The cost of a look does not depend on the other sockets of
+    /// the machine; a sample walks the kernel's whole table.
     pub fn look(&mut self, clock: &dyn Fn() -> Time) -> Option<Verdict> {
         let now = clock();
         if !self.looks() || now < self.judge.quiet_at().saturating_sub(LOOK_BEFORE) && !self.hurried
@@ -171,7 +173,7 @@ impl Watch {
         let cost = cpu_time().saturating_sub(before);
         self.spent = self.spent.saturating_add(cost);
         self.close(now, cost, clock);
-        // Half of the share: the other one is that of samples.
+        // Half of the share; samples get the other half.
         self.next_look = now.saturating_add(QUICK_CADENCE.max(cost.saturating_mul(2 * SHARE)));
         let may_end = self.hurried || self.judge.quiet_at() <= now;
         let instant = idle && may_end && self.paid_for() <= now;
@@ -183,7 +185,7 @@ impl Watch {
         (due || instant).then(|| self.sample(clock))
     }
 
-    /// From now on, an instant with nothing in flight is all that is waited for.
+    /// From now on the drain only waits for an instant with nothing in flight.
     pub fn hurry(&mut self) {
         self.hurried = true;
         self.next = self.next.min(self.paid_for());
@@ -194,13 +196,13 @@ impl Watch {
         self.can_look && !self.judge.to_look_at().is_empty()
     }
 
-    /// Whether nothing is in flight on any of them.
+    /// Whether nothing is in flight on any of these connections.
     fn look_at_each(&mut self, clock: &dyn Fn() -> Time) -> bool {
         let mut idle = true;
         self.judge.begin_looks();
         for connection in self.judge.to_look_at().to_vec() {
             match self.source.look_at(&connection) {
-                // Another one may be what it is now: the next sample tells.
+                // Another connection may have taken its place; the next sample shows that.
                 Some(Look::Gone) => {}
                 Some(Look::There(connection)) => idle &= !self.judge.look(clock(), &connection),
                 None => {
@@ -225,8 +227,8 @@ impl Watch {
         self.judge.end(read && self.ports_known && !self.blind)
     }
 
-    /// A listening socket is in the table of the network that it was made in, wherever the app runs
-    /// that was given it.
+    /// A socket is listed in the network namespace it was created in, even if a process elsewhere
+    /// inherited it.
     fn find_blind_spots(&mut self) {
         let named = &self.watched.ports;
         let counts = |port: &u16| named.is_empty() || named.contains(port);
@@ -235,7 +237,7 @@ impl Watch {
         if given.is_empty() {
             return;
         }
-        // Where no socket can be seen at all, that is said, and enough.
+        // If no socket can be read at all, that has been logged already.
         let Some(listeners) = self.source.listeners() else {
             return;
         };
@@ -253,8 +255,8 @@ impl Watch {
         self.log.line(Level::Info, "traffic", message);
     }
 
-    /// Closes what has been found idle, as much of it as may be paid for, though not too little for
-    /// what finding it has cost. What that took.
+    /// Closes idle connections as far as the budget allows, and at least in proportion to the
+    /// sample's cost. Returns the processor time spent.
     fn close(&mut self, now: Time, cost: Duration, clock: &dyn Fn() -> Time) -> Duration {
         let Some(closer) = &mut self.closer else {
             return Duration::ZERO;
@@ -276,18 +278,18 @@ impl Watch {
             self.judge.close_idle(None);
             self.closer = None;
         }
-        // What PID 1 does for it takes three quarters of that.
+        // PID 1 spends another three quarters of that.
         let took = cpu_time().saturating_sub(before).saturating_mul(7) / 4;
         self.spent = self.spent.saturating_add(took);
         took
     }
 
-    /// Asks the kernel about connections that stand still and that the samples do not settle: the
-    /// first time there are any, as most of them will stay as they are, and then when the end waits
-    /// for them alone. It may cost as much as a hundred samples, where the kernel's table is full of
-    /// closed connections; so only the first time is it done before it is paid for.
+    /// Asks the kernel about quiet connections that the samples do not settle: once when there are
+    /// any, since most of them stay as they are, and again when only they delay the end. It may
+    /// cost as much as a hundred samples where the kernel's table is full of closed connections.
+    /// Only the first time may exceed the budget.
     fn settle(&mut self, now: Time) {
-        // A borrowed connection is asked itself.
+        // The closer asks a borrowed connection itself.
         if self.closer.as_ref().is_some_and(Closer::works) && self.judge.any_closable() {
             return;
         }
@@ -303,7 +305,7 @@ impl Watch {
         }
     }
 
-    /// Those that the app listens on. An app that is still starting opens them later.
+    /// Finds the ports that the app listens on. An app that is still starting opens them later.
     fn find_ports(&mut self) {
         let Some(listeners) = self.source.listeners() else {
             return;
@@ -331,20 +333,21 @@ impl Watch {
         self.watched.ports = found.ports;
     }
 
-    /// When all that was spent so far is no more than its share.
+    /// When the time spent so far is within its share.
     fn paid_for(&self) -> Time {
         self.began.saturating_add(self.spent.saturating_mul(SHARE))
     }
 
-    /// As soon as something may have changed, and as cost allows: that of all samples so far, of
-    /// which the greater part of a second is waited for at the most, and that of the last one.
+    /// Plans the next sample: as soon as something may have changed, and as cost allows. The cost
+    /// of all samples so far delays it by LONGEST_PAUSE at most; the cost of the last one always
+    /// counts.
     fn plan(&mut self, now: Time, cost: Duration) {
         let quiet_at = self.judge.quiet_at();
         let wanted = if self.hurried || quiet_at <= now {
             now.saturating_add(QUICK_CADENCE)
         } else {
             // Half of the share, so that the end is paid for when it comes. Nothing is missed in
-            // between: the kernel has the ages, and keeps what has closed.
+            // between: the kernel keeps the ages and queues the closed connections.
             let cadence = CADENCE.max(cost.saturating_mul(2 * SHARE));
             let settle_at = quiet_at.saturating_sub(SETTLE_BEFORE);
             let next_event = if self.unsettled && settle_at > now { settle_at } else { quiet_at };
@@ -380,7 +383,7 @@ impl Watch {
 }
 
 impl Watched {
-    /// Whether the connection is one of those that count.
+    /// Whether the drain watches this connection.
     fn counts(&self, connection: &Connection) -> bool {
         self.ports.binary_search(&connection.port).is_ok()
             && connection.peer_port != 0
@@ -392,7 +395,7 @@ impl Watched {
     }
 }
 
-/// What this thread has used: the cost of a sample, and no clock to wait by.
+/// The processor time of this thread, to measure what a sample costs; not a clock to wait by.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }

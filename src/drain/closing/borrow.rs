@@ -1,8 +1,8 @@
-//! Borrows duplicates of the app's sockets: from PID 1, from whom the app descends, or by itself,
-//! where nobody lends any.
+//! Borrows duplicates of the app's sockets: from PID 1, which is an ancestor of the app, or
+//! directly from the process where nothing lends any.
 //!
-//! It must not know what they are for. Each is handed out as soon as it is there, and is the
-//! caller's to close.
+//! It must not know what they are for. It hands out each duplicate as soon as it has it; the caller
+//! closes it.
 
 #![forbid(unsafe_code)]
 
@@ -18,23 +18,23 @@ use crate::lending::{AT_ONCE, Answer, Request};
 use crate::poll;
 use crate::sys::{self, Pid, Polled, THIRD_INPUT};
 
-/// PID 1 answers within this time, or is taken not to answer.
+/// How long PID 1 has to answer.
 const ANSWER: Duration = Duration::from_millis(200);
-/// So often in a row it may fail to before it is asked no more.
+/// After this many missing answers in a row PID 1 is not asked again.
 const SILENCES: u32 = 3;
 
-/// A socket that is to be borrowed.
+/// A socket to borrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub cookie: u64,
     pub place: Place,
 }
 
-/// Is given the index of what was wanted, and the duplicate or why there is none.
+/// Takes the index of the wanted socket, and the duplicate or the reason why there is none.
 pub type Each<'a> = &'a mut dyn FnMut(usize, Result<OwnedFd, Errno>);
 
 pub enum Lender {
-    /// PID 1, at the other end of this.
+    /// PID 1, at the other end of this socketpair.
     Parent {
         socket: OwnedFd,
         silences: u32,
@@ -43,13 +43,13 @@ pub enum Lender {
 }
 
 impl Lender {
-    /// A companion finds its end of the socketpair as its third input.
+    /// A companion inherits its end of the socketpair as its third input.
     pub fn find() -> Self {
         let socket = sys::descriptor(THIRD_INPUT).ok().filter(is_seqpacket);
         let Some(socket) = socket else {
             return Self::Nobody;
         };
-        // What is on its way is let go as soon as this end is closed, so there is only one.
+        // There is only this one descriptor, so that closing it also drops the messages in flight.
         sys::close_given(THIRD_INPUT);
         Self::Parent { socket, silences: 0 }
     }
@@ -58,7 +58,7 @@ impl Lender {
         matches!(self, Self::Nobody)
     }
 
-    /// Hands out each, or an error; and nothing where no answer comes in time.
+    /// Hands out each duplicate or its error, and nothing for an answer that does not come in time.
     pub fn borrow(&mut self, wanted: &[Wanted], clock: &dyn Fn() -> Time, each: Each) {
         match self {
             Self::Nobody => take(wanted, each),
@@ -77,7 +77,7 @@ impl Lender {
         }
     }
 
-    /// Answers that came too late: for as long as they lie there the connections stay open.
+    /// Drops answers that came too late: while they are queued, their connections stay open.
     pub fn throw_away_the_late(&self) {
         if let Self::Parent { socket, silences: 1.. } = self {
             let mut record = [0; Answer::SIZE];
@@ -86,7 +86,7 @@ impl Lender {
         }
     }
 
-    /// Nothing more is to be hoped for.
+    /// Whether to give up asking.
     pub fn is_silent(&self) -> bool {
         matches!(self, Self::Parent { silences: SILENCES.., .. })
     }
@@ -114,7 +114,7 @@ fn take(wanted: &[Wanted], each: Each) {
     }
 }
 
-/// Whether every answer has come.
+/// Returns whether every answer has come.
 fn ask(socket: &OwnedFd, wanted: &[Wanted], clock: &dyn Fn() -> Time, each: Each) -> bool {
     let mut asked = 0_usize;
     for Wanted { cookie, place } in wanted {
@@ -132,7 +132,7 @@ fn ask(socket: &OwnedFd, wanted: &[Wanted], clock: &dyn Fn() -> Time, each: Each
             Ok((Answer::SIZE, descriptor)) => {
                 let answer = Answer::from_bytes(record);
                 let mut asked = wanted.iter().take(asked);
-                // What answers an earlier question is let go.
+                // An answer to an earlier question is dropped.
                 if let Some(index) = asked.position(|wanted| wanted.cookie == answer.cookie) {
                     missing -= 1;
                     each(index, descriptor.ok_or(Errno::from_raw(answer.errno)));
@@ -145,7 +145,7 @@ fn ask(socket: &OwnedFd, wanted: &[Wanted], clock: &dyn Fn() -> Time, each: Each
                 }
                 poll::wait(&mut [Polled::readable(socket)], Some(deadline), now);
             }
-            // Nobody is there any more, or nobody who could be understood.
+            // The other end is closed, or sends nonsense.
             Ok(_) | Err(_) => return false,
         }
     }

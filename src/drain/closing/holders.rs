@@ -1,7 +1,7 @@
-//! Which process has which socket, and under which number: from /proc/PID/fd.
+//! Finds the process and the descriptor number of each socket, from /proc/PID/fd.
 //!
-//! That takes a system call a descriptor, so what was read is kept. It may not be true any more:
-//! a borrowed socket is known by its cookie.
+//! That costs a system call per descriptor, so the result is cached. It may be stale: the borrower
+//! compares the socket's cookie.
 
 #![forbid(unsafe_code)]
 
@@ -12,10 +12,10 @@ use crate::clock::Time;
 use crate::drain::traffic::ports::socket_inode;
 use crate::sys::{Folder, Pid};
 
-/// The processes are read again only after so many times as long as that took.
+/// The processes are read again only after this many times as long as reading took.
 const SHARE: u32 = 100;
 
-/// Where a socket is.
+/// The place of a socket: a process and a descriptor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     inode: u64,
@@ -23,28 +23,28 @@ pub struct Place {
     pub descriptor: i32,
 }
 
-/// What is known of a socket.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     At(Place),
-    /// No process that can be read has it.
+    /// No readable process has it.
     Nowhere,
-    /// It is to be looked for later.
+    /// Look for it later.
     Later,
 }
 
-/// All sockets of the processes that can be read.
+/// The sockets of all readable processes.
 #[derive(Debug, Default)]
 pub struct Holders {
-    /// By inode.
+    /// Sorted by inode.
     places: Vec<Place>,
     read_again: Time,
-    /// There are processes that cannot be read.
+    /// Some processes cannot be read.
     pub unreadable: bool,
 }
 
 impl Holders {
-    /// Where the socket is. `here_alone`: if that is a process of this mount namespace.
+    /// Finds the socket; with `here_alone` only in processes of this mount namespace.
     pub fn find(&mut self, inode: u64, here_alone: bool, clock: &dyn Fn() -> Time) -> Found {
         if let Some(place) = self.known(inode) {
             return Found::At(place);
@@ -59,7 +59,7 @@ impl Holders {
         self.known(inode).map_or(Found::Nowhere, Found::At)
     }
 
-    /// It was not there any more.
+    /// Forgets a place where the socket is no longer.
     pub fn forget(&mut self, place: Place) {
         self.places.retain(|known| *known != place);
     }
@@ -73,7 +73,7 @@ impl Holders {
         self.places.clear();
         self.unreadable = self.read_all(here_alone).is_err();
         self.places.sort_unstable_by_key(|place| place.inode);
-        // Many may have one socket.
+        // Several processes may have the same socket.
         self.places.dedup_by_key(|place| place.inode);
     }
 
@@ -95,7 +95,8 @@ impl Holders {
     }
 
     fn read_one(&mut self, process: &Folder, pid: Pid, only: Option<(u64, u64)>) -> io::Result<()> {
-        // Denied where its descriptors would be, too, which only looks like having none.
+        // This fails wherever the descriptors are denied too; without it such a process would look
+        // as if it had none.
         let mounts = process.identity(c"ns/mnt")?;
         if only.is_some_and(|only| only != mounts) {
             return Ok(());

@@ -1,13 +1,13 @@
-//! One TCP connection at one instant, as the kernel tells of it, in the words of this program.
+//! One TCP connection at one instant, as the kernel reports it, in this program's terms.
 //!
-//! Values alone: `diag` and `proc_net` make them, `verdict` judges them.
+//! Plain values: `diag` and `proc_net` fill them in, `verdict` judges them.
 
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// States of tcp_states.h, the ones that matter here.
+/// The states of tcp_states.h that matter here.
 pub mod state {
     pub const ESTABLISHED: u8 = 1;
     pub const SYN_RECV: u8 = 3;
@@ -18,7 +18,7 @@ pub mod state {
     pub const LISTEN: u8 = 10;
     pub const CLOSING: u8 = 11;
 
-    /// Every state of a connection that there is data on, or will be.
+    /// Every state in which a connection has data, or will have.
     pub const OF_CONNECTIONS: [u8; 7] =
         [ESTABLISHED, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING];
 }
@@ -48,65 +48,65 @@ impl Families {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// What no other connection of this boot has or had; 0 where it is not told.
+    /// Unique among all connections of this boot; 0 if the kernel does not report it.
     pub cookie: u64,
-    /// 0 where no process has the socket: not accepted yet, or closed already.
+    /// 0 if no process has the socket: not accepted yet, or already closed.
     pub inode: u64,
     pub state: u8,
-    /// Of the socket: one of IPv6 may have a peer of IPv4.
+    /// The socket's family: an IPv6 socket may have an IPv4 peer.
     pub family: Family,
-    /// Our side's address and port.
+    /// Local address and port.
     pub local: IpAddr,
     pub port: u16,
-    /// 0 where nobody is at the other end: a listening socket.
+    /// 0 for a listening socket, which has no peer.
     pub peer_port: u16,
     pub peer: IpAddr,
-    /// The network interface that the socket is bound to; 0 if to none.
+    /// The network interface that the socket is bound to, or 0.
     pub interface: u32,
-    /// Who made the socket; of an accepted one, who made the listening one.
+    /// The user that created the socket; for an accepted one, the user of the listening socket.
     pub uid: u32,
-    /// Bytes that the app has not read, and those that the peer has not acknowledged. The end of
-    /// the stream, which the kernel counts as a byte, is none.
+    /// Bytes that the app has not read, and bytes that the peer has not acknowledged. The kernel
+    /// counts the end of stream as a byte; these do not.
     pub unread: u32,
     pub undelivered: u32,
-    /// `None` where the kernel tells no more.
+    /// `None` if the kernel reports no more.
     pub info: Option<Info>,
 }
 
-/// From tcp_info. The three ages are in steps of the kernel's tick, 1 to 10 ms.
+/// From tcp_info. The three ages come in steps of the kernel's tick, 1 to 10 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// Since data was sent; since the connection was made if none was.
+    /// Time since data was last sent, or since the connection was made.
     pub sent: Duration,
-    /// Since data was received; since the connection was made if none was.
+    /// Time since data was last received, or since the connection was made.
     pub received: Duration,
-    /// Since the peer acknowledged anything.
+    /// Time since the peer's last ACK.
     pub acknowledged: Duration,
-    /// Zero where there is no measurement.
+    /// Zero if there is no measurement.
     pub round_trip: Duration,
-    /// Whether anything was ever received.
+    /// Whether any data was ever received.
     pub any_received: bool,
-    /// Whether all that was ever received is no more than a full segment of the peer's.
+    /// Whether all data ever received fits into one full segment of the peer's.
     pub one_segment: bool,
-    /// Only kernels from 4.6 on tell.
+    /// Reported by Linux 4.6 and later.
     pub counts: Option<Counts>,
 }
 
-/// Segments since the connection began.
+/// Segments since the connection was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// With data, received.
+    /// Received with data.
     pub data_in: u32,
-    /// With data, sent.
+    /// Sent with data.
     pub data_out: u32,
-    /// Without data, sent.
+    /// Sent without data.
     pub bare_out: u32,
 }
 
 impl Connection {
-    /// `queued` are the two queues of a socket as the kernel tells them, in which the end of the
-    /// stream is a byte: one that the app has not read where the peer has closed (tcp_diag.c and
-    /// tcp_inq() differ in that), one that is not acknowledged where the app has.
+    /// Takes the two queue lengths as the kernel reports them. There the end of stream is a byte:
+    /// unread if the peer has closed (tcp_diag.c and tcp_inq() differ in that), unacknowledged if
+    /// the app has.
     pub fn set_queues(&mut self, unread: u32, undelivered: u32) {
         use state::{CLOSING, FIN_WAIT1, LAST_ACK};
         let app_closed = matches!(self.state, FIN_WAIT1 | LAST_ACK | CLOSING);
@@ -114,12 +114,12 @@ impl Connection {
         self.undelivered = undelivered.saturating_sub(app_closed.into());
     }
 
-    /// Whether the peer has sent the end of its stream.
+    /// Whether the peer has sent end of stream.
     pub fn peer_has_closed(&self) -> bool {
         matches!(self.state, state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING)
     }
 
-    /// Whether the app can send on it yet.
+    /// Whether the app can still send on it.
     pub fn can_be_answered(&self) -> bool {
         matches!(self.state, state::ESTABLISHED | state::CLOSE_WAIT)
     }

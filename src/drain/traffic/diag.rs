@@ -1,7 +1,8 @@
-//! Netlink's answers about sockets, sock_diag(7): from bytes to connections.
+//! Parses netlink's answers about sockets, sock_diag(7), into connections.
 //!
-//! Reads as far as a message goes, since kernels have made it longer again and again, and trusts
-//! none: what cannot be read is `Damaged` and never "nothing there". No socket: `netlink` has it.
+//! Reads as much of a message as there is, since newer kernels send longer ones, and trusts none of
+//! it: a message that cannot be parsed is `Damaged`, never "no socket". Has no socket itself;
+//! `netlink` does.
 
 #![forbid(unsafe_code)]
 
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use super::connection::{Connection, Counts, Family, Info, state};
 
-/// Of struct nlmsghdr.
+/// The size of struct nlmsghdr.
 const HEADER: usize = 16;
-/// Of struct inet_diag_msg, behind it.
+/// The size of struct inet_diag_msg, which follows it.
 const BODY: usize = 72;
-/// Where the port of our side stands in a message; `destroyed` filters by it.
+/// The offset of the local port in a message; the filter of `Closed` uses it.
 pub const PORT_OFFSET: usize = HEADER + 4;
 
 const NOOP: u16 = libc::NLMSG_NOOP as u16;
@@ -28,7 +29,7 @@ const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const ATTRIBUTE_TYPE: u16 = !(libc::NLA_F_NESTED as u16 | libc::NLA_F_NET_BYTEORDER as u16);
 
-/// What a datagram was.
+/// How a datagram ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Datagram {
     /// More follows.
@@ -37,12 +38,13 @@ pub enum Datagram {
     Last,
     /// The kernel's errno.
     Refused(i32),
-    /// Something could not be read, or was changed while it was read: more is there than was told.
+    /// Part of it could not be parsed, or the table changed during the dump: the dump is
+    /// incomplete.
     Damaged,
 }
 
-/// Reads a datagram and hands out each socket in it, listening ones too. With a `sequence`, messages
-/// of an earlier request are skipped.
+/// Parses a datagram and passes on each socket in it, including listening ones. With a `sequence`,
+/// skips messages that answer an earlier request.
 pub fn read(mut bytes: &[u8], sequence: Option<u32>, each: &mut dyn FnMut(Connection)) -> Datagram {
     while !bytes.is_empty() {
         let Some(length) = u32_at(bytes, 0).and_then(|length| usize::try_from(length).ok()) else {
@@ -65,12 +67,12 @@ pub fn read(mut bytes: &[u8], sequence: Option<u32>, each: &mut dyn FnMut(Connec
                     Some(connection) => each(connection),
                     None => return Datagram::Damaged,
                 },
-                // Netlink's errors are negative; 0 is an acknowledgement, which nobody asked for.
+                // Netlink's errors are negative; 0 is an ACK, which was not requested.
                 ERROR => match code() {
                     Some(code) if code < 0 => return Datagram::Refused(code.saturating_neg()),
                     _ => return Datagram::Damaged,
                 },
-                // It ends with what went wrong, on kernels that say so (netlink_dump_done()).
+                // Newer kernels end a dump with its error (netlink_dump_done()).
                 DONE => match code() {
                     None | Some(0) => return Datagram::Last,
                     Some(code) if code < 0 => return Datagram::Refused(code.saturating_neg()),
@@ -84,7 +86,7 @@ pub fn read(mut bytes: &[u8], sequence: Option<u32>, each: &mut dyn FnMut(Connec
     Datagram::Part
 }
 
-/// struct inet_diag_msg and the attribute that matters.
+/// Parses struct inet_diag_msg and its tcp_info attribute.
 fn connection(message: &[u8]) -> Option<Connection> {
     let body = message.get(HEADER..HEADER + BODY)?;
     let family = i32::from(*body.first()?);
@@ -123,15 +125,15 @@ fn connection(message: &[u8]) -> Option<Connection> {
     Some(connection)
 }
 
-/// Whether it has no tcp_info where it has other attributes: half open, listening, or what is left of
-/// a closed connection, which inet_twsk_diag_fill() tells by this timer.
+/// Whether the socket has no tcp_info although it has other attributes: half-open, listening, or
+/// the rest of a closed connection, which inet_twsk_diag_fill() marks by this timer.
 fn has_no_info(state: u8, timer: u8) -> bool {
     const TIME_WAIT: u8 = 3;
     matches!(state, state::SYN_RECV | state::LISTEN) || timer == TIME_WAIT
 }
 
-/// The one that matters, if it is there. None if they do not follow one another to their very end:
-/// then a length lies, and what is missing may be in what it hides.
+/// The tcp_info attribute, if present. None if the attributes do not fill the message exactly: then
+/// a length is wrong, and may hide the attribute.
 fn info_attribute(mut attributes: &[u8]) -> Option<Option<&[u8]>> {
     let mut found = None;
     while !attributes.is_empty() {
@@ -139,7 +141,7 @@ fn info_attribute(mut attributes: &[u8]) -> Option<Option<&[u8]>> {
         let kind = u16_at(attributes, 2)? & ATTRIBUTE_TYPE;
         let value = attributes.get(4..length)?;
         match kind {
-            // No attribute: so begins the next message, whose length is in four bytes.
+            // Not an attribute: the next message begins like this, since its length has four bytes.
             0 => return None,
             INET_DIAG_INFO => found = Some(value),
             _ => {}
@@ -149,8 +151,8 @@ fn info_attribute(mut attributes: &[u8]) -> Option<Option<&[u8]>> {
     Some(found)
 }
 
-/// struct tcp_info, tcp.h: at the least the ages, which have always been there. `end_of_stream` is
-/// what of the received bytes was none.
+/// Parses struct tcp_info, tcp.h. It needs at least the ages, which every kernel has.
+/// `end_of_stream` is 1 if one of the received bytes is the end of stream.
 pub fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
     let millis = |at| u32_at(bytes, at).map(|age| Duration::from_millis(age.into()));
     let counts = || {
@@ -172,10 +174,10 @@ pub fn info(bytes: &[u8], end_of_stream: u64) -> Option<Info> {
     })
 }
 
-/// A request for every socket of a family that is in one of the states, with tcp_info.
+/// A request for every socket of a family in one of the states, with tcp_info.
 ///
-/// Ports outside `ports` the kernel leaves out: two comparisons in its byte code, which every
-/// kernel has; the caller is to look for the exact ones.
+/// The kernel drops ports outside the range `ports` by two comparisons in its byte code, which
+/// every kernel supports. The caller checks for the exact ports.
 pub fn request(family: u8, states: &[u8], ports: Option<(u16, u16)>, sequence: u32) -> Vec<u8> {
     const ANY_COOKIE: [u8; 8] = [0xff; 8];
     let states = states.iter().fold(0_u32, |set, state| set | 1 << state);
@@ -185,10 +187,11 @@ pub fn request(family: u8, states: &[u8], ports: Option<(u16, u16)>, sequence: u
     if let Some((lowest, highest)) = ports {
         const GREATER_OR_EQUAL: u8 = 2;
         const LESS_OR_EQUAL: u8 = 3;
-        /// Of a comparison: the operation and its argument.
+        /// The size of a comparison: the operation and its argument.
         const STEP: u8 = 8;
         let mut code = Vec::new();
-        // Each goes on behind itself where it is true; else 4 behind the end, which refuses.
+        // A true comparison continues at the next one; a false one jumps 4 bytes past the end,
+        // which rejects.
         for (operation, port, to_end) in
             [(GREATER_OR_EQUAL, lowest, 2 * STEP), (LESS_OR_EQUAL, highest, STEP)]
         {
@@ -205,8 +208,8 @@ pub fn request(family: u8, states: &[u8], ports: Option<(u16, u16)>, sequence: u
     message(libc::NLM_F_REQUEST | libc::NLM_F_DUMP, sequence, &body)
 }
 
-/// A request for this one connection, which the kernel finds by its addresses, whatever else its
-/// table holds, and knows by its cookie.
+/// A request for this one connection. The kernel finds it by its addresses, at a cost that does not
+/// depend on the size of its table, and checks the cookie.
 pub fn request_one(connection: &Connection, sequence: u32) -> Vec<u8> {
     const ANY_STATE: u32 = u32::MAX;
     let mut body = request_body(number(connection.family), ANY_STATE);
@@ -238,7 +241,7 @@ pub fn number(family: Family) -> u8 {
     }
 }
 
-/// The beginning of struct inet_diag_req_v2; the socket that is meant follows.
+/// The beginning of struct inet_diag_req_v2; the socket's addresses follow.
 fn request_body(family: u8, states: u32) -> Vec<u8> {
     let mut body = vec![family, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_INFO - 1), 0];
     body.extend(states.to_ne_bytes());
@@ -258,7 +261,7 @@ fn message(flags: libc::c_int, sequence: u32, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Messages and attributes begin at multiples of four bytes.
+/// Messages and attributes are aligned to four bytes.
 fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }

@@ -1,13 +1,15 @@
-//! Whether a request is in flight on a connection: what is remembered of it, and what it shows now.
+//! Decides whether a request is in flight on a connection, from its history and its present state.
 //!
-//! What takes thought is a connection that last received and last sent data at the same tick of the
-//! kernel's clock, which is the rule with a fast server. Either the app answered what it received,
-//! or something was received right after an answer and is owed one. It was answered if
-//! - it owed nothing before, and since then a single segment has come, and data has gone;
-//! - or the peer acknowledged soon after, without sending data;
-//! - or our kernel's own acknowledgement of what came must have gone by now and was none without
-//!   data: it went with the answer. Where the connection was not seen before, or acknowledgements
-//!   may have been of something else, the kernel is asked (Judge::settle).
+//! The hard case is a connection that last received and last sent data in the same tick of the
+//! kernel's clock, which is normal for a fast server. Either the app has answered, or a new request
+//! arrived right after an answer. The request was answered if
+//! - nothing was owed before, and since then one segment has come in and data has gone out;
+//! - or the peer acknowledged soon afterwards without sending data;
+//! - or our kernel's delayed ACK is overdue and no bare ACK was sent, so the ACK went out with the
+//!   answer.
+//!
+//! If the connection was not seen before, or the ACKs may belong to something else, the kernel is
+//! asked (Judge::settle).
 
 #![forbid(unsafe_code)]
 
@@ -18,31 +20,31 @@ use std::time::Duration;
 use super::connection::{Connection, Counts, Info};
 use crate::clock::Time;
 
-/// Data that is sent this long after the last that was received is more than an answer's begin.
+/// Data sent this long after the last data received is more than the beginning of an answer.
 const STREAM_AFTER: Duration = Duration::from_millis(200);
-/// The first request on a new connection is on its way for so long.
+/// How long a new connection may wait for its first request.
 const OPENING: Duration = Duration::from_millis(200);
-/// An acknowledgement later than this may be that of a keep-alive probe (tcp(7)) of our own.
+/// A later ACK may answer one of our own keep-alive probes (tcp(7)).
 const SOON: Duration = Duration::from_secs(1);
-/// Bounds of how long the kernel holds back an acknowledgement: TCP_DELACK_MIN, TCP_DELACK_MAX.
+/// Bounds of the kernel's delayed-ACK timer: TCP_DELACK_MIN and TCP_DELACK_MAX.
 const SHORTEST_HOLD: Duration = Duration::from_millis(40);
 const LONGEST_HOLD: Duration = Duration::from_millis(200);
-/// Ticks of 10 ms, a timer that is late, and the time between two readings.
+/// Allows for 10 ms ticks, a late timer, and the time between two readings.
 const HOLD_SLACK: Duration = Duration::from_millis(30);
 
-/// What is remembered of a connection.
+/// The history of a connection.
 pub struct Known {
     pub seen: Time,
     pub closed: bool,
     counts: Option<Counts>,
-    /// At the last sample in which they were others.
+    /// The counters of the last sample in which they differed.
     earlier: Option<Counts>,
-    /// All that was received by `counts` has been answered.
+    /// Everything received up to `counts` has been answered.
     answered: bool,
-    /// Data was sent after the last that was received: seen in two samples, whatever the ages say.
+    /// Data was sent after the last data received: two samples show it, whatever the ages say.
     sent_last: bool,
     changed: Time,
-    /// What the kernel said of this very exchange.
+    /// The kernel's answer about this very exchange.
     pub interactive: Option<bool>,
     pub closing: Closing,
 }
@@ -50,11 +52,11 @@ pub struct Known {
 /// How far the closing of an idle connection has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// It was tried so often, in vain.
+    /// The number of failed attempts.
     Open(u8),
-    /// The app has been shown the end of the stream, at that time.
+    /// The app has been shown end of stream, at this time.
     Shut(Time),
-    /// It cannot be closed, or the app takes no notice.
+    /// It cannot be closed, or the app ignores the end of stream.
     Kept,
 }
 
@@ -63,9 +65,9 @@ pub enum Closing {
 pub enum InFlight {
     Yes,
     No,
-    /// It may be.
+    /// A request may be in flight.
     Maybe,
-    /// It may be, and the kernel can be asked.
+    /// A request may be in flight, and the kernel can be asked.
     Unsettled,
 }
 
@@ -87,7 +89,7 @@ impl Known {
     pub fn update(&mut self, counts: Option<Counts>, now: Time) {
         self.seen = now;
         if counts.is_none() {
-            // Whether anything has come since is not told.
+            // Without counters, data that came since then would go unnoticed.
             self.answered = false;
         }
         if counts == self.counts {
@@ -99,23 +101,23 @@ impl Known {
         self.changed = now;
         let (came, went) = self.since_earlier();
         self.sent_last = !first && came == 0 && (went > 0 || self.sent_last);
-        // An answer goes on, or the single segment that came was the one that is answered.
+        // Either an answer continues, or the one segment that came in has been answered.
         self.answered &= came == 0 || (came == 1 && went > 0);
     }
 
-    /// Whether it is in use: something has moved on it within that time.
+    /// Whether anything has moved on it within `time`: it is in use.
     pub fn moved_within(&self, time: Duration, now: Time) -> bool {
         now.saturating_sub(self.changed) < time
     }
 
-    /// Segments with data, in and out.
+    /// Data segments received and sent since `earlier`.
     fn since_earlier(&self) -> (u32, u32) {
         let (now, then) = (self.counts.unwrap_or_default(), self.earlier.unwrap_or_default());
         let came = now.data_in.wrapping_sub(then.data_in);
         (came, now.data_out.wrapping_sub(then.data_out))
     }
 
-    /// Whether our kernel has acknowledged anything without data, or may have.
+    /// Whether our kernel has sent a bare ACK since then, or may have.
     fn bare_since_earlier(&self) -> bool {
         let bare = |counts: Option<Counts>| counts.map(|counts| counts.bare_out);
         self.earlier.is_none() || bare(self.earlier) != bare(self.counts)
@@ -155,7 +157,7 @@ impl Known {
         if info.sent < info.received || self.sent_last || self.answered {
             return InFlight::No;
         }
-        // A tie, from here on.
+        // From here on it is a tie.
         let acknowledged_after = info.received.saturating_sub(info.acknowledged);
         if acknowledged_after > Duration::ZERO && acknowledged_after < SOON {
             return InFlight::No;
@@ -165,7 +167,7 @@ impl Known {
         }
         let held = info.received <= hold(info.round_trip);
         match self.interactive {
-            // It says nothing yet.
+            // A delayed ACK may still be pending.
             _ if held => InFlight::Maybe,
             _ if !self.bare_since_earlier() => InFlight::No,
             None => InFlight::Unsettled,
@@ -175,20 +177,21 @@ impl Known {
         }
     }
 
-    /// The kernel acknowledges more than a full segment at once, and the connection stays interactive
-    /// with nothing answered.
+    /// Whether the kernel's interactive flag proves that the connection is idle. It does not after
+    /// more than one full segment: the kernel acknowledges that at once, and the connection stays
+    /// interactive without an answer.
     pub fn idle_if_interactive(&self, info: &Info) -> bool {
         let (came, went) = self.since_earlier();
         (self.earlier.is_none() && info.one_segment) || came <= went
     }
 }
 
-/// How long after data came the kernel has acknowledged it at the latest (tcp_send_delayed_ack()).
+/// The longest the kernel delays an ACK for received data (tcp_send_delayed_ack()).
 pub fn hold(round_trip: Duration) -> Duration {
     let held = if round_trip.is_zero() { LONGEST_HOLD } else { round_trip };
     held.clamp(SHORTEST_HOLD, LONGEST_HOLD) + HOLD_SLACK
 }
 
-/// Every connection that is known, by its cookie. The kernel counts cookies up and no peer chooses
-/// them, so the hash needs no random key, and no system call to get one.
+/// Every known connection by its cookie. The kernel numbers cookies and no peer chooses them, so
+/// the hash needs no random key and no system call to get one.
 pub type AllKnown = HashMap<u64, Known, BuildHasherDefault<DefaultHasher>>;

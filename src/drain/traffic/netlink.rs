@@ -1,7 +1,8 @@
-//! The kernel's socket table over netlink, sock_diag(7): a dump of it, and what has closed since.
+//! Reads the kernel's socket table over netlink, sock_diag(7): dumps, and notifications of closed
+//! connections.
 //!
-//! Works for every user. Never hangs: a dump that does not come is an error after a second. What
-//! the answers mean is read in `diag`.
+//! Works for every user. Never hangs: a dump that does not arrive is an error after one second.
+//! `diag` parses the answers.
 
 #![forbid(unsafe_code)]
 
@@ -20,30 +21,30 @@ use super::connection::Connection;
 use super::diag::{self, Datagram};
 use crate::sys;
 
-/// What the kernel fills at most where it is given room (netlink_dump()).
+/// The most that the kernel writes into one datagram of a dump (netlink_dump()).
 const BUFFER: usize = 32 * 1024;
-/// A dump is made while it is read, so that the wait is only for a kernel that is broken.
+/// The kernel produces a dump while it is read, so only a broken kernel makes us wait.
 const LONGEST_WAIT_SECONDS: i64 = 1;
-/// As far as the system's own limit lets it: some 200 closed connections fit into the usual buffer.
+/// Up to the system's own limit: the default buffer holds some 200 closed connections.
 const EVENT_BUFFER: usize = 1024 * 1024;
-/// More than this in one sample is traffic in any case; the rest waits for the next one.
+/// More events than this in one sample are traffic in any case; the rest waits for the next sample.
 const MOST_EVENTS: usize = 10_000;
 
-/// sknetlink_groups of sock_diag.h: connections over IPv4 and over IPv6 that have closed.
+/// sknetlink_groups of sock_diag.h: closed connections over IPv4 and over IPv6.
 const SKNLGRP_INET_TCP_DESTROY: u32 = 1;
 const SKNLGRP_INET6_TCP_DESTROY: u32 = 3;
 
-/// Why a dump did not come to its end.
+/// Why a dump failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Here it cannot be asked for.
+    /// The kernel refuses it.
     Refused(Errno),
     /// Part of it was lost.
     Damaged,
 }
 
 impl From<Errno> for Failure {
-    /// Denied is denied for good; all else may go away.
+    /// A denial is permanent; any other failure may be temporary.
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::ENOBUFS
@@ -58,8 +59,8 @@ impl From<Errno> for Failure {
     }
 }
 
-/// Asks for dumps. The socket is made when it is needed, and anew after a failure, so that nothing
-/// of an answer that was given up comes with the next.
+/// Requests dumps. Opens its socket on demand, and a new one after a failure, so that an abandoned
+/// answer never mixes with the next.
 pub struct Dumps {
     socket: Option<OwnedFd>,
     sequence: u32,
@@ -71,13 +72,13 @@ impl Dumps {
         Self { socket: None, sequence: 0, buffer: vec![0; BUFFER] }
     }
 
-    /// That a dump comes in on this socket.
+    /// Whether a dump arrives on this socket.
     #[cfg(any(test, fuzzing))]
     pub fn over(socket: OwnedFd) -> Self {
         Self { socket: Some(socket), ..Self::new() }
     }
 
-    /// Hands out every socket that is in one of the states, over IPv4 and IPv6.
+    /// Passes on every IPv4 and IPv6 socket in one of the states.
     pub fn dump(
         &mut self,
         states: &[u8],
@@ -104,7 +105,7 @@ impl Dumps {
         loop {
             let length = receive(&socket, &mut self.buffer)?;
             let Some(bytes) = self.buffer.get(..length) else {
-                // It was longer than the buffer.
+                // It did not fit into the buffer.
                 return Err(Failure::Damaged);
             };
             match diag::read(bytes, Some(self.sequence), each) {
@@ -115,13 +116,13 @@ impl Dumps {
                 Datagram::Damaged => return Err(Failure::Damaged),
             }
         }
-        // After a failure it is closed instead.
+        // Kept for the next dump; after a failure it is closed instead.
         self.socket = Some(socket);
         Ok(())
     }
 
-    /// What this connection is like now; nothing if it is no longer there. It costs the same however
-    /// many sockets there are on the machine.
+    /// The present state of this connection, or None if it no longer exists. The cost does not
+    /// depend on the number of sockets on the machine.
     pub fn look_at(&mut self, connection: &Connection) -> Result<Option<Connection>, Failure> {
         let socket = self.socket()?;
         let request = diag::request_one(connection, self.sequence);
@@ -132,7 +133,7 @@ impl Dumps {
         let read = diag::read(bytes, Some(self.sequence), &mut |one| found = Some(one));
         match read {
             Datagram::Part if found.is_some() => {}
-            // Nobody is there, or another one with the same addresses.
+            // It is gone, or another connection uses its addresses.
             Datagram::Refused(libc::ENOENT | libc::ESTALE) => found = None,
             Datagram::Refused(errno) => return Err(Errno::from_raw(errno).into()),
             Datagram::Part | Datagram::Last | Datagram::Damaged => return Err(Failure::Damaged),
@@ -141,7 +142,7 @@ impl Dumps {
         Ok(found.filter(|one| one.cookie == connection.cookie))
     }
 
-    /// The one that there is, or a new one, for the next request.
+    /// The open socket, or a new one, for the next request.
     fn socket(&mut self) -> Result<OwnedFd, Errno> {
         self.sequence = self.sequence.wrapping_add(1);
         if let Some(socket) = self.socket.take() {
@@ -153,25 +154,25 @@ impl Dumps {
     }
 }
 
-/// Connections that have closed, each once.
+/// Notifications of closed connections, each delivered once.
 pub struct Closed {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
-/// What there was of them.
+/// Whether the notifications are complete.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Told {
     Everything,
-    /// Some were lost on the way.
+    /// Some were lost.
     NotAll,
 }
 
 impl Closed {
-    /// From now on, on these ports.
+    /// Subscribes to connections on these ports.
     pub fn subscribe(ports: &[u16]) -> io::Result<Self> {
         let socket = open(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-        // It only makes the loss of an event rarer, and a loss is noticed.
+        // A larger buffer makes losses rarer; a loss is detected either way.
         let _ = setsockopt(&socket, RcvBuf, &EVENT_BUFFER);
         let closed = Self { socket, buffer: vec![0; BUFFER] };
         closed.filter(ports);
@@ -180,16 +181,15 @@ impl Closed {
         Ok(closed)
     }
 
-    /// That the news come in on this socket.
+    /// Whether notifications arrive on this socket.
     #[cfg(any(test, fuzzing))]
     pub fn over(socket: OwnedFd) -> Self {
         Self { socket, buffer: vec![0; BUFFER] }
     }
 
-    /// Keeps the traffic of others out of the buffer. It only saves time: whoever reads looks at
-    /// the port.
+    /// Keeps other connections out of the buffer. This only saves time: the reader checks the port.
     pub fn filter(&self, ports: &[u16]) {
-        // One that lets nothing through would stay, if the next one could not be set.
+        // A filter that lets nothing through would remain if the next one could not be set.
         if ports.is_empty() {
             return;
         }
@@ -197,13 +197,13 @@ impl Closed {
         let _ = sys::receive_only(self.socket.as_fd(), offset, ports);
     }
 
-    /// Hands out what has closed since the last time.
+    /// Passes on the connections that have closed since the last call.
     pub fn read(&mut self, each: &mut dyn FnMut(Connection)) -> Told {
         for _ in 0..MOST_EVENTS {
             let length = match receive(&self.socket, &mut self.buffer) {
                 Ok(length) => length,
                 Err(Errno::EAGAIN) => return Told::Everything,
-                // ENOBUFS, once for all that did not fit.
+                // ENOBUFS: reported once for all that did not fit.
                 Err(_) => return Told::NotAll,
             };
             let Some(bytes) = self.buffer.get(..length) else {
@@ -221,7 +221,7 @@ fn open(flags: SockFlag) -> Result<OwnedFd, Errno> {
     socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag)
 }
 
-/// The length is that of the datagram, which may be more than the buffer holds.
+/// Returns the length of the datagram, which may exceed the buffer.
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     loop {
         match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {

@@ -1,6 +1,6 @@
-//! Who the last traffic came from, and whether somebody comes at regular times, as a prober does.
+//! Names the peer of the last traffic, and whether it comes at regular intervals, as a prober does.
 //!
-//! For the log alone: no drain ends sooner or later by it.
+//! For the log alone: it never makes a drain shorter or longer.
 
 #![forbid(unsafe_code)]
 
@@ -11,19 +11,19 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::duration::Short;
 
-/// A prober comes from one address. With more of them it is not looked for among the rest.
+/// How many peers are remembered. A prober comes from one address; among more it is not looked for.
 const MOST: usize = 64;
-/// A connection, its data and its end are one visit.
+/// A connection, its data and its end within this time are one visit.
 const VISIT: Duration = Duration::from_millis(150);
-/// Who comes more often is a client.
+/// A peer that comes more often is a client.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(500);
-/// So many pauses in a row that are alike.
+/// This many equal pauses in a row make a rhythm.
 const PAUSES: u32 = 2;
 
 #[derive(Default)]
 pub struct Peers {
     last: Option<Last>,
-    /// In the order of their first visits.
+    /// In order of their first visit.
     visits: Vec<(IpAddr, Visits)>,
 }
 
@@ -33,16 +33,16 @@ struct Last {
     port: u16,
 }
 
-/// Visits of one peer that follow one another in a rhythm.
+/// The visits of one peer at regular intervals.
 struct Visits {
     first: Time,
-    /// The last one: its begin and its end.
+    /// The beginning and the end of the last visit.
     began: Time,
     seen: Time,
     pauses: u32,
 }
 
-/// Who it was.
+/// The peer of some traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     peer: IpAddr,
@@ -51,7 +51,7 @@ pub struct Origin {
 }
 
 impl Peers {
-    /// Traffic from this peer to this port of ours, at a time that is known to within `slack`.
+    /// Records traffic from this peer to this port of ours, at a time known to within `slack`.
     pub fn came(&mut self, at: Time, peer: IpAddr, port: u16, slack: Duration) {
         if self.last.as_ref().is_none_or(|last| last.at <= at) {
             self.last = Some(Last { at, peer, port });
@@ -63,11 +63,11 @@ impl Peers {
         }
     }
 
-    /// Of the last traffic since `since`; nothing if nobody is known for it.
+    /// The peer of the last traffic since `since`, if known.
     pub fn origin(&self, since: Time) -> Option<Origin> {
         let last = self.last.as_ref().filter(|last| last.at >= since)?;
         let mut regular = self.visits.iter().filter_map(|(peer, it)| Some((*peer, it.period()?)));
-        // The last one rather than another.
+        // Prefer the last peer.
         let of_last = regular.clone().find(|(peer, _)| *peer == last.peer);
         let regular = of_last.or_else(|| regular.next());
         Some(Origin { peer: last.peer, port: last.port, regular })
@@ -84,7 +84,7 @@ impl Visits {
         let period = self.mean();
         let off = pause.abs_diff(period);
         let tolerance = (period / 10).max(VISIT).max(slack).min(period / 3);
-        // A visit that lasts is a client's.
+        // A long visit is a client's.
         let regular = pause >= SHORTEST_PERIOD && self.seen.saturating_sub(self.began) <= VISIT;
         match self.pauses {
             _ if !regular => (self.first, self.pauses) = (at, 0),

@@ -1,9 +1,9 @@
-//! Which ports the app listens on: those of the sockets that processes of this mount namespace
-//! have, and their descendants, our own program left out.
+//! Finds the ports that the app listens on: those of the listening sockets of processes in this
+//! mount namespace and of their descendants, except our own program's.
 //!
-//! A sidecar shares the network namespace with the app, but not the mount namespace, and mostly
-//! not even /proc. Where a process cannot be read, or may be hidden, every listening socket counts
-//! that it can have made: too many ports hold a drain up, too few cut it short.
+//! A sidecar shares the network namespace with the app, but not the mount namespace, and usually
+//! not even /proc. If a process cannot be read, or may be hidden, every listening socket that it
+//! could have created counts: too many ports make a drain longer, too few cut it short.
 
 #![forbid(unsafe_code)]
 
@@ -18,22 +18,22 @@ pub use owners::{Owners, socket_inode};
 pub struct Listener {
     pub port: u16,
     pub inode: u64,
-    /// Of whoever made it.
+    /// The user that created it.
     pub uid: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// In order, each once.
+    /// Sorted, without duplicates.
     pub ports: Vec<u16>,
-    /// Whose they are could not be read for all of them.
+    /// Not all of their owners could be read.
     pub guessed: bool,
 }
 
-/// What the app listens on, out of `listeners`.
+/// Selects the app's ports from `listeners`.
 pub fn of_app(listeners: &[Listener], owners: &Owners) -> Ports {
     let (mut certain, mut possible) = (Vec::new(), Vec::new());
-    // Where nothing at all was found, the app may be hidden altogether.
+    // If nothing at all was found, the app may be hidden altogether.
     let nothing_found = !listeners.iter().any(|listener| owners.apps.contains(&listener.inode));
     for listener in listeners {
         let owned = owners.apps.contains(&listener.inode);
@@ -48,7 +48,7 @@ pub fn of_app(listeners: &[Listener], owners: &Owners) -> Ports {
     Ports { guessed: possible != certain, ports: possible }
 }
 
-/// Each once.
+/// Sorts and removes duplicates.
 pub fn in_order(ports: &[u16]) -> Vec<u16> {
     let mut list = Vec::new();
     for port in ports {
@@ -57,7 +57,7 @@ pub fn in_order(ports: &[u16]) -> Vec<u16> {
     list
 }
 
-/// Into its place in the order, unless it is there.
+/// Inserts in order, unless present.
 pub fn insert(ports: &mut Vec<u16>, port: u16) {
     if let Err(place) = ports.binary_search(&port) {
         ports.insert(place, port);

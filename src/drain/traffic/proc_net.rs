@@ -1,9 +1,9 @@
-//! The kernel's socket table as text: /proc/net/tcp and tcp6, and the count of connections ever
-//! accepted in /proc/net/snmp. See proc_pid_net(5).
+//! Reads the kernel's socket table as text: /proc/net/tcp and tcp6, and the count of connections
+//! ever accepted from /proc/net/snmp. See proc_pid_net(5).
 //!
-//! What there is where netlink is denied. It has no ages, so that it cannot tell an idle connection
-//! from one that is owed an answer; and it has one thing that netlink lacks, `pingpong`. A line
-//! that cannot be read is an error and never "nothing there".
+//! The fallback where netlink is denied. It has no ages, so it cannot tell an idle connection from
+//! one that is owed an answer. It has one thing that netlink lacks: `pingpong`. A line that cannot
+//! be parsed is an error, never "no socket".
 
 #![forbid(unsafe_code)]
 
@@ -14,18 +14,18 @@ use crate::sys;
 
 use super::connection::{Connection, Families, Family};
 
-/// Of this process's own network namespace, wherever /proc comes from.
+/// The process's own network namespace, wherever /proc was mounted.
 const TABLE: &str = "/proc/self/net/tcp";
 const TABLE_6: &str = "/proc/self/net/tcp6";
 const COUNTERS: &str = "/proc/self/net/snmp";
 
-/// A line of the kernel's keeps below, and two do not: where the end of one is lost, the next is not
-/// taken for its rest. They have 150 bytes over IPv4, which are filled up, and 160 to 284 over IPv6
+/// Longer than any line of the kernel's and shorter than two, so that a line whose end is lost
+/// never swallows the next one. Lines have 150 bytes over IPv4, padded, and 160 to 284 over IPv6
 /// (tcp4_seq_show(), get_timewait6_sock(), get_tcp6_sock()).
 const LONGEST_LINE: usize = 288;
 
-/// Hands out every socket of the network namespace, listening ones too. The kernel takes its time:
-/// it looks through a table that is as large as the machine's memory lets it be.
+/// Passes on every socket of the network namespace, including listening ones. Slow: the kernel
+/// walks a hash table that grows with the machine's memory.
 pub fn sockets(families: Families, each: &mut dyn FnMut(Connection)) -> io::Result<()> {
     tables(families, &mut |line, family| {
         each(connection(line, family)?);
@@ -33,14 +33,14 @@ pub fn sockets(families: Families, each: &mut dyn FnMut(Connection)) -> io::Resu
     })
 }
 
-/// Hands out inodes, and whether the kernel takes the connection for interactive.
+/// Passes on inodes, each with whether the kernel takes the connection for interactive.
 ///
-/// It does from when data that came was answered before an acknowledgement of its own was due, and
-/// no longer as soon as it has to send a bare one because no answer came
+/// A connection becomes interactive when received data was answered before its ACK was due. It
+/// stops being interactive as soon as the kernel has to send a bare ACK because no answer came
 /// (inet_csk_in_pingpong_mode()).
 pub fn pingpong(families: Families, each: &mut dyn FnMut(u64, bool)) -> io::Result<()> {
     tables(families, &mut |line, _| {
-        // Mostly these are the many that are closed, in TIME_WAIT: they are passed over quickly.
+        // Most lines are connections in TIME_WAIT, which are skipped quickly.
         if let Some((inode, pingpong)) = interactive(line) {
             each(inode, pingpong);
         }
@@ -48,7 +48,7 @@ pub fn pingpong(families: Families, each: &mut dyn FnMut(u64, bool)) -> io::Resu
     })
 }
 
-/// What is done with a line; None is what makes it a broken one.
+/// Handles one line; None marks it as broken.
 pub type Line<'a> = &'a mut dyn FnMut(&[u8], Family) -> Option<()>;
 
 fn tables(families: Families, each: Line) -> io::Result<()> {
@@ -75,7 +75,7 @@ fn broken() -> io::Error {
     io::ErrorKind::InvalidData.into()
 }
 
-/// Reads a table; a line that is cut at its end is broken too.
+/// Reads a table. A line that is cut short is broken too.
 pub fn read(table: &mut dyn Read, family: Family, each: Line) -> io::Result<()> {
     let mut piece = [0; 16 * LONGEST_LINE];
     let mut left = 0;
@@ -109,7 +109,7 @@ pub fn read(table: &mut dyn Read, family: Family, each: Line) -> io::Result<()> 
 }
 
 /// `SL: LOCAL REMOTE STATE TX:RX TIMER RETRANSMITS UID TIMEOUT INODE REFERENCES POINTER RTO ATO
-/// QUICK ...`; sockets without a process end sooner.
+/// QUICK ...`; the line of a socket without a process ends sooner.
 pub fn connection(line: &[u8], family: Family) -> Option<Connection> {
     let mut fields = fields(line);
     fields.next().filter(|number| number.ends_with(b":"))?;
@@ -139,19 +139,19 @@ pub fn connection(line: &[u8], family: Family) -> Option<Connection> {
     Some(connection)
 }
 
-/// The inode and the kernel's opinion, of a connection that can be answered.
+/// The inode and the interactive flag of a connection that can still be answered.
 pub fn interactive(line: &[u8]) -> Option<(u64, bool)> {
     let mut fields = fields(line);
     if !matches!(fields.nth(3)?, b"01" | b"08") {
         return None;
     }
     let inode = decimal(fields.nth(5)?)?;
-    // Its lowest bit, below the acknowledgements that are to be sent at once (get_tcp4_sock()).
+    // The lowest bit of the field; the bits above count quick ACKs (get_tcp4_sock()).
     let quick = decimal(fields.nth(4)?)?;
     Some((inode, quick & 1 == 1))
 }
 
-/// `0100007F:1F90`: words of four bytes in the byte order of the machine, and a port.
+/// `0100007F:1F90`: four-byte words in native byte order, and a port.
 fn address(text: &[u8]) -> Option<(IpAddr, u16)> {
     let (address, port) = halves(text)?;
     let mut bytes = [0; 16];
@@ -167,7 +167,7 @@ fn address(text: &[u8]) -> Option<(IpAddr, u16)> {
     Some((address, hex(port)?.try_into().ok()?))
 }
 
-/// Two lines that begin with `Tcp:`, names and values.
+/// Parses the two lines that begin with `Tcp:`, names and values.
 pub fn passive_opens(text: &[u8]) -> Option<u64> {
     let mut lines = text.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"Tcp:"));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -179,7 +179,7 @@ fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b' ').filter(|field| !field.is_empty())
 }
 
-/// What stands on each side of a colon.
+/// The text on each side of a colon.
 fn halves(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = text.iter().position(|byte| *byte == b':')?;
     Some((text.get(..colon)?, text.get(colon + 1..)?))

@@ -1,6 +1,7 @@
-//! Where connections are read: netlink, or the text of /proc/net where that is denied, or nowhere.
+//! Chooses where connections are read: netlink, the text of /proc/net where netlink is denied, or
+//! nowhere.
 //!
-//! Turns a sample into calls of the judge; each step down is announced once. Decides nothing else.
+//! Turns a sample into calls of the judge, and logs each step down once. Decides nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -17,9 +18,10 @@ use crate::sys::{self, Described};
 pub enum Source {
     Netlink {
         dumps: Dumps,
-        /// None where the kernel does not tell what has closed.
+        /// None if the kernel does not report closed connections.
         closed: Option<Closed>,
-        /// In place of it, and where some of it may get lost.
+        /// The count of accepted connections: used without `closed`, and where notifications may
+        /// get lost.
         accepted: Option<u64>,
         may_get_lost: bool,
         lost: bool,
@@ -38,7 +40,7 @@ pub enum Look {
 }
 
 impl Source {
-    /// The best one that works here.
+    /// The best source that works here.
     pub fn find(log: Log) -> Self {
         let mut dumps = Dumps::new();
         let refused = match dumps.dump(&[state::LISTEN], Some((1, 1)), &mut |_| {}) {
@@ -103,15 +105,16 @@ impl Source {
         }
     }
 
-    /// Gives the judge what has closed and what is there. Whether that was all. `may_end`: the
-    /// drain may end with this sample, were there traffic or not.
+    /// Passes closed and present connections to the judge. Returns whether the sample is complete.
+    /// `may_end`: the drain may end with this sample, with or without traffic.
     pub fn read(&mut self, watched: &Watched, judge: &mut Judge, may_end: bool) -> bool {
         match self {
             Self::Netlink { dumps, closed: Some(closed), accepted, may_get_lost, lost } => {
                 let count = || may_get_lost.then(|| proc_net::accepted().ok()).flatten();
                 let before = std::mem::replace(accepted, count());
                 *lost |= read_closed(closed, watched, judge);
-                // Where none was accepted, what got lost were connections that are known.
+                // If no connection was accepted, the lost notifications were about known
+                // connections.
                 if std::mem::take(lost) && (before.is_none() || before != count()) {
                     judge.unseen_traffic();
                 }
@@ -133,7 +136,7 @@ impl Source {
                     }
                     Err(_) => judge.unseen_traffic(),
                 }
-                // It is costly, and only the last word is of use.
+                // Reading is expensive, and only the last sample before the end matters.
                 if !may_end && !judge.window_is_over() {
                     return false;
                 }
@@ -152,7 +155,7 @@ impl Source {
         }
     }
 
-    /// What a connection is like now, where that is told of a single one. Nothing of one that is gone.
+    /// The present state of a connection, if the source can look at a single one.
     pub fn look_at(&mut self, connection: &Connection) -> Option<Look> {
         let Self::Netlink { dumps, .. } = self else {
             return None;
@@ -163,22 +166,21 @@ impl Source {
         }
     }
 
-    /// So many connections will be closed at once that there may be no room for all that is told of
-    /// them.
+    /// So many connections are about to be closed that notifications may get lost.
     pub fn expect_losses(&mut self) {
         if let Self::Netlink { may_get_lost, .. } = self {
             *may_get_lost = true;
         }
     }
 
-    /// Makes room for what is told of connections that close.
+    /// Reads the notifications of closed connections, to make room for more.
     pub fn read_closed(&mut self, watched: &Watched, judge: &mut Judge) {
         if let Self::Netlink { closed: Some(closed), lost, .. } = self {
             *lost |= read_closed(closed, watched, judge);
         }
     }
 
-    /// Every listening socket of the network namespace. None if they cannot all be read.
+    /// Every listening socket of the network namespace, or None if they cannot all be read.
     pub fn listeners(&mut self) -> Option<Vec<Listener>> {
         let mut listeners = Vec::new();
         let mut add = |connection: Connection| {
@@ -200,10 +202,10 @@ impl Source {
         Some(listeners)
     }
 
-    /// Gives the judge the kernel's opinion of connections that the sample did not settle.
+    /// Passes the kernel's opinion of unsettled connections to the judge.
     pub fn settle(&self, judge: &mut Judge, families: Families) {
         if matches!(self, Self::Netlink { .. }) {
-            // Those that cannot be read stay in flight.
+            // Connections that cannot be read stay in flight.
             let _ = proc_net::pingpong(families, &mut |inode, pingpong| {
                 judge.settle(inode, pingpong);
             });
@@ -211,7 +213,7 @@ impl Source {
     }
 }
 
-/// Whether some of it was lost.
+/// Returns whether any were lost.
 fn read_closed(closed: &mut Closed, watched: &Watched, judge: &mut Judge) -> bool {
     let told = closed.read(&mut |connection| {
         if watched.counts(&connection) {

@@ -1,8 +1,9 @@
-//! Whether the traffic has ended, as a pure function of what was seen and when.
+//! Decides whether the traffic has ended: a pure function of observations and their times.
 //!
-//! Samples of the connections go in, one after the other; a verdict comes out of each. Knows no
-//! socket and no clock. Where it cannot tell it takes a request to be in flight: a drain may be too
-//! long, never too short.
+//! Samples of the connections go in one by one, and each yields a verdict. Knows no socket and no
+//! clock. In doubt a request counts as in flight: a drain may be too long, never too short.
+//!
+//! Longer than 300 lines because it is one state machine, whose rules only make sense together.
 
 #![forbid(unsafe_code)]
 
@@ -17,21 +18,21 @@ use crate::clock::Time;
 use crate::duration::{Rounded, Short};
 use crate::options::watched::QuietOn;
 
-/// The news that a connection has closed may come later than the dump that it is missing from.
+/// A notification of a closed connection may arrive later than the dump that lacks it.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
-/// The time of traffic is the latest that it can have been, see `read_until`; so late at the most is
-/// what is known of who it was.
+/// The time of traffic is the latest possible one, see `read_until`. This is how far it may exceed
+/// the time at which its peer is known.
 const LATELY: Duration = Duration::from_millis(500);
-/// Nothing has moved for so long: what the kernel's table says of a connection will still be true when
-/// it counts. For the sake of one that moves more often it is not read: such a one is looked at.
+/// If nothing has moved on a connection for this long, the kernel's table will still be right when
+/// it counts. A connection that moves more often is looked at instead.
 const STILL: Duration = Duration::from_millis(500);
 /// A connection that was used within this time is looked at between two samples.
 const IN_USE: Duration = Duration::from_secs(2);
-/// More of them are left to the samples, which then cost less.
+/// If more are in use they are left to the samples, which then cost less.
 const MOST_LOOKED_AT: usize = 200;
 
-/// Connections, sample by sample.
+/// Judges connections sample by sample.
 pub struct Judge {
     until_quiet: Duration,
     quiet_on: QuietOn,
@@ -39,34 +40,35 @@ pub struct Judge {
     last_traffic: Time,
     peers: Peers,
     close_idle: Option<CloseIdle>,
-    /// Connections that were closed for the app.
+    /// Connections closed for the app so far.
     closed: u32,
-    /// The last request on any connection that is not there any more.
+    /// The last request on any connection that no longer exists.
     last_request: Time,
-    /// When the drain began, and in how many samples since then new connections were seen.
+    /// When the drain began, and how many samples since then saw new connections.
     began: Time,
     came_in: u32,
-    /// Requests in flight are the app's to finish.
+    /// The app finishes requests in flight itself.
     app_finishes: bool,
     sample: Sample,
 }
 
-/// Idle connections are closed for the app.
+/// How idle connections are closed for the app.
 #[derive(Clone, Copy, Debug)]
 pub struct CloseIdle {
-    /// When nothing has moved on them for so long.
+    /// How long nothing must have moved on them.
     pub after: Duration,
-    /// Whether or not new connections come.
+    /// Whether to close them even while new connections come.
     pub anyway: bool,
 }
 
-/// A connection that is to be closed, as it was judged.
+/// A connection to be closed, as it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
     pub cookie: u64,
     pub inode: u64,
     pub counts: Option<Counts>,
-    /// Only the kernel can say whether it is idle: if it takes it for interactive, and this is so.
+    /// Set if only the kernel can tell whether the connection is idle: it is if the kernel calls it
+    /// interactive and this is true.
     pub unsettled: Option<bool>,
     /// What was sent last may be on its way still.
     pub undelivered: bool,
@@ -80,21 +82,21 @@ impl Idle {
     }
 }
 
-/// New connections that came this much more often than once in the time in which now none has come:
-/// by chance one such gap in 20000 is that long.
+/// How many times more often than once per quiet window new connections must have come. By chance,
+/// one gap in 20000 would then be as long as the window.
 const OFTEN: u32 = 10;
-/// An app has so long to close what has been shut down for it.
+/// How long an app has to close a connection that was shut down for it.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A connection that cannot be borrowed is tried so often.
+/// How many times a connection that cannot be borrowed is tried.
 const TRIES: u8 = 3;
 
-/// The sample that is being taken.
+/// The sample being taken.
 #[derive(Default)]
 struct Sample {
     now: Time,
-    /// Since the last one.
+    /// Since the last sample.
     gap: Duration,
-    /// The last traffic that was known before.
+    /// The last traffic known before this sample.
     traffic_before: Time,
     new: u32,
     in_flight: u32,
@@ -103,63 +105,63 @@ struct Sample {
     idle: u32,
     /// A request is in flight, whatever the kernel would say.
     certain: bool,
-    /// Idle connections that can be closed, or have been and are there still.
+    /// Idle connections that can be closed, or were shut down and still exist.
     closable: u32,
     to_close: Vec<Idle>,
     /// Any connection that can be borrowed.
     any: Option<Idle>,
-    /// Those that are in use, or whose state is not known.
+    /// Connections in use, or in an unknown state.
     lively: Vec<Connection>,
-    /// Inode and cookie of those that are until the kernel has been asked.
+    /// Inode and cookie of each connection that is unsettled until the kernel is asked.
     unsettled: Vec<(u64, u64)>,
     families: Families,
 }
 
-/// What a sample showed.
+/// The result of a sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     until_quiet: Duration,
     /// Since the last traffic, or since the drain began.
     pub quiet_for: Duration,
-    /// New connections since the last sample; in the first one, all.
+    /// New connections since the last sample; in the first sample, all.
     pub new: u32,
-    /// Requests, and connections that may be owed an answer.
+    /// Requests in flight, and connections that may be owed an answer.
     pub in_flight: u32,
-    /// How many of these are the latter.
+    /// The number of connections that may be owed an answer.
     pub unsure: u32,
-    /// The ports on our side that they came to.
+    /// The local ports of the requests in flight.
     pub busy_ports: Vec<u16>,
-    /// Connections on which nothing is in flight.
+    /// Connections with nothing in flight.
     pub idle: u32,
-    /// Whose the last traffic was, where that is known.
+    /// The peer of the last traffic, if known.
     origin: Option<Origin>,
-    /// Of these and those that are unsure, the ones whose end is waited for.
+    /// Idle or unsure connections that the drain waits to see closed.
     pub closable: u32,
-    /// Those that were closed for the app so far; none where that is not done.
+    /// Connections closed for the app so far; None if the drain does not close any.
     pub closed: Option<u32>,
-    /// Requests in flight are the app's to finish.
+    /// The app finishes requests in flight itself.
     pub app_finishes: bool,
     /// Whether everything was seen.
     pub complete: bool,
 }
 
 impl Verdict {
-    /// The traffic has ended.
+    /// Whether the traffic has ended.
     pub fn is_quiet(&self) -> bool {
         self.no_traffic() && self.nothing_to_wait_for() && self.closable == 0
     }
 
-    /// Whatever is in flight, the drain need not wait for it.
+    /// Whether the drain need not wait for the requests in flight, if any.
     pub fn nothing_to_wait_for(&self) -> bool {
         self.nothing_in_flight() || (self.complete && self.app_finishes)
     }
 
-    /// No traffic has come for the time that was asked for; requests may be in flight still.
+    /// Whether no traffic has come for the requested time. Requests may still be in flight.
     pub fn no_traffic(&self) -> bool {
         self.quiet_for >= self.until_quiet
     }
 
-    /// If the app were told to stop at this instant, no request would be cut.
+    /// Whether stopping the app at this instant would cut off no request.
     pub fn nothing_in_flight(&self) -> bool {
         self.complete && self.in_flight == 0
     }
@@ -183,18 +185,19 @@ impl Judge {
         }
     }
 
-    /// From now on the app finishes what is in flight, and only new connections are traffic.
+    /// From now on the app finishes requests in flight itself, and only new connections are
+    /// traffic.
     pub fn leave_requests_to_the_app(&mut self) {
         self.app_finishes = true;
     }
 
-    /// Whether idle connections are closed, from the next sample on. Where they are, requests on
-    /// them are no traffic: closing shows whether a client still comes here.
+    /// Sets whether idle connections are closed, from the next sample on. If so, requests on them
+    /// are not traffic: closing them shows whether the client still comes here.
     pub fn close_idle(&mut self, how: Option<CloseIdle>) {
         self.close_idle = how;
     }
 
-    /// What was found idle, if it is to be closed now: so many at the most.
+    /// Takes the idle connections to close now, `most` of them at most.
     pub fn take_idle(&mut self, most: usize) -> Vec<Idle> {
         let mut idle = std::mem::take(&mut self.sample.to_close);
         let due = self.is_in_a_hurry() || self.window_is_over();
@@ -202,22 +205,22 @@ impl Judge {
         idle
     }
 
-    /// Whether there are any that can be closed, or have been and are there still.
+    /// Whether any connection can be closed, or was shut down and still exists.
     pub fn any_closable(&self) -> bool {
         self.sample.closable > 0
     }
 
-    /// Whether connections are closed while new ones come.
+    /// Whether connections are closed even while new ones come.
     pub fn is_in_a_hurry(&self) -> bool {
         self.close_idle.is_some_and(|how| how.anyway)
     }
 
-    /// A connection of the last sample that could be closed, idle or not.
+    /// A connection of the last sample that could be borrowed, idle or not.
     pub fn any_connection(&self) -> Option<Idle> {
         self.sample.any
     }
 
-    /// It was shut down for the app, which is to close it.
+    /// Records that the connection was shut down for the app, which has to close it.
     pub fn was_shut(&mut self, idle: &Idle, now: Time) {
         if let Some(known) = self.known.get_mut(&idle.cookie) {
             known.closing = Closing::Shut(now);
@@ -226,8 +229,8 @@ impl Judge {
         }
     }
 
-    /// It could not be. Whether it is to be tried no more, because it is hopeless or as it was tried
-    /// often enough.
+    /// Records that the connection could not be shut down. Returns whether to give it up: it is
+    /// hopeless, or was tried often enough.
     pub fn was_not_shut(&mut self, cookie: u64, hopeless: bool) -> bool {
         let Some(known) = self.known.get_mut(&cookie) else {
             return false;
@@ -240,20 +243,21 @@ impl Judge {
         known.closing == Closing::Kept
     }
 
-    /// When no traffic will have come for long enough, if none comes; or when connections will be
-    /// closed, while there are any.
+    /// When the quiet window ends if no traffic comes. While connections can be closed, when
+    /// closing begins.
     pub fn quiet_at(&self) -> Time {
         let last = if self.any_closable() { self.last_traffic } else { self.last_heard() };
         last.saturating_add(self.until_quiet)
     }
 
-    /// Whether it is so in the sample that is being taken.
+    /// Whether the quiet window has ended in the sample being taken.
     pub fn window_is_over(&self) -> bool {
         self.last_traffic.saturating_add(self.until_quiet) <= self.sample.now
     }
 
-    /// When a client was last heard of. Those whose connections were closed have as long to come
-    /// back, unless new connections came so often before that their absence tells enough.
+    /// When a client was last heard from. Clients whose connections were closed get a full window
+    /// to come back, unless new connections came so often before that their absence is proof
+    /// enough.
     fn last_heard(&self) -> Time {
         let lasted = self.last_traffic.saturating_sub(self.began);
         let often = self.came_in >= OFTEN && lasted / self.came_in <= self.until_quiet / OFTEN;
@@ -265,14 +269,14 @@ impl Judge {
         }
     }
 
-    /// A sample begins. What has closed comes first, then what is there, then `end`.
+    /// Begins a sample. Closed connections come first, then open ones, then `end`.
     pub fn begin(&mut self, now: Time) {
         let gap = now.saturating_sub(self.sample.now);
         self.sample = Sample { now, gap, traffic_before: self.last_traffic, ..Sample::default() };
     }
 
-    /// The reading went on until `after`: what it found may be younger by so much than its age says
-    /// that was taken for one at the beginning.
+    /// The sample was read until `after`. Ages were taken relative to its beginning, so its traffic
+    /// may be later by that much.
     pub fn read_until(&mut self, after: Time) {
         let took = after.saturating_sub(self.sample.now);
         if self.last_traffic != self.sample.traffic_before {
@@ -280,18 +284,18 @@ impl Judge {
         }
     }
 
-    /// What was there is known from now on: what came before may have been missed.
+    /// Everything is known from now on; earlier traffic may have been missed.
     pub fn knows_from(&mut self, now: Time) {
         self.last_traffic = self.last_traffic.max(now);
         (self.began, self.came_in) = (now, 0);
     }
 
-    /// There was traffic of which nothing more is known.
+    /// Records traffic of which nothing else is known.
     pub fn unseen_traffic(&mut self) {
         self.traffic_at(self.sample.now);
     }
 
-    /// The connection has closed since the last sample.
+    /// Records a connection that has closed since the last sample.
     pub fn closed(&mut self, connection: &Connection) {
         match self.known.get_mut(&connection.cookie) {
             None => self.new_connection(connection),
@@ -306,9 +310,9 @@ impl Judge {
         }
     }
 
-    /// The connection is there.
+    /// Records an open connection.
     pub fn open(&mut self, connection: &Connection) {
-        // What is left of a closed connection while its peer may still send.
+        // The rest of a closed connection whose peer may still send.
         if connection.state == state::FIN_WAIT2 && connection.info.is_none() {
             return;
         }
@@ -323,7 +327,7 @@ impl Judge {
             && now.saturating_sub(at) >= PATIENCE
             && connection.state == state::ESTABLISHED
         {
-            // The app takes no notice.
+            // The app ignores the end of stream.
             known.closing = Closing::Kept;
             self.closed = self.closed.saturating_sub(1);
         }
@@ -338,7 +342,7 @@ impl Judge {
             && let Some(idle) = idle(known, connection, in_flight, now)
         {
             self.sample.closable(known, connection, idle, in_flight, still);
-            // One that is new may be gone by the time that it is looked for.
+            // A new connection may be gone by the time it is looked up.
             self.sample.any = self.sample.any.or((!is_new).then_some(idle));
         }
         if is_new {
@@ -348,14 +352,14 @@ impl Judge {
         }
     }
 
-    /// The connection is there, and nothing is known of it but its state.
+    /// Records a connection of which only the state is known.
     pub fn present(&mut self, connection: &Connection) {
         let mut known = Known::new(self.sample.now);
         let in_flight = known.in_flight(connection, self.until_quiet);
         self.sample.count(connection, in_flight);
     }
 
-    /// The sample is over; not `complete` if part of it could not be read.
+    /// Ends the sample. `complete` is false if part of it could not be read.
     pub fn end(&mut self, complete: bool) -> Verdict {
         let Sample { now, new, in_flight, unsure, idle, .. } = self.sample;
         let forgotten = |known: &Known| now.saturating_sub(known.seen) >= REMEMBERED;
@@ -378,14 +382,14 @@ impl Judge {
         }
     }
 
-    /// The connections to look at until the next sample, if there are any and they are few. Seen that
-    /// often, a connection shows one thing after the other: what came, and then what went.
+    /// The connections to look at before the next sample; none if there are too many. Seen that
+    /// often, a connection shows request and answer one after the other.
     pub fn to_look_at(&self) -> &[Connection] {
         let lively = self.sample.lively.as_slice();
         if lively.len() > MOST_LOOKED_AT { &[] } else { lively }
     }
 
-    /// Between two samples the connection is like this. Whether a request may be in flight.
+    /// Updates a connection between two samples. Returns whether a request may be in flight.
     pub fn look(&mut self, now: Time, connection: &Connection) -> bool {
         let Some(known) = self.known.get_mut(&connection.cookie) else {
             return true;
@@ -403,24 +407,24 @@ impl Judge {
         in_flight != InFlight::No
     }
 
-    /// Looks begin anew.
+    /// Begins a round of looks.
     pub fn begin_looks(&mut self) {
         self.sample.to_close.clear();
     }
 
-    /// The sockets that stand still, and of which the kernel's own opinion would be of use, are of
-    /// these families.
+    /// The families of the unsettled connections, for which the kernel has to be asked.
     pub fn unsettled(&self) -> Families {
         self.sample.families
     }
 
-    /// Whether they alone keep the sample from showing that nothing is in flight.
+    /// Whether only unsettled connections may have a request in flight.
     pub fn only_unsettled(&self) -> bool {
         !self.sample.certain
     }
 
-    /// The kernel's opinion of the socket with this inode, read after the sample. It counts from
-    /// the next one on, if the connection is then the same: it may be about what came in between.
+    /// Records the kernel's opinion of the socket with this inode, read after the sample. It counts
+    /// from the next sample on if the connection has not changed by then: it may describe something
+    /// later.
     pub fn settle(&mut self, inode: u64, interactive: bool) {
         let unsettled = &self.sample.unsettled;
         let found = unsettled.binary_search_by_key(&inode, |(inode, _)| *inode).ok();
@@ -435,8 +439,8 @@ impl Judge {
         self.last_traffic = self.last_traffic.max(at);
     }
 
-    /// It was made before the oldest thing that is known of it: so those that the first sample finds
-    /// are from before the drain, and no traffic in it.
+    /// Records a new connection. It was made before the oldest age it shows, so connections found
+    /// by the first sample date from before the drain and are not traffic.
     fn new_connection(&mut self, connection: &Connection) {
         let oldest = |info: Info| info.sent.max(info.received).max(info.acknowledged);
         let age = connection.info.map_or(Duration::ZERO, oldest);
@@ -446,7 +450,7 @@ impl Judge {
         self.data_received(connection, self.sample.now);
     }
 
-    /// Where connections are closed, only what cannot be closed is asked by its requests.
+    /// Where idle connections are closed, requests count only on those that cannot be closed.
     fn data_received(&mut self, connection: &Connection, now: Time) {
         let known = self.known.get(&connection.cookie);
         if known.is_some_and(|known| close_after(self.close_idle, known).is_some()) {
@@ -459,7 +463,7 @@ impl Judge {
         }
     }
 
-    /// Notes whose traffic it was, if it is new.
+    /// Records the peer of new traffic.
     fn came(&mut self, at: Time, connection: &Connection) {
         if at > self.sample.traffic_before {
             self.peers.came(at, connection.peer, connection.port, self.sample.gap);
@@ -467,12 +471,12 @@ impl Judge {
     }
 }
 
-/// How long nothing has moved on the connection when it is closed, if it is to be.
+/// How long nothing must have moved on the connection before it is closed; None if it stays.
 fn close_after(close_idle: Option<CloseIdle>, known: &Known) -> Option<Duration> {
     close_idle.filter(|_| known.closing != Closing::Kept).map(|how| how.after)
 }
 
-/// One that is accepted, and that neither end has closed.
+/// The connection as a candidate for closing: accepted, and closed by neither end.
 fn idle(known: &Known, connection: &Connection, in_flight: InFlight, now: Time) -> Option<Idle> {
     let info = connection.info?;
     let is_there = connection.state == state::ESTABLISHED && connection.inode != 0;
@@ -538,7 +542,7 @@ impl Sample {
         match in_flight {
             InFlight::No => {}
             InFlight::Yes | InFlight::Maybe => self.certain = true,
-            // Nobody could say which it is.
+            // Without an inode the kernel's opinion cannot be found.
             InFlight::Unsettled if connection.inode == 0 => self.certain = true,
             InFlight::Unsettled => {
                 self.unsettled.push((connection.inode, connection.cookie));

@@ -1,4 +1,5 @@
-//! Whose listening sockets are whose, as far as /proc can be read, and who may have the rest.
+//! Finds the owners of listening sockets, as far as /proc can be read, and the possible owners of
+//! the rest.
 
 #![forbid(unsafe_code)]
 
@@ -14,34 +15,34 @@ use crate::sys::{self, Folder, Pid};
 
 #[derive(Debug, Default)]
 pub struct Owners {
-    /// Of processes that share our mount namespace, and of their descendants, if they are another
-    /// program.
+    /// Sockets of processes in our mount namespace and of their descendants, except our own
+    /// program's.
     pub apps: Vec<u64>,
-    /// Of our own program, and of all other processes.
+    /// Sockets of our own program and of all other processes.
     pub others: Vec<u64>,
-    /// Who may have any of the rest.
+    /// The possible owners of the remaining sockets.
     pub unread: Unread,
 }
 
 /// Processes that could not be read.
 #[derive(Debug, Default)]
 pub struct Unread {
-    /// There may be some of which nothing is known.
+    /// Some processes may be hidden entirely.
     pub hidden: bool,
-    /// The users that the others are, or may have been.
+    /// The users that the other processes run as, or may have run as.
     pub users: Vec<u32>,
 }
 
 impl Unread {
-    /// The kernel notes who made a socket.
+    /// Checks the user: the kernel records who created a socket.
     pub fn may_have_made(&self, listener: &Listener) -> bool {
         self.hidden || self.users.contains(&listener.uid)
     }
 }
 
 impl Owners {
-    /// Looks through the processes that there are, as far as it takes: an app may have ten thousand
-    /// descriptors, and its listening sockets are among the first.
+    /// Searches the processes, and stops early: an app may have ten thousand descriptors, and its
+    /// listening sockets are among the first.
     pub fn read(listeners: &[Listener]) -> Self {
         let mut found = Self::default();
         match Search::begin(listeners) {
@@ -52,16 +53,16 @@ impl Owners {
     }
 }
 
-/// What is learnt of processes on the way through /proc.
+/// The state of one walk through /proc.
 struct Search<'a> {
     processes: Folder,
     own: Program,
     listeners: &'a [Listener],
-    /// Listening sockets that no process of the app is known to have.
+    /// Listening sockets not yet found in a process of the app.
     sought: Vec<u64>,
-    /// In our mount namespace.
+    /// Processes in our mount namespace.
     here: Vec<Pid>,
-    /// In another one, with the listening sockets that they have.
+    /// Processes in another one, with their listening sockets.
     elsewhere: Vec<(Pid, Vec<u64>)>,
     denied: Vec<Pid>,
     /// Processes of the app that listen.
@@ -95,13 +96,14 @@ impl<'a> Search<'a> {
             }
             let process = match self.processes.folder(&name) {
                 Ok(process) => process,
-                // It has ended; or it is there and nothing is told of it (hidepid=1).
+                // It has ended, or /proc hides it (hidepid=1).
                 Err(error) => {
                     found.unread.hidden |= is_denied(&error);
                     continue;
                 }
             };
-            // Kernel threads and the dead have no sockets; what is denied may have any.
+            // Kernel threads and zombies have no sockets; a process that denies access may have
+            // any.
             if self.add(pid, process, found).is_err_and(|error| is_denied(&error)) {
                 self.denied.push(pid);
             }
@@ -112,7 +114,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What is the app's is sought no longer; what is another's, or our own, may be the app's too.
+    /// Stops looking for a socket once the app is known to have it. One of another process, or our
+    /// own, may be the app's too.
     fn add(&mut self, pid: Pid, process: Folder, found: &mut Owners) -> io::Result<()> {
         let (program, process) = living_thread(process)?;
         let here = program.mounts == self.own.mounts;
@@ -144,10 +147,10 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// A descendant of a process in our mount namespace is the app's, wherever it has gone: of the
-    /// app, and of drain-init itself.
+    /// A descendant of a process in our mount namespace, of the app or of drain-init, is the app's,
+    /// whatever its namespace.
     fn by_descent(&mut self, parents: &[(Pid, Pid)], found: &mut Owners) {
-        // Of one that cannot be read it is not known where it is.
+        // The namespace of an unreadable process is unknown.
         let ancestors = [self.here.as_slice(), self.denied.as_slice()].concat();
         for (pid, inodes) in std::mem::take(&mut self.elsewhere) {
             if processes::is_within(pid, &ancestors, parents) {
@@ -164,9 +167,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whose sockets the process may have: those of the users that it is, and ours, as it may have
-    /// listened before it became another user. A worker that was forked by a process which listens
-    /// has that one's sockets, which are known.
+    /// The users whose sockets the process may have: the users it runs as, and ours, since it may
+    /// have listened before it changed user. A worker forked by a listening process has the sockets
+    /// of that process, which are known.
     fn users_of(&self, pid: Pid, parents: &[(Pid, Pid)]) -> Vec<u32> {
         let Some(process) = processes::folder(pid) else {
             return vec![];
@@ -192,7 +195,7 @@ fn number(name: &CStr) -> Option<Pid> {
     name.to_str().ok()?.parse().ok()
 }
 
-/// What a process runs, and in which mount namespace.
+/// The program that a process runs, and its mount namespace.
 struct Program {
     file: (u64, u64),
     mounts: (u64, u64),
@@ -204,8 +207,8 @@ impl Program {
     }
 }
 
-/// The process, or where its main thread has ended one that goes on: the main thread's folder is
-/// that of a dead process then.
+/// The process itself, or, if its main thread has ended, a living thread: the main thread's folder
+/// is then that of a zombie.
 fn living_thread(process: Folder) -> io::Result<(Program, Folder)> {
     let ended = match Program::of(&process) {
         Ok(program) => return Ok((program, process)),
@@ -228,14 +231,14 @@ fn living_thread(process: Folder) -> io::Result<(Program, Folder)> {
     result
 }
 
-/// `socket:[12345]`.
+/// Parses `socket:[12345]`.
 pub fn socket_inode(descriptors: &Folder, descriptor: &CStr) -> Option<u64> {
     let mut place = [0; 64];
     let link = descriptors.link(descriptor, &mut place);
     decimal(link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
 }
 
-/// `Uid:` and the real, effective, saved and file-system user, in /proc/PID/status.
+/// Parses `Uid:` with the real, effective, saved and file-system user from /proc/PID/status.
 pub fn users_in(status: &[u8]) -> Vec<u32> {
     let mut lines = status.split(|byte| *byte == b'\n');
     let line = lines.find_map(|line| line.strip_prefix(b"Uid:")).unwrap_or_default();
@@ -243,7 +246,7 @@ pub fn users_in(status: &[u8]) -> Vec<u32> {
     words.filter_map(|word| decimal(word)?.try_into().ok()).collect()
 }
 
-/// Whether the process has executed no program of its own: PF_FORKNOEXEC among the flags in
+/// Whether the process has not called execve since it was forked: PF_FORKNOEXEC among the flags in
 /// /proc/PID/stat.
 pub fn is_forked(stat: &[u8]) -> bool {
     const FORKED: u64 = 0x40;
@@ -251,10 +254,10 @@ pub fn is_forked(stat: &[u8]) -> bool {
     flags.and_then(|flags| decimal(flags.as_bytes())).is_some_and(|flags| flags & FORKED != 0)
 }
 
-/// Whether /proc, as /proc/self/mountinfo tells, may leave out other users' processes, proc(5). It
-/// may where that is not told.
+/// Whether /proc may hide other users' processes (proc(5)), according to /proc/self/mountinfo. True
+/// if unknown.
 pub fn may_hide(mountinfo: &[u8]) -> bool {
-    // The last one that was mounted there is the one that is seen.
+    // The last mount hides the earlier ones.
     let mounted = |line: &&[u8]| line.split(|byte| *byte == b' ').nth(4) == Some(b"/proc");
     let Some(line) = mountinfo.rsplit(|byte| *byte == b'\n').find(mounted) else {
         return true;
