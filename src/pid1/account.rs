@@ -1,6 +1,6 @@
-//! Why a drain is over, as its companion tells it: a few words that PID 1 passes on in its own line,
-//! so that one line has both why and what follows. They come through a pipe, are read once, when the
-//! companion has ended, and are never looked into.
+//! The reason why a drain is over, as its companion reports it: a few words that PID 1 puts into
+//! its own log line, together with what follows. They are read once, from a pipe, when the
+//! companion has ended, and are never parsed.
 
 #![forbid(unsafe_code)]
 
@@ -10,20 +10,20 @@ use std::os::fd::OwnedFd;
 
 use crate::sys::{self, Polled};
 
-/// What is more is cut.
+/// Longer reports are cut.
 const LONGEST: usize = 512;
 
-/// The end that PID 1 keeps.
+/// PID 1's end of the pipe.
 pub struct Account(OwnedFd);
 
 impl Account {
-    /// And the end for the companion.
+    /// Opens the pipe; the second descriptor is the companion's.
     pub fn open() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = io::pipe()?;
         Ok((Self(sys::above_inputs(ours.into())?), sys::above_inputs(theirs.into())?))
     }
 
-    /// What the companion has said, once it has ended; nothing where it has not.
+    /// Reads the report, once the companion has ended; empty if there is none.
     pub fn read(self) -> String {
         let mut places = [Polled::readable(&self.0)];
         sys::poll(&mut places, 0);

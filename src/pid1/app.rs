@@ -1,4 +1,4 @@
-//! The app: starting it, and sending it signals.
+//! The app: starts it and sends it signals.
 
 #![forbid(unsafe_code)]
 
@@ -13,17 +13,17 @@ use crate::processes;
 use crate::signal::Signal;
 use crate::sys::{self, AppStart, Arguments, Described, Pid, Recipient};
 
-/// The app, from its start until it was reaped, and what it may leave behind.
+/// The app, from its start until it is reaped, and any processes that it leaves behind.
 pub struct App {
     pid: Pid,
-    /// Signals go to its process group, which it leads.
+    /// Signals go to the process group that it leads.
     group: bool,
     ended: bool,
     terminal: Option<Terminal>,
     own_pid: Pid,
 }
 
-/// Signals that were ignored when drain-init was started: the app is to find them so.
+/// Signals that were ignored when drain-init was started: the app must inherit that.
 #[derive(Clone, Copy, Default)]
 pub struct Found {
     ignores_children: bool,
@@ -31,7 +31,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// For a hook to see, before the app is started.
+    /// Shows a hook, before the app is started, that this process takes its signal.
     pub fn show_that_it_takes_hooks(self) -> Self {
         Self { ignores_drain: sys::show_that_it_takes(Signal::DRAIN), ..self }
     }
@@ -39,7 +39,7 @@ impl Found {
 
 /// Why the app could not be started.
 pub enum StartError {
-    /// drain-init could not make itself ready.
+    /// drain-init could not prepare itself.
     Own { what: &'static str, error: io::Error },
     /// COMMAND could not be executed.
     Command { name: String, error: io::Error },
@@ -73,10 +73,11 @@ impl fmt::Display for StartError {
 }
 
 impl App {
-    /// Makes this process ready to be its parent.
+    /// Makes this process ready to be the app's parent.
     pub fn prepare(config: &Config) -> Result<Found, StartError> {
         if nix::unistd::getpid().as_raw() != 1 {
-            // Where the kernel has no subreapers, orphans go to PID 1, as they would without us.
+            // Without subreapers in this kernel, orphans go to PID 1, as they would without
+            // drain-init.
             let _ = sys::become_subreaper();
         }
         if let Some(signal) = config.parent_death_signal {
@@ -86,7 +87,7 @@ impl App {
         Ok(Found { ignores_children: sys::stop_ignoring_children(), ignores_drain: false })
     }
 
-    /// Starts it. `notify_socket`: the variable that takes the place of the caller's.
+    /// Starts the app. `notify_socket`: the variable that replaces the caller's.
     pub fn start(
         command: Arguments,
         config: &Config,
@@ -112,7 +113,7 @@ impl App {
         Ok(Self { pid, group: config.group, ended: false, terminal, own_pid })
     }
 
-    /// This process, from which all that the app starts descends.
+    /// The pid of this process, the ancestor of everything that the app starts.
     pub fn parent(&self) -> Pid {
         self.own_pid
     }
@@ -125,12 +126,12 @@ impl App {
         self.ended
     }
 
-    /// Whether a stop of the app concerns anybody.
+    /// Whether job control matters: there is a terminal to hand back.
     pub fn has_terminal(&self) -> bool {
         self.terminal.is_some()
     }
 
-    /// It was reaped: its pid may be somebody else's from now on.
+    /// The app was reaped: its pid may be reused from now on.
     pub fn ended(&mut self) {
         self.ended = true;
         if let Some(terminal) = self.terminal {
@@ -138,7 +139,7 @@ impl App {
         }
     }
 
-    /// Passes a signal on. Whether that was permitted: that there is nobody any more is no refusal.
+    /// Forwards a signal. Returns whether that was permitted; a missing recipient is not a refusal.
     #[must_use]
     pub fn forward(&self, signal: Signal) -> bool {
         if self.ended {
@@ -154,11 +155,11 @@ impl App {
             return is_permitted(&sys::send(Recipient::Process(self.pid), signal));
         }
         let to_group = sys::send(Recipient::Group(self.pid), signal);
-        // It may have left the group, in which others may be still.
+        // It may have left the group, while others are still in it.
         if !self.leads_its_group() {
             return is_permitted(&sys::send(Recipient::Process(self.pid), signal));
         }
-        // One whom the signal may reach is enough for kill(2).
+        // kill(2) succeeds if the signal may reach one process of the group.
         is_permitted(&to_group) && self.is_reachable()
     }
 
@@ -171,24 +172,25 @@ impl App {
         self.ended || sys::may_signal(self.pid)
     }
 
-    /// It was stopped by job control. Whether it could be told to go on, where that was to be done.
+    /// Handles a stop of the app by job control. Returns whether it could be continued, if that was
+    /// needed.
     #[must_use]
     pub fn stopped(&self, by: Signal) -> bool {
         self.terminal.is_none_or(|terminal| is_permitted(&terminal.app_stopped(self.pid, by)))
     }
 
-    /// Sends a signal to all that is left: as PID 1 to everything in the namespace, else to the app,
-    /// its group, and what descends from drain-init. Whether that was permitted, as far as one hears
-    /// of it: as PID 1 of the app alone.
+    /// Sends a signal to all remaining processes: as PID 1, to everything in the namespace;
+    /// otherwise to the app, its group, and drain-init's descendants. Returns whether that was
+    /// permitted, as far as the kernel tells: as PID 1, for the app alone.
     #[must_use]
     pub fn signal_rest(&self, signal: Signal) -> bool {
         if self.own_pid == 1 {
-            // No error even where nobody could be signalled (kill_something_info).
+            // No error, even if no process could be signalled (kill_something_info).
             let _ = sys::send(Recipient::Everyone, signal);
             return self.is_reachable();
         }
-        // The group's number is the app's pid: safe to name while the app is there, or while there
-        // is no /proc that would tell of members. First, as the scan takes its time.
+        // The group's number is the app's pid. It is safe to use while the app exists, or without a
+        // /proc to list the members. First, as the scan takes time.
         let to_group = || sys::send(Recipient::Group(self.pid), signal);
         let mut permitted = true;
         if !self.ended {
@@ -208,7 +210,7 @@ impl App {
         permitted
     }
 
-    /// Whether the app, or what it left, may not be signalled by us.
+    /// Whether the app, or a process that it left, is out of reach of our signals.
     pub fn is_any_out_of_reach(&self) -> bool {
         !self.is_reachable() || processes::of(self.own_pid).iter().any(|pid| !sys::may_signal(*pid))
     }

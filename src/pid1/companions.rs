@@ -1,8 +1,8 @@
-//! Companions: this same program with another verb, started and watched by PID 1. They read what
-//! comes from outside, so that PID 1 does not have to.
+//! Companions: this program with another verb, started and watched by PID 1. They read outside
+//! input, so that PID 1 does not have to.
 //!
-//! It must not know what they do; who asked for one, and what its end means, is `readiness` and
-//! `supervisor`.
+//! It must not know what they do. `readiness` and `supervisor` decide when to start one, and what
+//! its end means.
 
 #![forbid(unsafe_code)]
 
@@ -13,13 +13,13 @@ use crate::clock::Time;
 use crate::signal::Signal;
 use crate::sys::{self, CompanionStart, Pid, Recipient};
 
-/// After so long a life a companion that ends has not failed at its start.
+/// A companion that ends after this long has not failed at its start.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// The longest pause before a companion that keeps ending is started again.
+/// The longest pause before a companion that keeps ending is restarted.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// All of them, from their start until they were reaped.
+/// All companions, from their start until they are reaped.
 #[derive(Default)]
 pub struct Companions {
     living: Vec<Pid>,
@@ -34,7 +34,7 @@ impl Companions {
         self.start_last(companion)
     }
 
-    /// One that is started when no other is any more.
+    /// Starts a companion even after `kill_all`.
     pub fn start_last(&mut self, companion: &CompanionStart) -> io::Result<Pid> {
         let pid = sys::start_companion(companion)?;
         self.living.push(pid);
@@ -42,19 +42,19 @@ impl Companions {
     }
 
     pub fn kill(&self, pid: Pid) {
-        // Until it is reaped its pid is nobody else's.
+        // Its pid cannot be reused before it is reaped.
         if self.living.contains(&pid) {
             let _ = sys::send(Recipient::Process(pid), Signal::KILL);
         }
     }
 
-    /// None is started any more.
+    /// Kills all companions. No more are started.
     pub fn kill_all(&mut self) {
         self.closed = true;
         self.living.iter().for_each(|pid| self.kill(*pid));
     }
 
-    /// A child was reaped: whether it was one of these.
+    /// Records that a child was reaped. Returns whether it was a companion.
     pub fn ended(&mut self, pid: Pid) -> bool {
         let before = self.living.len();
         self.living.retain(|living| *living != pid);
@@ -66,7 +66,7 @@ impl Companions {
     }
 }
 
-/// A companion that is wanted or not, and is started again when it ends: at once, then after
+/// A companion that is restarted when it ends, for as long as it is wanted: at once, then after
 /// pauses that double.
 #[derive(Default)]
 pub struct Wanted {
@@ -77,12 +77,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// It is to be started as soon as `deadline` is looked at.
+    /// Starts it as soon as `deadline` is checked.
     pub fn want(&mut self, now: Time) {
         self.start_at = Some(now);
     }
 
-    /// It is not wanted any more.
+    /// It is no longer wanted: kills it.
     pub fn drop(&mut self, companions: &Companions) {
         self.start_at = None;
         if let Some(pid) = self.pid.take() {
@@ -90,17 +90,17 @@ impl Wanted {
         }
     }
 
-    /// When it is to be started.
+    /// When to start it.
     pub fn deadline(&self) -> Option<Time> {
         self.start_at
     }
 
-    /// It has ended, or could not be started, before.
+    /// Whether it has ended, or failed to start, before.
     pub fn has_failed(&self) -> bool {
         self.failures > 0
     }
 
-    /// It was started, or could not be: then it is tried again.
+    /// Records its start, or that it failed and has to be tried again.
     pub fn started(&mut self, pid: Option<Pid>, now: Time) {
         self.pid = pid;
         self.started = now;
@@ -110,7 +110,7 @@ impl Wanted {
         }
     }
 
-    /// Whether it was this one that ended. It is to be started again, unless `drop` follows.
+    /// Returns whether it was this companion that ended. It is restarted, unless `drop` follows.
     pub fn ended(&mut self, pid: Pid, now: Time) -> bool {
         if self.pid != Some(pid) {
             return false;
@@ -129,7 +129,7 @@ impl Wanted {
     }
 }
 
-/// Before the start that follows so many failures.
+/// The pause before the start that follows this many failures.
 fn pause(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,

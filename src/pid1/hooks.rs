@@ -1,8 +1,9 @@
-//! The hooks that have asked for the drain, and may still wait for its end.
+//! The hooks that have asked for a drain, and may still wait for its end.
 //!
-//! A kubelet sends the stop signal when its hook has ended, or when the grace period has: so one
-//! that comes while the hook waits says that the time is over. A hook is known by a pidfd, so that
-//! nobody who gets its pid later is taken for it. It must not know what is made of that.
+//! A kubelet sends the stop signal when its hook has ended or when the grace period has. So a
+//! signal that comes while a hook still waits means that the time is over. A hook is held by a
+//! pidfd, so a process that reuses its pid is not taken for it. It must not know what follows from
+//! that.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,7 @@ use std::os::fd::OwnedFd;
 
 use crate::sys::{self, Pid, Polled};
 
-/// So many at once are known: a kubelet that is restarted runs a hook again, and anybody may ask.
+/// The most hooks that are tracked: a restarted kubelet runs a hook again, and any process may ask.
 const MOST: usize = 8;
 
 #[derive(Default)]
@@ -19,8 +20,8 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// A process has asked. Where nobody can say later whether it is there (no descriptor is left, or
-    /// it is outside of this PID namespace), it is as if it had ended: a drain may be too long.
+    /// Records the process that asked. If its end could not be noticed (no descriptor is free, or
+    /// it is outside this PID namespace), it counts as ended: a drain may be too long.
     pub fn asked(&mut self, pid: Pid) {
         self.asked.retain(is_there);
         if self.asked.len() < MOST
@@ -30,18 +31,18 @@ impl Hooks {
         }
     }
 
-    /// Whether one of those that have asked has not ended.
+    /// Whether any of these hooks still runs.
     pub fn any_waits(&self) -> bool {
         self.asked.iter().any(is_there)
     }
 
-    /// Nothing comes of what they have asked any more.
+    /// Forgets all hooks: nothing depends on them any more.
     pub fn forget(&mut self) {
         self.asked.clear();
     }
 }
 
-/// A pidfd can be read when its process has ended, reaped or not.
+/// A pidfd is readable once its process has ended, reaped or not.
 fn is_there(process: &OwnedFd) -> bool {
     let mut places = [Polled::readable(process)];
     sys::poll(&mut places, 0);

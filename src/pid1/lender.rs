@@ -1,11 +1,10 @@
-//! Lends the drain companion duplicates of the app's connections, which it may not take itself:
-//! where Yama guards processes, only an ancestor may.
+//! Lends the drain companion duplicates of the app's connections. The companion may not take them
+//! itself: under Yama only an ancestor may.
 //!
-//! What PID 1 does for it is small and bounded. A record of a fixed size says which descriptor of
-//! which process is meant; a few system calls find out whether it may be had, and it goes out with
-//! the answer. Nothing is waited for, nothing is remembered, and our own copy is closed before the
-//! next record is looked at. Whoever asks is not trusted: it gets connections of the app, on its
-//! ports, and nothing else.
+//! PID 1's part is small and bounded. A record of fixed size names a process and a descriptor; a
+//! few system calls check the request, and the duplicate goes out with the answer. It waits for
+//! nothing, remembers nothing, and closes its own copy before it reads the next record. The
+//! borrower is not trusted: it gets connections of the app, on its ports, and nothing else.
 
 #![forbid(unsafe_code)]
 
@@ -23,23 +22,23 @@ use crate::lending::{AT_ONCE, Answer, Request};
 use crate::processes;
 use crate::sys::{self, Pid};
 
-/// Room for as many answers as there may be requests, of which each takes the kernel 800 to 900
-/// bytes; the kernel doubles the number. An answer that finds no room is dropped.
+/// The size of the send buffer, with room for AT_ONCE answers of 800 to 900 bytes each; the kernel
+/// doubles the number. An answer that does not fit is dropped.
 const ANSWERS: usize = AT_ONCE * 900 / 2;
 
 pub struct Lender<'a> {
     socket: OwnedFd,
     own_pid: Pid,
-    /// None: any.
+    /// Empty: any port.
     ports: &'a [u16],
-    /// The kernel sends a SIGCHLD when something comes.
+    /// The kernel sends SIGCHLD when a message arrives.
     armed: bool,
-    /// Something may have come.
+    /// A message may have arrived.
     awake: bool,
 }
 
 impl<'a> Lender<'a> {
-    /// Itself, and what the borrower is to have.
+    /// Returns the lender and the borrower's end of the socketpair.
     pub fn new(own_pid: Pid, ports: &'a [u16]) -> io::Result<(Self, OwnedFd)> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
@@ -49,8 +48,9 @@ impl<'a> Lender<'a> {
         Ok((Self { socket: ours, own_pid, ports, armed: true, awake: false }, theirs))
     }
 
-    /// Something may have come, as a SIGCHLD has. From now on until all has been taken there is no
-    /// other: one that is always pending would stand before signals of higher numbers.
+    /// A SIGCHLD has come, so a message may have arrived. The kernel sends no further SIGCHLD until
+    /// all messages are read: one that is always pending would come before signals with higher
+    /// numbers.
     pub fn wake(&mut self) {
         if self.armed {
             self.arm(false);
@@ -58,13 +58,13 @@ impl<'a> Lender<'a> {
         self.awake = true;
     }
 
-    /// Whether it has something to do at once.
+    /// Whether `serve` has something to do at once.
     pub fn is_awake(&self) -> bool {
         self.awake
     }
 
-    /// Answers what has come, and no more than so many at a time. Whether that is to go on: what
-    /// sends nonsense is lent nothing any more.
+    /// Answers a bounded number of messages. Returns whether to go on: a borrower that sends an
+    /// invalid record is lent nothing more.
     pub fn serve(&mut self) -> bool {
         let mut last = None;
         for _ in 0..AT_ONCE {
@@ -76,7 +76,7 @@ impl<'a> Lender<'a> {
                     self.awake = false;
                     return true;
                 }
-                // What came before it was armed is looked for once more.
+                // A message may have arrived before SIGCHLD was armed: look once more.
                 Err(Errno::EAGAIN) => {
                     if !self.arm(true) {
                         return false;
@@ -111,15 +111,15 @@ impl<'a> Lender<'a> {
     }
 }
 
-/// A process that a descriptor was asked of, for as long as one look at the records lasts.
+/// A process named by a request, while one round of records lasts.
 struct Process {
     pid: Pid,
     handle: Result<OwnedFd, Errno>,
 }
 
 impl Process {
-    /// One of the app's. The handle comes first: if the pid is used again in between, it is of a
-    /// process that is gone.
+    /// Finds a process of the app. The pidfd is opened first: if the pid is reused in between, it
+    /// names a process that has ended.
     fn find(pid: Pid, own_pid: Pid) -> Self {
         let handle = match sys::open_process(pid) {
             Ok(handle) if processes::descends(pid, own_pid) == Some(true) => Ok(handle),
@@ -137,7 +137,7 @@ impl Process {
     }
 }
 
-/// Whether it is that connection, and one over TCP.
+/// Checks that the socket is that connection, is TCP, and has one of these ports.
 fn check(socket: &OwnedFd, cookie: u64, ports: &[u16]) -> Result<(), Errno> {
     let of = |it: io::Error| errno(&it);
     if sys::cookie(socket.as_fd()).map_err(of)? != cookie {

@@ -1,9 +1,9 @@
-//! What --ready-notify gives the app: a socket for sd_notify(3), made before the app starts so that its
-//! name is in the app's environment, and kept for as long as the app lives so that no message is lost
-//! with a companion.
+//! The socket of --ready-notify, for the app's sd_notify(3) messages. It is created before the app
+//! starts, so that its name is in the app's environment, and kept for as long as the app lives, so
+//! that no message is lost with a companion.
 //!
-//! Nothing is ever read here. The `notify` companion takes the messages, and writes what they come to on
-//! the slate, a file in memory: for the readiness server, and for the next `notify` companion.
+//! Nothing is read here. The `notify` companion receives the messages and writes the result to the
+//! slate, a memory file: for the readiness server, and for the next `notify` companion.
 
 #![forbid(unsafe_code)]
 
@@ -25,14 +25,14 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// The name is an abstract one: there may be no folder that can be written to. Whoever shares the
-    /// network can send there, so who a message is from is looked at, not whether it knows the name.
+    /// The name is an abstract one, as there may be no writable folder. Any process in the network
+    /// namespace can send to it, so messages are checked by their sender; the name is not a secret.
     fn open() -> io::Result<Self> {
         let name = format!("drain-init/{:016x}", sys::random());
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket::socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         let socket = sys::above_inputs(socket)?;
-        // Before there is a name to send to: a message that is sent earlier has no credentials.
+        // Before the socket has a name: an earlier message would have no credentials.
         socket::setsockopt(&socket, sockopt::PassCred, &true)?;
         socket::bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
         let slate = sys::above_inputs(slate()?)?;
@@ -54,7 +54,7 @@ impl Notify {
     }
 }
 
-/// Where vm.memfd_noexec asks for that flag there is no other way; before Linux 6.3 it is unknown.
+/// Where vm.memfd_noexec requires this flag there is no other way; before Linux 6.3 it is unknown.
 fn slate() -> nix::Result<OwnedFd> {
     const NOEXEC_SEAL: MFdFlags = MFdFlags::from_bits_retain(0x8);
     match memfd_create(c"drain-init", MFdFlags::MFD_CLOEXEC | NOEXEC_SEAL) {
@@ -64,7 +64,7 @@ fn slate() -> nix::Result<OwnedFd> {
 }
 
 impl Config {
-    /// Makes the socket, if the app is to have one.
+    /// Creates the socket, if the app has to have one.
     pub fn open_notify(&self) -> io::Result<Option<Notify>> {
         self.ready_notify.then(Notify::open).transpose()
     }

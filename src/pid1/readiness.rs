@@ -1,7 +1,7 @@
-//! Readiness, as far as PID 1 keeps it: the ready-file, the listener, and the companions that
-//! answer on it, ask the app, and take its messages.
+//! PID 1's part of readiness: the ready-file, the listener, and the companions that answer on it,
+//! ask the app, and receive its messages.
 //!
-//! It must not know what begins a drain and what ends it, nor what a message says.
+//! It must not know why a drain begins or ends, nor parse the messages.
 
 #![forbid(unsafe_code)]
 
@@ -20,23 +20,24 @@ use crate::pid1::notify::Notify;
 use crate::sys::{self, CompanionStart, Described, Pid, Status};
 
 pub struct Readiness {
-    /// What the companions ask, and with which options.
+    /// The target and the options that companions ask it with.
     target: Vec<CString>,
-    /// The app is not started yet. What `draining` carries are news of what is waited for.
+    /// The app is not started yet. The pipe `draining` carries the targets that the start waits
+    /// for.
     before_start: bool,
     listener: Option<Listener>,
-    /// The read end is the server's, which is started with it; the write end closes when the drain
-    /// begins.
+    /// The read end goes to the server, which is started with it; the write end closes when the
+    /// drain begins.
     draining: Option<Pipe>,
     server: Wanted,
-    /// Asks the app until it is ready for the first time.
+    /// The companion that asks the app until it is ready for the first time.
     waiter: Wanted,
     notify: Option<Notify>,
-    /// Takes the app's messages, for as long as it lives.
+    /// The companion that receives the app's messages, for as long as the app lives.
     notified: Wanted,
-    /// The app has said that it is ready, and not since then that it stops.
+    /// The app has announced that it is ready, and not since then that it is stopping.
     says_ready: bool,
-    /// No drain has taken readiness away.
+    /// No drain has withdrawn readiness.
     is_on: bool,
 }
 
@@ -49,7 +50,8 @@ impl Readiness {
         }
         let mut notified = Wanted::default();
         if notify.is_some() {
-            // From the start on, and in a drain too: nobody else takes the app's messages.
+            // From the start on, and in a drain too: only this companion receives the app's
+            // messages.
             notified.want(Time::ZERO);
         }
         Self {
@@ -66,31 +68,31 @@ impl Readiness {
         }
     }
 
-    /// The app is to be started later: until then it is not ready, and whoever asks is told why.
+    /// The app is started later: until then it is not ready, and probes are told why.
     pub fn wait_for_start(&mut self, now: Time) {
         if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
             self.before_start = true;
-            // Without it nobody knows what is waited for, and the server tries again.
+            // Without the pipe the targets waited for are unknown, and the server is restarted.
             self.draining = pipe().ok();
             self.server.want(now);
         }
     }
 
-    /// The variable that tells the app where its messages go, if they are taken.
+    /// The variable that tells the app where to send its messages, if they are received.
     pub fn notify_socket(&self) -> Option<&CStr> {
         self.notify.as_ref().map(Notify::variable)
     }
 
-    /// Where news of what is waited for go.
+    /// The descriptor for news of the targets that the start waits for.
     pub fn news(&self) -> Option<BorrowedFd<'_>> {
         let (_, write_end) = self.draining.as_ref().filter(|_| self.before_start)?;
         write_end.as_ref().map(AsFd::as_fd)
     }
 
-    /// The app has been started, or nobody has stopped it after all.
+    /// The app has been started, or a stop was cancelled.
     pub fn begin(&mut self, config: &Config, companions: &Companions, now: Time) {
         if let Some(Listener { listen: ListenOn::Http(_), .. }) = &self.listener {
-            // One that says that it drains would say so for ever.
+            // A running server reports the drain, and would do so for ever.
             self.server.drop(companions);
             self.draining = None;
             self.before_start = false;
@@ -100,8 +102,8 @@ impl Readiness {
         self.look_for_ready(config, now);
     }
 
-    /// Ready, as far as that is known without asking; else the app is asked, where there is somebody
-    /// who has to know beforehand.
+    /// Becomes ready, if that is known without asking. Otherwise starts to ask the app, if
+    /// readiness has to be known before a probe.
     fn look_for_ready(&mut self, config: &Config, now: Time) {
         if self.notify.is_some() && !self.says_ready {
             return;
@@ -122,23 +124,23 @@ impl Readiness {
             marker::create(path, config.log);
         }
         if self.opens_when_ready() {
-            // The port is opened with its companion's start, and where that fails with the next one.
+            // The port opens when its companion is started; if that fails, when it is restarted.
             self.server.want(now);
         }
     }
 
-    /// Readiness goes, at once. That it has gone already is as good.
+    /// Withdraws readiness at once. Does nothing if that is done already.
     pub fn end(&mut self, config: &Config, companions: &Companions) {
         self.is_on = false;
         self.unready(config, companions);
         match &mut self.draining {
             Some((_, write_end)) => *write_end = None,
-            // One that is started now would not hear of it.
+            // Without the pipe a running server would not notice the drain.
             None => self.server.drop(companions),
         }
     }
 
-    /// What says by being there that the app is ready goes.
+    /// Withdraws everything whose existence means ready.
     fn unready(&mut self, config: &Config, companions: &Companions) {
         if let Some(path) = config.ready_file {
             marker::remove(path, config.log);
@@ -150,7 +152,7 @@ impl Readiness {
         }
     }
 
-    /// The app has ended: nobody answers any more.
+    /// The app has ended: probes are not answered any more.
     pub fn close(&mut self, companions: &Companions) {
         self.waiter.drop(companions);
         self.notified.drop(companions);
@@ -164,7 +166,7 @@ impl Readiness {
         }
     }
 
-    /// When a companion is to be started.
+    /// When to start a companion.
     pub fn deadline(&self) -> Option<Time> {
         let wanted = [&self.server, &self.waiter, &self.notified];
         wanted.into_iter().filter_map(Wanted::deadline).min()
@@ -206,7 +208,7 @@ impl Readiness {
         }
     }
 
-    /// A companion was reaped. One that has seen the app ready says so by ending well.
+    /// Handles the end of a companion. One that exits with 0 has seen the app ready.
     pub fn companion_ended(
         &mut self,
         config: &Config,
@@ -218,7 +220,7 @@ impl Readiness {
             self.waiter.drop(companions);
             self.ready(config, now);
         } else if self.notified.ended(pid, now) {
-            // One that has failed, or was killed, has seen nothing.
+            // A companion that failed or was killed has seen nothing.
             if status == Status::Exited(0) {
                 self.has_changed(config, companions, now);
             }
@@ -227,13 +229,13 @@ impl Readiness {
         }
     }
 
-    /// The app is ready by its own words, or not any more.
+    /// The app has announced that it is ready, or not ready any more.
     fn has_changed(&mut self, config: &Config, companions: &Companions, now: Time) {
         self.says_ready = !self.says_ready;
         if self.says_ready {
             config.log.debug("ready", format_args!("the app has sent READY=1"));
         } else {
-            // In a drain that is what it is expected to do.
+            // In a drain this is expected.
             let level = if self.is_on { Level::Info } else { Level::Debug };
             config.log.line(level, "ready", format_args!("the app has sent STOPPING=1: not ready"));
         }
@@ -269,7 +271,7 @@ fn words<'a>(verb: &'a CStr, target: &'a [CString]) -> Vec<&'a CStr> {
     words
 }
 
-/// What could not be done is said once; it is tried again.
+/// Logs a failure once; the start is tried again.
 fn tried(log: Log, started: io::Result<Pid>, wanted: &Wanted) -> Option<Pid> {
     let level = if wanted.has_failed() { Level::Debug } else { Level::Error };
     started
@@ -309,7 +311,7 @@ fn start_server(
 /// The read end, and the write end until the drain begins.
 type Pipe = (OwnedFd, Option<OwnedFd>);
 
-/// A pipe whose ends are in no companion's way.
+/// A pipe whose descriptors are above those of a companion.
 fn pipe() -> io::Result<Pipe> {
     let (read_end, write_end) = io::pipe()?;
     Ok((sys::above_inputs(read_end.into())?, Some(sys::above_inputs(write_end.into())?)))

@@ -1,6 +1,6 @@
-//! The controlling terminal: the app has its foreground, and job control works as under a shell.
+//! The controlling terminal: the app gets the foreground, and job control works as under a shell.
 //!
-//! All signals are blocked in drain-init, SIGTTOU too, so nothing here ever stops it unasked.
+//! drain-init blocks all signals, including SIGTTOU, so nothing here stops it by accident.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use nix::unistd::{Pid, getpgrp, getpid, tcgetpgrp, tcsetpgrp};
 use crate::signal::Signal;
 use crate::sys::{self, Recipient};
 
-/// The terminal that controls this session, by the standard descriptor that it is on.
+/// The controlling terminal of this session, by the standard descriptor that is open on it.
 #[derive(Clone, Copy)]
 pub struct Terminal {
     descriptor: BorrowedFd<'static>,
@@ -23,9 +23,9 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The controlling terminal, if a standard descriptor is it.
+    /// Finds the controlling terminal among the standard descriptors.
     pub fn find() -> Option<Self> {
-        // Standard output is the one that is redirected most often.
+        // Standard output comes last, as it is redirected most often.
         let descriptors = [sys::STANDARD_INPUT, sys::STANDARD_ERROR, sys::STANDARD_OUTPUT];
         let (descriptor, foreground) =
             descriptors.into_iter().find_map(|fd| Some((fd, tcgetpgrp(fd).ok()?)))?;
@@ -33,7 +33,7 @@ impl Terminal {
         Some(Self { descriptor, own_group, had_foreground: foreground == own_group })
     }
 
-    /// Its descriptor, if drain-init has its foreground and may hand it to the app.
+    /// Its descriptor, if drain-init has the foreground and can give it to the app.
     pub fn foreground(self) -> Option<RawFd> {
         self.had_foreground.then(|| self.descriptor.as_raw_fd())
     }
@@ -47,14 +47,14 @@ impl Terminal {
         let _ = tcsetpgrp(self.descriptor, group);
     }
 
-    /// The app was stopped: by the terminal for being in the background, where it can be helped,
-    /// or by a person, who wants the shell back.
+    /// Handles a stop of the app: by the terminal, because it is in the background, which is put
+    /// right if possible; or by a person, who wants the shell back.
     pub fn app_stopped(self, app: sys::Pid, by: Signal) -> io::Result<()> {
         if [Signal::TTIN, Signal::TTOU].contains(&by) && self.has_foreground() {
             self.give_to(Pid::from_raw(app));
             sys::send(Recipient::Group(app), Signal::CONT)
         } else if by == Signal::TSTP && getpid() == Pid::from_raw(1) {
-            // Ctrl-Z where no shell is that could let it go on: without an init it does nothing.
+            // Ctrl-Z without a shell that could continue it: without an init it does nothing.
             sys::send(Recipient::Group(app), Signal::CONT)
         } else {
             sys::suspend_own_group();
@@ -62,7 +62,7 @@ impl Terminal {
         }
     }
 
-    /// drain-init was told to go on: by `fg` if it has the foreground now, else by `bg`.
+    /// drain-init was continued: by `fg` if it has the foreground now, otherwise by `bg`.
     pub fn resumed(self, app: sys::Pid) -> io::Result<()> {
         if self.has_foreground() {
             self.give_to(Pid::from_raw(app));
@@ -71,14 +71,14 @@ impl Terminal {
         sys::send(Recipient::Group(app), Signal::CONT)
     }
 
-    /// The app could not be started, and may have had the foreground before that was clear.
+    /// Takes the foreground back from an app that failed to start.
     pub fn take_back(self) {
         if !self.has_foreground() && self.had_foreground {
             self.give_to(self.own_group);
         }
     }
 
-    /// The app has ended: whoever started drain-init reads from the terminal next.
+    /// The app has ended: the foreground returns to the group that started drain-init.
     pub fn app_ended(self, app: sys::Pid) {
         if tcgetpgrp(self.descriptor) == Ok(Pid::from_raw(app)) {
             self.give_to(self.own_group);

@@ -1,10 +1,10 @@
-//! The termination log: one line on how the stop goes, or why there was no start, for `kubectl
-//! describe pod`.
+//! The termination log: one line about the stop, or why there was no start, for `kubectl describe
+//! pod`.
 //!
-//! It grows as the stop goes on, as nobody knows which of its stages is the last. It is written in
-//! place, since it is a mount, and always at the end. As soon as somebody else has written there, the
-//! file is the app's, and nothing is added any more. An app that opens it without O_TRUNC writes over
-//! the beginning of our line: what is left of that is cut off when the app has ended.
+//! The line grows with each stage of the stop, since any of them may be the last. The file is a
+//! mount, so it is written in place, and always at the end. Once the app has written to it, it is
+//! the app's, and nothing is added. An app that opens it without O_TRUNC overwrites the beginning
+//! of our line; the rest is cut off when the app has ended.
 
 #![forbid(unsafe_code)]
 
@@ -16,18 +16,18 @@ use crate::log::Log;
 use crate::pid1::lifecycle::{Note, Told};
 use crate::sys::{self, Described};
 
-/// What the kubelet reads of it.
+/// The most that the kubelet reads of it.
 const LONGEST: usize = 4096;
 
-/// What it begins with, if it is ours.
+/// The beginning of our line.
 const BEGINNING: &[u8] = b"drain-init: ";
 
 pub struct TerminationLog {
     path: Option<&'static str>,
     log: Log,
-    /// A stop has begun it.
+    /// A stop has begun the line.
     begun: bool,
-    /// All that stands in the file, if nobody else has written to it.
+    /// Our content of the file.
     written: String,
 }
 
@@ -36,21 +36,21 @@ impl TerminationLog {
         Self { path, log, begun: false, written: String::new() }
     }
 
-    /// Before the app starts: what an earlier life has left there is removed.
+    /// Before the app starts: removes the line of an earlier life.
     pub fn remove_former(&self) {
         if let Some(path) = self.path {
             self.report(path, remove_former(path));
         }
     }
 
-    /// Says why there is no start, where one can.
+    /// Writes why there is no start, as far as possible.
     pub fn refuse(path: &str, why: fmt::Arguments) {
         let _ = remove_former(path)
             .and_then(|()| open(path, libc::O_CREAT))
             .and_then(|mut file| append(&mut file, &mut String::new(), why));
     }
 
-    /// Adds what has happened, from the beginning of a stop on.
+    /// Adds an event, from the beginning of a stop on.
     pub fn note(&mut self, told: &Told) {
         let begins = matches!(
             told.note,
@@ -73,7 +73,7 @@ impl TerminationLog {
         }
     }
 
-    /// Adds what belongs to a stop, if one has begun.
+    /// Adds a text to the line of a stop, if one has begun.
     pub fn add(&mut self, text: fmt::Arguments) {
         if self.begun {
             self.write(text);
@@ -85,7 +85,7 @@ impl TerminationLog {
         self.change(|file, written| append(file, written, text));
     }
 
-    /// The app has ended.
+    /// Settles the file when the app has ended.
     pub fn settle(&mut self) {
         if !self.written.is_empty() {
             self.change(settle);
@@ -108,19 +108,19 @@ impl TerminationLog {
 }
 
 fn open(path: &str, create: i32) -> io::Result<File> {
-    // A pipe or a device of that name must not hold PID 1 up.
+    // A FIFO or a device at that path must not block PID 1.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | create;
     sys::open(path, libc::O_RDWR | libc::O_APPEND | flags)
 }
 
-/// What stands in the file, as far as the kubelet reads it, and one byte more.
+/// Reads as much of the file as the kubelet does, and one byte more.
 fn read(file: &mut File) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(LONGEST + 1);
     file.take(LONGEST as u64 + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// What begins like ours, and has not ended its line as an app's would.
+/// Removes content that begins like our line and does not end with a newline, as an app's would.
 fn remove_former(path: &str) -> io::Result<()> {
     let mut file = match open(path, 0) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -139,20 +139,21 @@ fn append(file: &mut File, written: &mut String, text: fmt::Arguments) -> io::Re
     let end = written.len();
     written.push_str(&format!("{between}{text}"));
     written.truncate(written.floor_char_boundary(LONGEST));
-    // An app that has just emptied it would lose nothing by the whole line's being there again.
+    // If the app has just emptied it, writing the whole line again does no harm.
     let new = written.get(if found.is_empty() { 0 } else { end }..).unwrap_or_default();
     file.write_all(new.as_bytes())
 }
 
-/// Ours is gone, unless the file is the app's.
+/// Removes our line, unless the file is the app's.
 fn clear(file: &mut File, written: &mut String) -> io::Result<()> {
     let is_ours = read(file)? == written.as_bytes();
     written.clear();
     if is_ours { file.set_len(0) } else { Ok(()) }
 }
 
-/// Written over from the beginning on, our line is as long as it was, and its end stands behind the
-/// app's words. A last byte of theirs that is ours in this place can't be told, and goes with it.
+/// Cuts off the end of our line behind the app's text, if the file is as long as the line was. If
+/// the last byte of that text equals ours at the same offset, it is cut off too: the two cannot be
+/// told apart.
 fn settle(file: &mut File, written: &mut String) -> io::Result<()> {
     let found = read(file)?;
     let written = std::mem::take(written);
@@ -170,7 +171,7 @@ fn settle(file: &mut File, written: &mut String) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// The file after a stop of two stages, with what the app does to it between them.
+    /// The file after a stop of two stages, with the app's writes between them.
     fn after(app: impl FnOnce(&std::path::Path)) -> String {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);

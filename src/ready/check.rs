@@ -1,8 +1,11 @@
-//! Asking a target whether it is ready: the one way in which that is done, by `probe`, the readiness
-//! server, the wait for the first success, and the handlers that make a call.
+//! Asks a target whether it is ready: for `probe`, the readiness server, the wait for the first
+//! success, and handlers that call a URL.
 //!
-//! A `Check` never waits. It says which descriptor it waits for and until when, and is told the time:
-//! a loop can have others beside it. `ask` and `call` are such loops, with one check in them.
+//! A `Check` never waits. It returns the descriptor and the deadline that it waits for, and takes
+//! the time as a value, so a loop can run it beside others. `ask` and `call` are such loops with a
+//! single check.
+//!
+//! Longer than 300 lines because it is one state machine, from the lookup to the end of the body.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +35,7 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// Without the target.
+    /// The reason without the target.
     pub fn why(&self) -> &str {
         &self.why
     }
@@ -46,17 +49,17 @@ impl fmt::Display for Reason {
 
 /// A target that is being asked.
 pub struct Check {
-    /// As reasons name it.
+    /// The target's name in reasons.
     target: String,
-    /// What is sent once there is a connection. Empty: that there is one is the answer.
+    /// Sent once connected. If empty, the connection itself is the answer.
     request: Vec<u8>,
-    /// Those that are left to try.
+    /// The addresses still to try.
     addresses: std::vec::IntoIter<SocketAddr>,
     limit: Duration,
     deadline: Time,
     /// When the next address is tried.
     next_at: Time,
-    /// Why the first address failed: it is the one that is meant.
+    /// Why the first address failed. It is the one reported.
     failure: Option<Reason>,
     state: State,
 }
@@ -72,7 +75,7 @@ enum State {
         stream: TcpStream,
         head: Vec<u8>,
     },
-    /// Cut off while it writes, a server logs an error at each probe.
+    /// Reads the body: a server that is cut off while it writes would log an error at each probe.
     Finishing {
         stream: TcpStream,
         result: Result<(), Reason>,
@@ -81,15 +84,15 @@ enum State {
     Over(Result<(), Reason>),
 }
 
-/// How long one of several addresses is waited for at the most, where there is time without end.
+/// The longest time for one of several addresses, if there is no limit.
 const LONGEST_SHARE: Duration = Duration::from_secs(5);
 
-/// Asks, and returns with the answer or when `limit` is over.
+/// Asks, and returns the answer, or an error when `limit` has passed.
 pub fn ask(target: &Target, limit: Duration, clock: Clock) -> Result<(), Reason> {
     finish(Check::begin(target, clock.now(), limit), clock)
 }
 
-/// Makes a call with another method than GET.
+/// Calls a URL with any method.
 pub fn call(method: &str, url: &Url, limit: Duration, clock: Clock) -> Result<(), Reason> {
     finish(Check::begin_call(method, url, clock.now(), limit), clock)
 }
@@ -106,7 +109,7 @@ fn finish(mut check: Check, clock: Clock) -> Result<(), Reason> {
 }
 
 impl Check {
-    /// Begins to ask. A name is looked up as part of it, and within `limit` like the rest.
+    /// Begins to ask. `limit` includes the lookup of a name.
     pub fn begin(target: &Target, now: Time, limit: Duration) -> Self {
         match target {
             Target::Tcp(endpoint) => {
@@ -122,7 +125,7 @@ impl Check {
     }
 
     pub fn begin_call(method: &str, url: &Url, now: Time, limit: Duration) -> Self {
-        // RFC 9110, 8.6: a method that is expected to have content says that there is none.
+        // RFC 9110, 8.6: a method that expects content announces that there is none.
         let length = if method == "GET" { "" } else { "Content-Length: 0\r\n" };
         let request = format!(
             "{method} {} HTTP/1.1\r\n{}{length}Connection: close\r\n\r\n",
@@ -140,7 +143,7 @@ impl Check {
             addresses: Vec::new().into_iter(),
             limit,
             deadline,
-            // With the first call of `advance`.
+            // The first call of `advance` starts it.
             next_at: now,
             failure: None,
             state: State::Over(Ok(())),
@@ -162,8 +165,7 @@ impl Check {
         self
     }
 
-    /// The descriptor that it waits for, and the time at which it is to be
-    /// advanced at the latest.
+    /// The descriptor that it waits for, and when to call `advance` at the latest.
     pub fn wants(&self) -> (Polled<'_>, Time) {
         let descriptor = match &self.state {
             State::LookingUp(look_up) => Polled::readable(look_up),
@@ -179,7 +181,7 @@ impl Check {
         (descriptor, until)
     }
 
-    /// Goes on as far as that is possible without waiting. The answer, when there is one.
+    /// Goes on as far as possible without waiting. Returns the answer once it is known.
     pub fn advance(&mut self, now: Time) -> Option<Result<(), Reason>> {
         while self.step(now) {}
         if !matches!(self.state, State::Over(_)) && now >= self.deadline {
@@ -196,7 +198,7 @@ impl Check {
         }
     }
 
-    /// One step; false if there was none to make.
+    /// Takes one step; false if there was none to take.
     fn step(&mut self, now: Time) -> bool {
         match &mut self.state {
             State::LookingUp(look_up) => match look_up.advance() {
@@ -218,7 +220,7 @@ impl Check {
                 match stream.write(rest) {
                     Ok(count) => *sent += count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                    // Who refuses to read may have answered all the same.
+                    // A server that stops reading may still have answered.
                     Err(_) => *sent = self.request.len(),
                 }
                 if *sent >= self.request.len() {
@@ -265,7 +267,7 @@ impl Check {
             Some(libc::EHOSTUNREACH | libc::ENETUNREACH) => {
                 self.reason(format_args!("is unreachable"))
             }
-            // An address of a family that this machine does not have, among the rest.
+            // For example an address of a family that this machine does not have.
             Some(errno) => {
                 let why = sys::Errno(errno);
                 self.reason(format_args!("cannot be asked: {why}"))
@@ -297,11 +299,11 @@ impl Check {
         self.connect_to_next(now);
     }
 
-    /// Begins to connect to the first of the addresses that are left with which that can be begun.
+    /// Starts to connect to the first remaining address where that is possible.
     fn connect_to_next(&mut self, now: Time) {
         while let Some(address) = self.addresses.next() {
-            // Each address gets its share of the time: one that swallows packets leaves some to the
-            // rest.
+            // Each address gets its share of the time, so that one that drops packets leaves some
+            // to the rest.
             let shares = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
             let share = self.deadline.saturating_sub(now) / shares;
             self.next_at = now.saturating_add(share.min(LONGEST_SHARE));
@@ -333,11 +335,12 @@ impl Check {
         };
     }
 
-    /// What is left of an answer, of which so many bytes have come, changes nothing any more.
+    /// Reads the rest of an answer, of which `came` bytes are here. It no longer changes the
+    /// result.
     fn finish(&mut self, answer: &Answer, came: usize, now: Time) {
         let result = self.judge(answer);
         let (announced, came) = match answer {
-            // Its answer has the length that another one's would have.
+            // Content-Length is that of the body that a GET would have.
             Answer::Status(_) if self.request.starts_with(b"HEAD ") => (Some(0), 0),
             Answer::Status(head) => (head.body, came.saturating_sub(head.length)),
             Answer::NoHttp | Answer::Nothing => (Some(0), 0),

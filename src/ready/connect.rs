@@ -1,4 +1,4 @@
-//! Connecting a socket without waiting: std has no such function.
+//! Connects a socket without waiting, which std cannot do.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
-/// A connection that has come about, or will.
+/// A connection that is established or in progress.
 pub fn to(address: SocketAddr) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -20,10 +20,10 @@ pub fn to(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Whether the connection has come about; an error if it never will.
+/// Whether the connection is established; an error if it failed.
 pub fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     match stream.take_error()? {
-        // Cut off by now, so it had come about: whoever refuses says so with another error.
+        // It was established and then reset: a refused connection has another error.
         Some(error) if matches!(error.raw_os_error(), Some(libc::ECONNRESET | libc::EPIPE)) => {
             return Ok(true);
         }
@@ -33,8 +33,8 @@ pub fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     let Ok(peer) = stream.peer_addr() else {
         return Ok(false);
     };
-    // Where nobody listens, the kernel may choose that very port for our own end, and connects the
-    // socket to itself (RFC 9293, 3.5: a simultaneous open). That is nobody still.
+    // If nothing listens, the kernel may choose that very port for our own end and connect the
+    // socket to itself (RFC 9293, 3.5: a simultaneous open). That counts as refused.
     if stream.local_addr().is_ok_and(|own| own == peer) {
         return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
     }
@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket that the kernel has connected to itself, as it may where nobody listens.
+    /// A socket connected to itself, as may happen if nothing listens.
     #[test]
     fn a_connection_to_oneself_is_nobody() {
         let SocketAddr::V4(address) = "127.0.0.1:0".parse().expect("an address") else {

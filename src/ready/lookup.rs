@@ -1,8 +1,8 @@
-//! Looking up a name: by the C library's resolver, in a child that can be ended.
+//! Looks up a name with the C library's resolver, in a child that can be killed.
 //!
-//! The resolver waits for files and servers as long as it likes, and what a server says comes from
-//! outside. The child writes one message: a code and an errno, and then the addresses, each in as many
-//! bytes. Who asks, and for how long, is not known here.
+//! The resolver may block on files and servers, and parses what servers send. The child writes one
+//! message: a code and an errno, and then the addresses, all of fixed size. It must not know who
+//! asks, or for how long.
 
 #![forbid(unsafe_code)]
 
@@ -17,18 +17,19 @@ use nix::sys::socket::AddressFamily;
 use crate::options::target::Endpoint;
 use crate::sys::{self, Child, Unresolved};
 
-/// More addresses of a name are not tried. The message is smaller than PIPE_BUF: it is written whole.
+/// The most addresses of a name that are tried. The message stays below PIPE_BUF, so that one write
+/// is atomic.
 const MOST: usize = 48;
 
 /// The sizes of a code or an errno, and of an address, in bytes.
 const NUMBER: usize = 4;
 const ADDRESS: usize = 16;
 
-/// What getaddrinfo says of a name that has no address of the family that was asked for. That is
-/// glibc's own, and libc does not name it.
+/// getaddrinfo's code for a name without an address of the requested family. Only glibc has it, and
+/// libc does not define it.
 const EAI_ADDRFAMILY: i32 = -9;
 
-/// A look-up under way.
+/// A lookup in progress.
 pub struct LookUp {
     child: Child,
     port: u16,
@@ -38,13 +39,13 @@ pub struct LookUp {
 /// Why there are no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Whoever was asked says that there is no such name, or that it has no address.
+    /// The answer: the name does not exist, or has no address.
     Unknown,
-    /// Nobody who was asked has answered.
+    /// No server has answered.
     NoAnswer,
-    /// Name servers refuse, or say what makes no sense.
+    /// Name servers refuse, or send an invalid answer.
     Refused,
-    /// This machine lacks something: an errno, or 0 where that is not known.
+    /// A failure of this machine: an errno, or 0 if unknown.
     Here(i32),
 }
 
@@ -78,13 +79,13 @@ impl LookUp {
     pub fn begin(endpoint: &Endpoint) -> io::Result<Self> {
         let name = CString::new(endpoint.host.as_str())?;
         let child = Child::start(|mut output| {
-            // An answer that nobody reads any more is none.
+            // If the parent is gone, nobody needs the answer.
             let _ = output.write_all(&message(look_up(&name)));
         })?;
         Ok(Self { child, port: endpoint.port, message: Vec::new() })
     }
 
-    /// The addresses; `None` while the child is at it.
+    /// The addresses, or None while the child is running.
     pub fn advance(&mut self) -> Option<Result<Vec<SocketAddr>, Failure>> {
         let mut piece = [0; 2 * NUMBER + MOST * ADDRESS];
         while self.message.len() < piece.len() {
@@ -117,18 +118,18 @@ impl LookUp {
 }
 
 impl AsFd for LookUp {
-    /// Readable when there is something to advance with.
+    /// Readable when `advance` has something to do.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.child.as_fd()
     }
 }
 
-/// One question at a time: musl, asked for both families at once, waits for both answers, and one of
-/// two questions from one port may be lost on its way through a node's address translation.
+/// One family at a time: asked for both, musl waits for both answers, and the address translation
+/// of a node may lose one of two questions that come from the same port.
 fn look_up(name: &CStr) -> Result<Vec<IpAddr>, Unresolved> {
     let first = match sys::resolve(name, AddressFamily::Inet) {
         Ok(addresses) => return Ok(addresses),
-        // Who does not answer to this will not answer to the next.
+        // A server that does not answer this question will not answer the next.
         Err(unresolved) if unresolved.code == libc::EAI_AGAIN => return Err(unresolved),
         Err(unresolved) => unresolved,
     };

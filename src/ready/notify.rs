@@ -1,10 +1,10 @@
-//! The companion that takes the app's sd_notify(3) messages, from a socket whose name the app alone was
-//! told. Anybody may send there, at any rate, anything: what counts is READY=1, STOPPING=1 and STATUS= of a
-//! descendant of drain-init.
+//! The companion that receives the app's sd_notify(3) messages, on a socket whose name only the app
+//! was given. Any process may send anything there at any rate. Only READY=1, STOPPING=1 and STATUS=
+//! count, and only from a descendant of drain-init.
 //!
-//! PID 1 reads nothing of it. It starts this with what it believes, that the app is ready or not, and
-//! this ends well as soon as that is not so any more. Messages wait in the socket until the next one is
-//! there.
+//! PID 1 reads none of it. It starts this companion with the state that it believes the app is in,
+//! and the companion exits with 0 as soon as that changes. Messages wait in the socket until the
+//! next companion is there.
 
 #![forbid(unsafe_code)]
 
@@ -25,14 +25,14 @@ use crate::processes;
 use crate::ready::slate::{Said, Slate, State};
 use crate::sys::{self, Described, Pid, Polled};
 
-/// Of a message. systemd drops longer ones too (NOTIFY_BUFFER_MAX).
+/// The longest message. systemd drops longer ones too (NOTIFY_BUFFER_MAX).
 const LONGEST: usize = 4096;
 
-/// A status is logged at most so often.
+/// The shortest time between two logged statuses.
 const LOGGED_EACH: Duration = Duration::from_secs(1);
 
-/// Until the app is ready, if PID 1 believes that it is not, and the other way round. Without `log`
-/// nothing is logged.
+/// Receives messages until the app's readiness differs from `is_ready`. Without `log` nothing is
+/// logged.
 pub fn listen(socket: &OwnedFd, slate: Slate, is_ready: bool, log: Option<Log>) -> u8 {
     let clock = Clock::start();
     let ours = nix::unistd::getppid().as_raw();
@@ -86,22 +86,23 @@ pub fn listen(socket: &OwnedFd, slate: Slate, is_ready: bool, log: Option<Log>) 
 struct Listener {
     said: Said,
     slate: Slate,
-    /// Of drain-init.
+    /// The pid of drain-init.
     ours: Pid,
     relay: Option<Relay>,
     log: Option<Log>,
     /// When a status was last logged.
     logged: Option<Time>,
-    /// The status has changed since.
+    /// The status has changed since then.
     owes_line: bool,
     has_dropped: bool,
 }
 
 impl Listener {
-    /// Whether a message counts. Where its sender can't be seen any more, it has ended: as PID 1 we have
-    /// nobody but this container's processes in our PID namespace; elsewhere it may have been anybody.
+    /// Whether a message counts. A sender that cannot be seen any more has ended. If we are PID 1,
+    /// only this container's processes are in our PID namespace; elsewhere it may have been any
+    /// process.
     fn counts(&self, sender: Pid) -> bool {
-        // 0: of another PID namespace, as the other containers of a pod are.
+        // 0: a process of another PID namespace, as in other containers of the pod.
         sender > 0 && processes::descends(sender, self.ours).unwrap_or(self.ours == 1)
     }
 
@@ -129,7 +130,7 @@ impl Listener {
         self.log_status(now);
     }
 
-    /// When a status is to be logged that had to wait.
+    /// When to log a status that had to wait.
     fn deadline(&self) -> Option<Time> {
         let is_owed = self.owes_line && self.log.is_some();
         self.logged.filter(|_| is_owed).map(|logged| logged.saturating_add(LOGGED_EACH))
@@ -145,7 +146,7 @@ impl Listener {
         }
     }
 
-    /// Said once: there may be 10,000 a second.
+    /// Logged once: there may be 10,000 a second.
     fn dropped(&mut self, sender: Pid, why: &str) {
         if let Some(log) = self.log
             && !std::mem::replace(&mut self.has_dropped, true)
@@ -156,8 +157,8 @@ impl Listener {
     }
 }
 
-/// The socket that the caller has set for the app, as podman and systemd do, which wait for the app's
-/// messages: they get them from here.
+/// The socket that the caller has set for the app, as podman and systemd do. They wait for the
+/// app's messages, which are relayed from here.
 struct Relay {
     socket: OwnedFd,
     address: UnixAddr,
@@ -171,7 +172,7 @@ impl Relay {
         let address = match address.split_first()? {
             (b'@', name) => UnixAddr::new_abstract(name),
             (b'/', _) => UnixAddr::new(address),
-            // systemd knows other kinds, which are of no use in a container.
+            // systemd knows other kinds of address, which are of no use in a container.
             _ => return None,
         };
         let flags = SockFlag::SOCK_CLOEXEC;
@@ -179,7 +180,7 @@ impl Relay {
         Some(Self { socket, address: address.ok()? })
     }
 
-    /// A caller that takes no more misses it: the app is not to wait for it.
+    /// If the caller's socket is full it misses the message: the app must not wait for it.
     fn pass_on(&self, bytes: &[u8]) {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let _ = socket::sendto(self.socket.as_raw_fd(), bytes, &self.address, flags);

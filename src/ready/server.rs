@@ -1,9 +1,10 @@
 //! The readiness companion: tells probes whether the app is ready, over HTTP or by an open port.
 //!
-//! It reads bytes from anywhere, so it is a process of its own, and whatever happens to it PID 1
-//! starts it again. One loop, and nothing in it waits for one client: a slow one or a hostile one
-//! delays nobody's probe. What begins the drain is not known here: a pipe that closes says that it
-//! has.
+//! It reads untrusted bytes, so it is a process of its own, and PID 1 restarts it whatever happens
+//! to it. It is one loop that never waits for a single client: a slow or hostile client delays no
+//! probe. It must not know why a drain begins: a pipe that closes is the signal.
+//!
+//! Longer than 300 lines because the four small servers of the listener share their helpers.
 
 #![forbid(unsafe_code)]
 
@@ -28,14 +29,14 @@ use crate::ready::check;
 use crate::ready::slate::Slate;
 use crate::sys::{Described, Polled};
 
-/// How many clients there are at a time.
+/// The most clients at a time.
 const CONNECTIONS: usize = 64;
 
-/// How long nobody is accepted when that failed: what is lacking then is lacking still.
+/// How long to pause after accept(2) failed: a missing resource is not back at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers /readyz until the listener is shut down. `draining` is the read end of a pipe that closes
-/// when the drain begins. `slate` has what the app says by itself, if that is asked for.
+/// Answers /readyz until the listener is shut down. `draining` is the read end of a pipe that
+/// closes when the drain begins. `slate` holds the app's own messages, if it is used.
 pub fn serve(
     listener: OwnedFd,
     draining: OwnedFd,
@@ -47,14 +48,14 @@ pub fn serve(
         return OWN_FAILURE;
     };
     let mut draining = Some(File::from(draining));
-    // There already: started again in mid-drain.
+    // The drain has begun already: this companion was restarted in the middle of it.
     let has_begun = is_readable(&draining, clock.now()) && has_closed(&mut draining);
     let readiness = Readiness::new(check, slate, has_begun);
     Server::new(listener, draining, readiness).run(clock)
 }
 
-/// Says 503 until it is ended: the app is not started yet. Lines that come through `news` say what is
-/// waited for.
+/// Answers 503 until it is killed: the app is not started yet. `news` carries lines that name the
+/// targets waited for.
 pub fn serve_before_start(listener: OwnedFd, news: OwnedFd, clock: Clock) -> u8 {
     let Some(listener) = non_blocking(listener) else {
         return OWN_FAILURE;
@@ -64,7 +65,8 @@ pub fn serve_before_start(listener: OwnedFd, news: OwnedFd, clock: Clock) -> u8 
     Server { news, ..server }.run(clock)
 }
 
-/// Whoever has come and is gone before it is accepted must not hold up the next.
+/// Makes the listener non-blocking: a client that has gone before it is accepted must not block the
+/// next.
 fn non_blocking(listener: OwnedFd) -> Option<TcpListener> {
     let listener = TcpListener::from(listener);
     let result = listener.local_addr().and_then(|_| listener.set_nonblocking(true));
@@ -77,26 +79,26 @@ fn non_blocking(listener: OwnedFd) -> Option<TcpListener> {
 
 struct Server {
     listener: TcpListener,
-    /// None when the drain has begun.
+    /// None once the drain has begun.
     draining: Option<File>,
-    /// What the app's start waits for, if it has yet to be started.
+    /// The news of the app's start, if it waits for targets.
     news: Option<News>,
     readiness: Readiness,
-    /// The oldest first.
+    /// Oldest first.
     connections: Vec<Connection>,
-    /// Nobody is accepted until then.
+    /// No connection is accepted before this time.
     paused_until: Option<Time>,
 }
 
-/// Lines from the companion that waits, of which the last one counts.
+/// Lines from the companion that waits for the start; the last line counts.
 struct News {
     pipe: File,
-    /// What has come of a line.
+    /// The bytes read so far of an unfinished line.
     text: Vec<u8>,
 }
 
 impl News {
-    /// The last line that has come, with what had come before. An error: no more will.
+    /// The last complete line, with earlier bytes of it. An error means end of file.
     fn read(&mut self) -> Result<Option<String>, ()> {
         let mut piece = [0; 1024];
         match self.pipe.read(&mut piece) {
@@ -114,7 +116,7 @@ impl News {
     }
 }
 
-/// What has something to be read or written, or may have.
+/// Which descriptors are ready, or may be.
 struct Ready {
     draining: bool,
     news: bool,
@@ -122,7 +124,7 @@ struct Ready {
     connections: Vec<bool>,
 }
 
-/// The listener is of no use any more.
+/// The listener has been shut down.
 struct ShutDown;
 
 impl Server {
@@ -151,7 +153,7 @@ impl Server {
                     connection.advance(now);
                 }
             }
-            // First, so that nobody who is still wanted has to go for one who comes.
+            // First, so that a finished connection is closed rather than an unfinished one.
             self.connections.retain(|connection| !connection.is_over(now));
             if ready.listener && self.accept(now).is_err() {
                 return 0;
@@ -165,12 +167,12 @@ impl Server {
         }
     }
 
-    /// Waits for something to do: for ever while there is nobody.
+    /// Waits for something to do; without a deadline if there are no clients.
     fn wait(&mut self, now: Time) -> Ready {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
-        // A place for each, so that the places tell who is ready.
+        // One place per connection, at a fixed index.
         let mut places = Vec::with_capacity(4 + self.connections.len());
         places.push(match self.paused_until {
             None => Polled::readable(&self.listener),
@@ -196,8 +198,8 @@ impl Server {
         Ready { listener, draining, news, connections: ready.collect() }
     }
 
-    /// Accepts those who have come, and reads what they have sent with that: a probe that has come
-    /// whole need not fear for its place.
+    /// Accepts new connections and reads their first bytes at once, so that a complete request is
+    /// never closed to make room.
     fn accept(&mut self, now: Time) -> Result<(), ShutDown> {
         for _ in 0..CONNECTIONS {
             match self.listener.accept() {
@@ -221,7 +223,8 @@ impl Server {
                         self.paused_until = Some(now.saturating_add(PAUSE));
                         break;
                     }
-                    // accept(2): of that one connection. It is gone, and the next may be well.
+                    // accept(2): the error concerns this connection alone. It is gone, and the next
+                    // may be fine.
                     _ => {}
                 },
             }
@@ -229,7 +232,7 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the oldest of those who have their answer, or of those who have not asked yet, or the
+    /// Closes the oldest answered connection, else the oldest without a complete request, else the
     /// oldest.
     fn make_room(&mut self) {
         let oldest = |which: fn(&Connection) -> bool| self.connections.iter().position(which);
@@ -248,7 +251,7 @@ fn is_readable(pipe: &Option<File>, now: Time) -> bool {
     place.iter().any(Polled::is_ready)
 }
 
-/// The earlier of two deadlines, of which each may be missing.
+/// The earlier of two optional deadlines.
 fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -256,10 +259,10 @@ fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     }
 }
 
-/// Whether a pipe that is readable has ended. Then it is closed here too.
+/// Whether a readable pipe has reached end of file; closes it then.
 fn has_closed(pipe: &mut Option<File>) -> bool {
     let has_closed = match pipe.as_mut().map(|pipe| pipe.read(&mut [0; 64])) {
-        // Nobody writes to it; if somebody does, that means nothing.
+        // Nothing writes to this pipe; bytes on it mean nothing.
         Some(Ok(1..)) => false,
         Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => false,
         _ => true,
@@ -270,8 +273,8 @@ fn has_closed(pipe: &mut Option<File>) -> bool {
     has_closed
 }
 
-/// Accepts whoever comes, and closes: that the port is open says it all. Until the listener is shut
-/// down.
+/// Accepts and closes connections until the listener is shut down: an open port is the whole
+/// answer.
 pub fn accept_and_close(listener: OwnedFd, clock: Clock) -> u8 {
     let Some(listener) = non_blocking(listener) else {
         return OWN_FAILURE;
@@ -301,7 +304,7 @@ pub fn await_ready(check: &Target, clock: Clock) -> u8 {
         if check::ask(check, ANSWER_LIMIT, clock).is_ok() {
             return 0;
         }
-        // From one question to the next, so that an answer that takes long delays nothing more.
+        // Measured from the start of the last question, so that a slow answer adds no delay.
         let next = began.saturating_add(FRESH);
         while clock.now() < next {
             poll::wait(&mut [], Some(next), clock.now());

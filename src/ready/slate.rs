@@ -1,6 +1,6 @@
-//! What the app has last said by sd_notify(3), in a file in memory that PID 1 made and never reads: the
-//! `notify` companion writes it, the readiness server reads it when a probe asks. So nobody is woken up by
-//! a message, and neither loses anything when the other ends.
+//! The app's last sd_notify(3) message, in a memory file that PID 1 creates and never reads. The
+//! `notify` companion writes it, and the readiness server reads it for each probe. So a message
+//! wakes no other process, and nothing is lost when either of them ends.
 
 #![forbid(unsafe_code)]
 
@@ -9,15 +9,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
-/// Of a status in bytes; what is more is cut.
+/// The longest status in bytes; longer ones are cut.
 pub const LONGEST: usize = 255;
 
-/// The state's byte and the status, filled up with zeros.
+/// One byte for the state, then the status, padded with zeros.
 const SIZE: usize = 1 + LONGEST;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// It has not said that it is ready. An empty slate says so.
+    /// It has not announced that it is ready. An empty slate means this.
     #[default]
     Starting,
     Ready,
@@ -27,7 +27,7 @@ pub enum State {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     pub state: State,
-    /// On one line, and at most LONGEST bytes. Empty: none.
+    /// One line of at most LONGEST bytes; empty if there is none.
     pub status: String,
 }
 
@@ -38,7 +38,7 @@ impl Slate {
         Self(descriptor.into())
     }
 
-    /// What stands there. A status that is just being written may be part the old and part the new one.
+    /// Reads the slate. A status that is just being written may be partly old and partly new.
     pub fn read(&self) -> Said {
         let mut record = [0; SIZE];
         let length = self.0.read_at(&mut record, 0).unwrap_or(0);

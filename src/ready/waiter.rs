@@ -1,8 +1,8 @@
-//! Waiting until targets are ready: each is asked until it was, side by side, by `wait` and by the
+//! Waits until targets are ready, asking all of them side by side: for `wait`, and for the
 //! companion that holds the start of the app.
 //!
-//! Answers are asked for every 100 ms at first, then ever more slowly; a name is looked up for each
-//! question. What becomes of the outcome is not known here.
+//! Each target is asked every 100 ms at first, then ever more slowly. Names are looked up for each
+//! question. It must not know what follows from the result.
 
 #![forbid(unsafe_code)]
 
@@ -18,40 +18,40 @@ use crate::poll;
 use crate::ready::check::{Check, Reason};
 use crate::sys::Polled;
 
-/// From one question to the next: a tenth of the time that has passed, within these.
+/// The pause between two questions: a tenth of the time that has passed, within these bounds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a target has for an answer. More than a lost packet costs, and a slow name server.
+/// How long a target has to answer: longer than a lost packet or a slow name server takes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// After so long it is said what is waited for.
+/// When to log the missing targets for the first time.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 
-/// And again after each of these.
+/// And how often after that.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
-/// How it is waited.
+/// How to wait.
 pub struct Waits<'a> {
     pub timeout: Duration,
     pub log: Log,
-    /// How much it matters that one is ready.
+    /// The log level of a target that becomes ready.
     pub ready: Level,
-    /// What is waited for is said again and again.
+    /// Log the missing targets again and again.
     pub repeats: bool,
-    /// What ends it when it becomes readable.
+    /// Ends the wait when it becomes readable.
     pub told: Option<&'a OwnedFd>,
 }
 
 pub enum Outcome {
     Ready,
-    /// The time is over, and these were not.
+    /// The time has passed, and these targets were not ready.
     Late(Vec<Reason>),
     Told,
 }
 
-/// Returns when all of them were ready, or the time is over. `news` is given what is waited for, and
-/// why, whenever that may have changed.
+/// Returns when all targets have been ready, or the time has passed. Calls `news` with the missing
+/// targets, and why they are missing, whenever those may have changed.
 pub fn until_ready(
     targets: &[Target],
     waits: &Waits,
@@ -104,7 +104,7 @@ pub fn until_ready(
     }
 }
 
-/// A target that has yet to be ready.
+/// A target that has not been ready yet.
 struct Asked<'a> {
     target: &'a Target,
     check: Option<Check>,
@@ -126,7 +126,7 @@ impl<'a> Asked<'a> {
 
     fn advance(&mut self, now: Time, timeout: Time) -> Answer {
         if self.check.is_none() && now >= self.next_at && now < timeout {
-            // The first one has all the time that there is.
+            // The first question may use all of the time.
             let began = if self.next_at.is_zero() { Time::ZERO } else { now };
             let limit = ANSWER_LIMIT.min(timeout.saturating_sub(began));
             self.check = Some(Check::begin(self.target, began, limit));
@@ -139,7 +139,7 @@ impl<'a> Asked<'a> {
         match answer {
             Ok(()) => Answer::Ready,
             Err(reason) => {
-                // A question that has not had its time says less than the one before.
+                // A question without its full time tells less than the one before.
                 if now < timeout || self.reason.is_none() {
                     self.reason = Some(reason);
                 }
@@ -156,7 +156,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Before the next question, after so long.
+/// The pause before the next question, `waited` after the start.
 fn pause(waited: Time) -> Duration {
     (waited / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
@@ -176,7 +176,7 @@ impl fmt::Display for Missing<'_> {
     }
 }
 
-/// All of them in one line.
+/// Joins all reasons on one line.
 pub fn joined(reasons: &[Reason]) -> String {
     let mut line = String::new();
     for reason in reasons {

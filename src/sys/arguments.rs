@@ -1,10 +1,10 @@
-//! What the process was started with: its arguments and its environment, uncopied.
+//! The process's arguments and environment, without a copy.
 
 use core::ffi::{CStr, c_char};
 #[cfg(any(test, fuzzing))]
 use std::ptr;
 
-/// The arguments of the process, or their tail: the memory that the kernel filled, uncopied.
+/// The arguments of the process, or a part of them: the kernel's own memory, not a copy.
 #[derive(Clone, Copy)]
 pub struct Arguments {
     first: *const *const c_char,
@@ -19,7 +19,7 @@ impl Arguments {
         Self { first, count }
     }
 
-    /// How many there are.
+    /// The number of arguments.
     pub fn len(self) -> usize {
         self.count
     }
@@ -41,27 +41,28 @@ impl Arguments {
     /// The arguments from `index` on.
     pub fn tail(self, index: usize) -> Self {
         let skipped = index.min(self.count);
-        // SAFETY: skipped is at most count, and the null pointer stands at count.
+        // SAFETY: skipped is at most count, where the null pointer is.
         Self { first: unsafe { self.first.add(skipped) }, count: self.count - skipped }
     }
 
-    /// Every argument in order.
+    /// All arguments in order.
     pub fn iter(self) -> impl Iterator<Item = &'static CStr> {
         (0..self.count).filter_map(move |index| self.get(index))
     }
 
-    /// As `execve` and its like take them: ended by a null pointer, unless this is a head.
+    /// As execve takes them. The null pointer is missing after a `head`.
     pub(super) fn as_ptr(self) -> *const *mut c_char {
         self.first.cast()
     }
 }
 
-/// Words as the arguments of the process, while `with` runs; nothing of them may be kept.
+/// Calls `with` with these words as the process's arguments. They must not outlive the call.
 #[cfg(any(test, fuzzing))]
 pub fn with_arguments(words: &[std::ffi::CString], with: impl FnOnce(Arguments)) {
     let ended = words.iter().map(|word| word.as_ptr()).chain([ptr::null()]);
     let pointers: Vec<*const c_char> = ended.collect();
-    // SAFETY: as the contract wants it but for their end, and `with` returns nothing.
+    // SAFETY: fulfils the contract except that they do not live until the process ends, and `with`
+    // returns nothing.
     with(unsafe { Arguments::new(pointers.as_ptr(), words.len()) });
 }
 
@@ -69,7 +70,7 @@ unsafe extern "C" {
     pub(super) static environ: *const *const c_char;
 }
 
-/// The variables of the environment, `NAME=VALUE` each.
+/// The variables of the environment, each as `NAME=VALUE`.
 pub(super) fn variables() -> impl Iterator<Item = &'static CStr> {
     let mut index = 0;
     std::iter::from_fn(move || {
@@ -86,7 +87,7 @@ pub(super) fn variables() -> impl Iterator<Item = &'static CStr> {
     })
 }
 
-/// The variables whose name begins with `prefix`, as what follows it and the value.
+/// The variables whose names begin with `prefix`: the rest of the name, and the value.
 pub fn environment(prefix: &[u8]) -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
     variables().filter_map(move |variable| {
         let rest = variable.to_bytes().strip_prefix(prefix)?;

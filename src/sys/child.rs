@@ -1,5 +1,5 @@
-//! A child that does what may hang, with memory of its own: its parent goes on by the clock and
-//! ends it when the time is over.
+//! A child process for work that may hang, with a copy of the memory: its parent keeps running and
+//! kills it when its time has passed.
 
 use core::ffi::c_long;
 use std::fs::File;
@@ -11,24 +11,25 @@ use nix::fcntl::OFlag;
 
 use super::{Pid, checked};
 
-/// A child, and what it writes. Dropping this ends it.
+/// A child and the pipe that it writes to. Dropping it kills the child.
 pub struct Child {
     pid: Pid,
     pub output: File,
 }
 
 impl Child {
-    /// Starts a child that does `work`, which is given what `output` reads, and ends.
+    /// Starts a child that runs `work` and exits. `work` gets the write end of the pipe that
+    /// `output` reads.
     ///
-    /// Only for a process with one thread: the child has that one alone, and would wait for ever for
-    /// what another one held.
+    /// Only for a process with one thread: the child has only that thread, and would wait for ever
+    /// for a lock that another one held.
     pub fn start(work: impl FnOnce(File)) -> io::Result<Self> {
         let (output, input) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // Not by fork(3): musl's has locks for threads, of which there are none, and gives back a mask
-        // without 32 to 34, which would end us from then on.
+        // Not fork(3): musl's takes locks, which one thread does not need, and restores a signal
+        // mask without 32 to 34, after which those signals would end us.
         let (flags, same): (c_long, c_long) = (libc::SIGCHLD.into(), 0);
-        // SAFETY: no memory is passed, and none is shared. This process has one thread, so its copy
-        // can do whatever it could.
+        // SAFETY: no memory is passed or shared. This process has one thread, so the child may do
+        // anything that the process could.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, same, same, same, same) };
         match checked(Pid::try_from(pid).unwrap_or(-1))? {
             0 => {
@@ -36,8 +37,8 @@ impl Child {
                 // SAFETY: no memory is passed.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 work(input.into());
-                // SAFETY: ends the child at once. What the parent has registered for its own end,
-                // or not written out yet, is not the child's to do.
+                // SAFETY: ends the child at once, without the parent's exit handlers and unwritten
+                // buffers.
                 unsafe { libc::_exit(0) }
             }
             pid => Ok(Self { pid, output: output.into() }),
@@ -53,8 +54,8 @@ impl AsFd for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // SAFETY: the pid is that of a child that nobody has waited for, so it is nobody else's; no
-        // status is asked for. SIGKILL ends it, so the wait is short.
+        // SAFETY: the pid names an unreaped child, so it has not been reused; no status is
+        // requested. After SIGKILL the wait is short.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
             libc::waitpid(self.pid, ptr::null_mut(), 0);

@@ -1,13 +1,13 @@
 //! From the kernel to Rust: the entry point and C's `main`.
 //!
-//! The first system call of the process blocks every signal, so that a SIGTERM from then on is
-//! kept until the supervisor reads it. C's `main` would be too late by two system calls (the C
-//! library sets up thread-local storage before it), which is why the entry point is ours: it makes
-//! the call, notes the mask that was inherited (it is the app's) and goes on to the C library's
-//! `_start` with every register and the stack as the kernel left them.
+//! The first system call of the process blocks every signal, so that a SIGTERM from then on stays
+//! pending until the supervisor takes it. C's `main` would be too late by two system calls, since
+//! the C library sets up thread-local storage before it. So the entry point is ours: it makes the
+//! call, saves the inherited mask for the app, and jumps to the C library's `_start` with every
+//! register and the stack as the kernel left them.
 //!
-//! Rust's own start-up is left out as well: it would set SIGPIPE to ignored, which the app would
-//! inherit, and abort where a standard descriptor is closed and /dev/null is missing.
+//! Rust's own start-up is left out too: it would ignore SIGPIPE, which the app would inherit, and
+//! abort if a standard descriptor is closed and /dev/null is missing.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,8 +25,9 @@ pub fn inherited_mask() -> u64 {
     INHERITED_MASK.load(Ordering::Relaxed)
 }
 
-// rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). rdx and x0 hold what the dynamic linker wants
-// called at exit; only addresses relative to the program counter are used, as nothing is relocated yet.
+// rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). Preserves rdx and x0, which hold the function
+// that the dynamic linker wants called at exit. All addresses are relative to the program counter,
+// as nothing is relocated yet.
 #[cfg(all(not(any(test, fuzzing)), target_arch = "x86_64"))]
 core::arch::global_asm!(
     ".globl drain_init_start",
@@ -69,7 +70,7 @@ core::arch::global_asm!(
     inherited = sym INHERITED_MASK,
 );
 
-// Unit tests run with signals as they are.
+// Unit tests run with the inherited signal mask.
 #[cfg(all(test, target_arch = "x86_64"))]
 core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "jmp _start");
 #[cfg(all(test, target_arch = "aarch64"))]
@@ -78,12 +79,12 @@ core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "b _star
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("drain-init runs on x86-64 and arm64");
 
-/// C's `main`: hands the arguments over, as the bytes that they are.
+/// C's `main`: passes the arguments on as bytes.
 #[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, which
-    // stay as they are until the process ends.
+    // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, all of
+    // which stay unchanged until the process ends.
     let arguments = unsafe { Arguments::new(argv, usize::try_from(argc).unwrap_or(0)) };
     c_int::from(crate::run_verb(arguments))
 }

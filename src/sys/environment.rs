@@ -1,5 +1,5 @@
-//! The environment of a child: ours, but for the descriptors that a service manager has passed to us
-//! by sd_listen_fds(3), which are the app's, and for the socket that the app is to use for sd_notify(3).
+//! The environment of a child: ours, except for descriptors that a service manager has passed by
+//! sd_listen_fds(3), which are the app's, and for the app's sd_notify(3) socket.
 
 use core::ffi::{CStr, c_char, c_int};
 use std::io;
@@ -8,30 +8,31 @@ use std::ptr;
 use super::arguments::variables;
 use super::environ;
 
-/// Whose the descriptors from 3 on are.
+/// The process that the descriptors from 3 on are for.
 const PID: &[u8] = b"LISTEN_PID=";
 
-/// The same process by a number that nobody but the kernel can tell. Nothing has it before it is
-/// there, so whoever is given the descriptors goes by LISTEN_PID alone.
+/// The same process by its pidfd's inode, which is unknown before the process exists. Without it,
+/// sd_listen_fds goes by LISTEN_PID alone.
 const PIDFD_ID: &[u8] = b"LISTEN_PIDFDID=";
 
-/// What else there is to say of them.
+/// The other variables about these descriptors.
 const ABOUT: [&[u8]; 2] = [b"LISTEN_FDS=", b"LISTEN_FDNAMES="];
 
-/// Where sd_notify(3) sends to. Without --ready-notify it is what the caller has set, for all alike.
+/// The address for sd_notify(3). Without --ready-notify it is the caller's, for the app and
+/// companions alike.
 const NOTIFY: &[u8] = b"NOTIFY_SOCKET=";
 
 pub(super) struct Environment {
-    /// Ended by a null pointer. Empty: it is ours, as it is.
+    /// Ended by a null pointer. If empty, the child gets our environment unchanged.
     variables: Vec<*const c_char>,
-    /// Which of them is PID, for the child to fill in: nobody knows its pid before.
+    /// The index of LISTEN_PID, which the child fills in: its pid is unknown before.
     pid: Option<usize>,
-    /// PID, its value, and a null byte, at the end.
+    /// LISTEN_PID=, its value, and a null byte, at the end of the buffer.
     text: [u8; PID.len() + 11],
 }
 
 impl Environment {
-    /// A LISTEN_PID that names us becomes the app's; `notify_socket` takes the place of the caller's.
+    /// If LISTEN_PID names us, it will name the app. `notify_socket` replaces the caller's.
     pub(super) fn of_app(notify_socket: Option<&CStr>) -> io::Result<Self> {
         let is_own = |pid: &[u8]| {
             let pid = str::from_utf8(pid).ok().and_then(|pid| pid.parse().ok());
@@ -53,7 +54,7 @@ impl Environment {
         Ok(environment)
     }
 
-    /// Companions and what they run do not get these descriptors, and are told of none.
+    /// Companions, and the programs they run, get neither these descriptors nor the variables.
     pub(super) fn of_companion() -> io::Result<Self> {
         let is_passed = |variable: &[u8]| {
             [PID, PIDFD_ID].iter().chain(&ABOUT).any(|name| variable.starts_with(name))
@@ -82,17 +83,17 @@ impl Environment {
         Ok(environment)
     }
 
-    /// As execve(2) takes it, in the child: allocates nothing.
+    /// As execve(2) takes it. Runs in the child, so it allocates nothing.
     pub(super) fn complete(&mut self) -> *const *const c_char {
         if let Some(place) = self.pid.and_then(|pid| self.variables.get_mut(pid)) {
             *place = pid_variable(&mut self.text, nix::unistd::getpid().as_raw()).as_ptr();
         }
-        // SAFETY: it is null or an array of C strings; nothing in this program changes it.
+        // SAFETY: environ is null or an array of C strings; nothing in this program changes it.
         if self.variables.is_empty() { unsafe { environ } } else { self.variables.as_ptr() }
     }
 }
 
-/// PID and the number, in the memory given. From its end on, as there is where digits come from.
+/// Formats LISTEN_PID into `text`, from its end backwards, as digits come out that way.
 fn pid_variable(text: &mut [u8; PID.len() + 11], pid: c_int) -> &CStr {
     let mut left = pid.unsigned_abs();
     let mut length = 1;

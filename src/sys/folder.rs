@@ -1,5 +1,5 @@
-//! Files, and a folder of /proc: what is in it, and where its links lead. std's way takes a path and
-//! memory for each name, and there are thousands of them.
+//! Reads files, and folders of /proc and their links. std needs a path and an allocation for every
+//! name, and there are thousands.
 
 use core::ffi::{CStr, c_char, c_int, c_uint};
 use core::ops::ControlFlow;
@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::checked;
 
-/// Of struct linux_dirent64, getdents64(2).
+/// Offsets of d_reclen and d_name in struct linux_dirent64, getdents64(2).
 const LENGTH: usize = 16;
 const NAME: usize = 19;
 
@@ -22,21 +22,21 @@ impl Folder {
         open_at(libc::AT_FDCWD, path, libc::O_DIRECTORY).map(Self)
     }
 
-    /// One that is in this one.
+    /// Opens a folder within this one.
     pub fn folder(&self, path: &CStr) -> io::Result<Self> {
         open_at(self.0.as_raw_fd(), path, libc::O_DIRECTORY).map(Self)
     }
 
-    /// What a file in it says; nothing where it cannot be read.
+    /// The content of a file in it; empty if it cannot be read.
     pub fn read(&self, path: &CStr) -> Vec<u8> {
         open_at(self.0.as_raw_fd(), path, libc::O_RDONLY).and_then(read_all).unwrap_or_default()
     }
 
-    /// Hands out the names in it, until it is told to stop.
+    /// Passes on the names in it, until `name` returns Break.
     pub fn each(&self, name: &mut dyn FnMut(&CStr) -> ControlFlow<()>) {
         let mut entries = [0_u8; 4096];
         loop {
-            // SAFETY: the kernel writes as many bytes as are there at most.
+            // SAFETY: the kernel writes at most as many bytes as the buffer has.
             let length = unsafe {
                 let (start, size) = (entries.as_mut_ptr(), entries.len());
                 libc::syscall(libc::SYS_getdents64, self.0.as_raw_fd(), start, size)
@@ -60,7 +60,7 @@ impl Folder {
         }
     }
 
-    /// Device and inode of what a link leads to, be there a path to it or not.
+    /// Device and inode of a link's target, even if no path leads there.
     pub fn identity(&self, link: &CStr) -> io::Result<(u64, u64)> {
         let mut stat = mem::MaybeUninit::<libc::stat>::zeroed();
         // SAFETY: a C string, and live memory of that type, for which zeros are valid.
@@ -72,7 +72,7 @@ impl Folder {
         }
     }
 
-    /// The beginning of what a link says, as much as `place` holds; nothing if it cannot be read.
+    /// The text of a link, cut to the length of `place`; empty if it cannot be read.
     pub fn link<'a>(&self, link: &CStr, place: &'a mut [u8]) -> &'a [u8] {
         // SAFETY: a C string, and live memory of that size.
         let length = unsafe {
@@ -84,7 +84,7 @@ impl Folder {
 }
 
 fn open_at(folder: c_int, path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: the path is a C string; the descriptor has just been opened for us alone.
+    // SAFETY: the path is a C string; the descriptor has just been opened and has no other owner.
     unsafe {
         let mode: c_uint = 0o666;
         let descriptor = libc::openat(folder, path.as_ptr(), flags | libc::O_CLOEXEC, mode);
@@ -104,17 +104,17 @@ fn read_all(file: OwnedFd) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Opens a file, with flags of open(2). std's way brings along all that may be wrong with them.
+/// Opens a file with flags of open(2). std would add the code that checks combinations of options.
 pub fn open(path: &str, flags: c_int) -> io::Result<File> {
     open_at(libc::AT_FDCWD, &CString::new(path)?, flags).map(File::from)
 }
 
-/// What a file says.
+/// The content of a file.
 pub fn read(path: &str) -> io::Result<Vec<u8>> {
     open_at(libc::AT_FDCWD, &CString::new(path)?, libc::O_RDONLY).and_then(read_all)
 }
 
-/// The beginning of what a file says, as much as `place` holds: one read, and no memory.
+/// The beginning of a file, cut to the length of `place`, in one read and without an allocation.
 pub fn read_piece<'a>(path: &CStr, place: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let mut file = open_at(libc::AT_FDCWD, path, libc::O_RDONLY).map(File::from)?;
     let length = file.read(place)?;

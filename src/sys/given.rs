@@ -1,17 +1,17 @@
-//! The descriptors that this process was given when it was started.
+//! The descriptors that this process was started with.
 
 use core::ffi::c_int;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// A copy of a descriptor that the parent left open. The number itself stays open.
+/// Duplicates a descriptor that the parent left open. The number itself stays open.
 pub fn descriptor(number: c_int) -> io::Result<OwnedFd> {
-    // SAFETY: it is used for one system call, which says so if there is no such descriptor.
+    // SAFETY: it is borrowed for one system call, which fails if there is no such descriptor.
     unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
 }
 
-/// Closes such a descriptor, of which there is a copy.
+/// Closes such a descriptor after it was duplicated.
 pub fn close_given(number: c_int) {
-    // SAFETY: nothing else in this process uses the number: what it stands for is the copy's.
+    // SAFETY: nothing else in this process uses the number; the duplicate has its own.
     unsafe { libc::close(number) };
 }

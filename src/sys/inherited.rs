@@ -1,15 +1,15 @@
-//! Listening sockets that drain-init was started with, for the app: systemd's, inetd's.
+//! Listening sockets that drain-init has inherited for the app, as from systemd or inetd.
 
 use core::ffi::c_int;
 use core::mem::{MaybeUninit, size_of};
 
 use super::error::checked;
 
-/// Whoever hands sockets on gives them the lowest numbers.
+/// Socket activation passes the lowest numbers.
 const LIMIT: c_int = 1024;
 
-/// Port and inode of each that is a TCP socket. Looks at every descriptor that there may be, which
-/// takes less than a millisecond.
+/// Port and inode of each inherited TCP socket. Checks every number up to LIMIT, in less than a
+/// millisecond.
 pub fn listening() -> Vec<(u16, u64)> {
     (0..LIMIT).filter_map(listener).collect()
 }
@@ -23,12 +23,12 @@ fn listener(descriptor: c_int) -> Option<(u16, u64)> {
     let mut stat = MaybeUninit::<libc::stat>::zeroed();
     let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
     let mut length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-    // SAFETY: live memory of the sizes that are said, for which zeros are valid.
+    // SAFETY: live memory of the stated sizes, for which zeros are valid.
     unsafe {
         checked(libc::fstat(descriptor, stat.as_mut_ptr())).ok()?;
         let place = address.as_mut_ptr().cast();
         checked(libc::getsockname(descriptor, place, &raw mut length)).ok()?;
-        // The port is in the same place over IPv4.
+        // The port is at the same offset in an IPv4 address.
         Some((u16::from_be(address.assume_init().sin6_port), stat.assume_init().st_ino))
     }
 }
@@ -36,7 +36,7 @@ fn listener(descriptor: c_int) -> Option<(u16, u64)> {
 fn option(descriptor: c_int, option: c_int) -> Option<c_int> {
     let mut value: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
-    // SAFETY: live memory of the size that is said.
+    // SAFETY: live memory of the stated size.
     checked(unsafe {
         let place = (&raw mut value).cast();
         libc::getsockopt(descriptor, libc::SOL_SOCKET, option, place, &raw mut length)

@@ -1,5 +1,4 @@
-//! Duplicates of other processes' descriptors, how they are passed on, and what the kernel says of
-//! a socket.
+//! Duplicates other processes' descriptors, passes them on, and queries sockets.
 
 use core::ffi::{c_int, c_long, c_uint};
 use std::io;
@@ -9,22 +8,22 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use super::error::checked;
 use crate::signal::Signal;
 
-/// fcntl(2); the libc crate has it for few targets.
+/// fcntl(2); the libc crate defines it for few targets.
 const F_SETSIG: c_int = 10;
 
-/// A duplicate of a descriptor of the process that `open_process` found: pidfd_getfd(2).
+/// Duplicates a descriptor of the process that `open_process` opened: pidfd_getfd(2).
 pub fn take_descriptor(process: BorrowedFd, number: c_int) -> io::Result<OwnedFd> {
     let no_flags: c_uint = 0;
     let process: c_long = process.as_raw_fd().into();
     // SAFETY: no memory is passed.
     let taken = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, number, no_flags) };
     let taken = checked(c_int::try_from(taken).unwrap_or(-1))?;
-    // SAFETY: the kernel has just opened it for us alone.
+    // SAFETY: the descriptor has just been opened and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(taken) })
 }
 
-/// Why there is no such call here: an older kernel, or a filter. Only the call itself tells, as a
-/// process that may not be asked is the same error.
+/// Whether pidfd_getfd(2) exists here; an older kernel or a filter is an error. It must be tried:
+/// EPERM alone may also mean that access to one process is denied.
 pub fn may_take_descriptors() -> io::Result<()> {
     let nobody: c_long = -1;
     let no_flags: c_uint = 0;
@@ -36,7 +35,7 @@ pub fn may_take_descriptors() -> io::Result<()> {
     }
 }
 
-/// What an option of a socket says, as much as `value` holds; how much that is. getsockopt(2).
+/// Reads a socket option into `value`, and returns its length. getsockopt(2).
 pub fn socket_option(
     socket: BorrowedFd,
     level: c_int,
@@ -44,7 +43,7 @@ pub fn socket_option(
     value: &mut [u8],
 ) -> io::Result<usize> {
     let mut length = libc::socklen_t::try_from(value.len()).unwrap_or(libc::socklen_t::MAX);
-    // SAFETY: live memory of that size, which the kernel fills as far as it says.
+    // SAFETY: live memory of that size; the kernel fills the length that it returns.
     checked(unsafe {
         let start = value.as_mut_ptr().cast();
         libc::getsockopt(socket.as_raw_fd(), level, name, start, &raw mut length)
@@ -52,21 +51,21 @@ pub fn socket_option(
     Ok(usize::try_from(length).unwrap_or(0).min(value.len()))
 }
 
-/// What no other socket of this boot has or had.
+/// The socket's cookie: unique among all sockets of this boot.
 pub fn cookie(socket: BorrowedFd) -> io::Result<u64> {
     let mut bytes = [0; 8];
     socket_option(socket, libc::SOL_SOCKET, libc::SO_COOKIE, &mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// An option that is a number.
+/// Reads an integer option.
 pub fn socket_number(socket: BorrowedFd, level: c_int, name: c_int) -> io::Result<c_int> {
     let mut bytes = [0; 4];
     socket_option(socket, level, name, &mut bytes)?;
     Ok(c_int::from_ne_bytes(bytes))
 }
 
-/// Bytes that a TCP socket's owner has not read, and those that its peer has not acknowledged:
+/// Bytes that the owner of a TCP socket has not read, and bytes that its peer has not acknowledged:
 /// SIOCINQ and SIOCOUTQ of tcp(7).
 pub fn queues(socket: BorrowedFd) -> io::Result<(u32, u32)> {
     let queue = |request| {
@@ -78,9 +77,9 @@ pub fn queues(socket: BorrowedFd) -> io::Result<(u32, u32)> {
     Ok((queue(libc::FIONREAD)?, queue(libc::TIOCOUTQ)?))
 }
 
-/// Has this process sent SIGCHLD whenever something comes in on a socket that does not block, or
-/// no longer. fcntl(2): O_ASYNC. Not SIGIO, which may come from others and is then the app's; and
-/// not a real-time signal, of which the kernel queues one for each thing that comes.
+/// Sets whether the kernel sends this process SIGCHLD when a message arrives on a non-blocking
+/// socket (O_ASYNC of fcntl(2)). Not SIGIO: others may send it, and then it is the app's. Not a
+/// real-time signal: the kernel would queue one per message.
 pub fn signal_what_comes(socket: BorrowedFd, wanted: bool) -> io::Result<()> {
     let number = socket.as_raw_fd();
     let flags = libc::O_NONBLOCK | if wanted { libc::O_ASYNC } else { 0 };
@@ -94,11 +93,11 @@ pub fn signal_what_comes(socket: BorrowedFd, wanted: bool) -> io::Result<()> {
     }
 }
 
-/// Room for one descriptor beside a message, aligned as cmsg(3) wants it.
+/// Room for one descriptor beside a message, aligned as cmsg(3) requires.
 #[repr(C, align(8))]
 struct Beside([u8; 24]);
 
-/// Sends a record, and a descriptor with it. Never waits, and is no SIGPIPE.
+/// Sends a record, with or without a descriptor. Never waits, and never raises SIGPIPE.
 pub fn send_record(
     socket: BorrowedFd,
     bytes: &[u8],
@@ -106,8 +105,8 @@ pub fn send_record(
 ) -> io::Result<()> {
     let mut beside = Beside([0; 24]);
     let mut piece = libc::iovec { iov_base: bytes.as_ptr() as *mut _, iov_len: bytes.len() };
-    // SAFETY: zeros are a valid msghdr, which has padding here and none there. Everything that it
-    // points to is alive; the control message has its room by CMSG_SPACE, which is at most 24.
+    // SAFETY: a zeroed msghdr is valid; its padding differs between targets. Everything it points
+    // to is alive; the control message has CMSG_SPACE bytes, at most 24.
     let sent = unsafe {
         let mut message = mem::zeroed::<libc::msghdr>();
         message.msg_iov = &raw mut piece;
@@ -128,16 +127,16 @@ pub fn send_record(
     checked(c_int::try_from(sent).unwrap_or(-1)).map(drop)
 }
 
-/// Takes a record, with the descriptor that comes with it, and never waits. How long the record is:
-/// 0 where there will be none any more.
+/// Receives a record and its descriptor without waiting. Returns the record's length, or 0 at end
+/// of file.
 pub fn receive_record(
     socket: BorrowedFd,
     bytes: &mut [u8],
 ) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut beside = Beside([0; 24]);
     let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: as above, with room for one descriptor: the kernel throws away what has none. That
-    // one is ours alone.
+    // SAFETY: as above, with room for one descriptor: the kernel drops any others. This one has no
+    // other owner.
     unsafe {
         let mut message = mem::zeroed::<libc::msghdr>();
         message.msg_iov = &raw mut piece;

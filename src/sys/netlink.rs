@@ -1,4 +1,4 @@
-//! What nix lacks of netlink sockets: a filter that the kernel applies to what is broadcast.
+//! The part of netlink sockets that nix lacks: a filter in the kernel for broadcast messages.
 
 use core::ffi::c_int;
 use std::io;
@@ -7,13 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::checked;
 
-/// The size of a filter program is told to the kernel in a short; its own limit is 4096.
+/// The kernel takes the size of a filter program as a 16-bit number, and limits it to 4096.
 const LONGEST_FILTER: usize = 4096;
 
-/// Lets through only messages that hold one of `values`, a number of two bytes in network order,
-/// at `offset`. SO_ATTACH_FILTER of socket(7), a classic BPF program: no privilege is needed.
+/// Passes only messages that contain one of `values` at `offset`, as two bytes in network order.
+/// SO_ATTACH_FILTER of socket(7), a classic BPF program: it needs no privilege.
 pub fn receive_only(socket: BorrowedFd, offset: u32, values: &[u16]) -> io::Result<()> {
-    // The instruction set of filter.txt in the kernel's documentation.
+    // The instruction set is that of filter.txt in the kernel's documentation.
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -36,7 +36,7 @@ pub fn receive_only(socket: BorrowedFd, offset: u32, values: &[u16]) -> io::Resu
     let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     let size = mem::size_of_val(&program) as libc::socklen_t;
     // SAFETY: the option takes a sock_fprog of that size, which points to as many live instructions
-    // as it says; the kernel copies them.
+    // as it states; the kernel copies them.
     let result: c_int = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -1,11 +1,11 @@
-//! poll(2) with a place that may be empty, which nix's has not: it takes any negative descriptor for
-//! one that is not there.
+//! poll(2) with places that may be empty: the kernel skips negative descriptors. nix's version has
+//! none.
 
 use core::ffi::{c_int, c_short};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// What is waited for.
+/// A descriptor and the events it is polled for.
 #[repr(transparent)]
 pub struct Polled<'a> {
     poll: libc::pollfd,
@@ -28,16 +28,16 @@ impl<'a> Polled<'a> {
         Self { poll: libc::pollfd { fd, events, revents: 0 }, descriptor: PhantomData }
     }
 
-    /// An error too is something to be read.
+    /// Errors and hang-ups count as ready, so that the next call reports them.
     pub fn is_ready(&self) -> bool {
         self.poll.revents != 0
     }
 }
 
-/// Waits for one of them, for so many milliseconds or, with -1, for ever.
+/// Waits for one of `places`, for `timeout` milliseconds, or without limit if it is -1.
 pub fn poll(places: &mut [Polled], timeout: c_int) {
-    // SAFETY: as many live pollfds as are named. Every signal is blocked, so what can fail is memory
-    // alone; then it is as if nothing had come.
+    // SAFETY: as many live pollfds as stated. Every signal is blocked, so only a lack of memory can
+    // make it fail; that counts as nothing ready.
     unsafe {
         libc::poll(places.as_mut_ptr().cast(), places.len() as libc::nfds_t, timeout);
     }

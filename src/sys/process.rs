@@ -1,4 +1,4 @@
-//! Processes: reaping children, and what this one asks of the kernel for itself and its orphans.
+//! Processes: reaping children, and requests to the kernel about this process and its orphans.
 
 use core::ffi::c_int;
 use std::io;
@@ -8,7 +8,7 @@ use std::ptr;
 use super::{above_inputs, checked};
 use crate::signal::Signal;
 
-/// An identifier of a process or, where it says so, of a process group.
+/// A process id or, where stated, a process group id.
 pub type Pid = libc::pid_t;
 
 /// How a process ended.
@@ -18,19 +18,19 @@ pub enum Status {
     Killed(Signal),
 }
 
-/// What `reap` found.
+/// The result of `reap`.
 pub enum Reaped {
-    /// A child ended and is gone.
+    /// A child ended and was reaped.
     Ended(Pid, Status),
-    /// A child was stopped, and is there still.
+    /// A child was stopped, and still exists.
     Stopped(Pid, Signal),
-    /// There are children, and none has ended.
+    /// There are children, but none has ended.
     NoneEnded,
-    /// There is no child at all.
+    /// There are no children.
     NoChild,
 }
 
-/// Reaps one child that has ended, without waiting; with `stopped` also tells of stopped ones.
+/// Reaps one child without waiting; with `stopped`, also reports stopped children.
 pub fn reap(stopped: bool) -> Reaped {
     let flags = libc::WNOHANG | if stopped { libc::WUNTRACED } else { 0 };
     loop {
@@ -47,7 +47,7 @@ pub fn reap(stopped: bool) -> Reaped {
             let code = u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX);
             return Reaped::Ended(pid, Status::Exited(code));
         }
-        // The C library's macro is right for real-time signals: only nix's enumeration lacks them.
+        // The C library's macro handles real-time signals; nix's enumeration lacks them.
         if let Some(signal) = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)) {
             let signal = Signal::new(signal).unwrap_or(Signal::KILL);
             return Reaped::Ended(pid, Status::Killed(signal));
@@ -59,20 +59,20 @@ pub fn reap(stopped: bool) -> Reaped {
     }
 }
 
-/// A descriptor of a process, which stands for that one even when its pid is used again.
+/// Opens a pidfd, which keeps naming this process even when its pid is reused.
 pub fn open_process(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let descriptor = c_int::try_from(descriptor).unwrap_or(-1);
-    // SAFETY: the kernel has just opened it for us alone.
+    // SAFETY: the descriptor has just been opened and has no other owner.
     let process = checked(descriptor).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })?;
     above_inputs(process)
 }
 
-/// Sends `signal` to the process that `open_process` found.
+/// Sends `signal` to the process that `open_process` opened.
 pub fn send_to(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     let no_info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null siginfo asks for that of kill(2).
+    // SAFETY: with a null siginfo the kernel fills it in as for kill(2).
     let result = unsafe {
         let number = signal.number();
         libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), number, no_info, 0)
@@ -80,12 +80,12 @@ pub fn send_to(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     checked(c_int::try_from(result).unwrap_or(-1)).map(drop)
 }
 
-/// Makes orphaned descendants this process's own children.
+/// Makes this process a subreaper, so that orphaned descendants become its children.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
-/// Asks the kernel for `signal` when the parent of this process ends.
+/// Makes the kernel send `signal` to this process when its parent ends.
 pub fn set_parent_death_signal(signal: Signal) -> io::Result<()> {
     // nix's function takes its own enumeration, which has no real-time signals.
     // SAFETY: no memory is passed.

@@ -1,6 +1,6 @@
-//! What a child executes: the files that a name may mean, and the shell for a script that does not
-//! name its interpreter, both as execvp(3) has them. What the child
-//! calls allocates nothing.
+//! The search for a child's program: the files that a name may mean, and the shell for a script
+//! without an interpreter line, both as in execvp(3). Functions that the child calls allocate
+//! nothing.
 
 use core::ffi::{CStr, c_char, c_int};
 use std::ffi::CString;
@@ -9,16 +9,16 @@ use std::ptr;
 
 use super::environment;
 
-/// What execvp takes where there is no PATH.
+/// execvp's path if PATH is not set.
 const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/bin:/usr/bin";
 
-/// What runs a script that does not name its interpreter, as execvp(3) has it.
+/// Runs a script without an interpreter line, as in execvp(3).
 const SHELL: &CStr = c"/bin/sh";
 
-/// What the kernel refuses with ENOEXEC and is no script: a program for another machine.
+/// The kernel refuses this with ENOEXEC although it is no script: a program for another machine.
 const ELF: [u8; 4] = *b"\x7fELF";
 
-/// The files that `name` may mean, as execvp looks them up.
+/// The files that `name` may mean, in the order of execvp.
 pub(super) fn programs(name: &CStr) -> Vec<CString> {
     let name = name.to_bytes();
     if name.is_empty() || name.contains(&b'/') {
@@ -28,7 +28,7 @@ pub(super) fn programs(name: &CStr) -> Vec<CString> {
     let path = path.map_or(DEFAULT_PATH, |(_, path)| path);
     let mut programs = Vec::new();
     for folder in path.split(|&byte| byte == b':') {
-        // Nothing is the current folder.
+        // An empty entry is the current folder.
         let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
         if let Ok(program) = CString::new([folder, slash, name].concat()) {
             programs.push(program);
@@ -37,19 +37,19 @@ pub(super) fn programs(name: &CStr) -> Vec<CString> {
     programs
 }
 
-/// The arguments of the shell that runs a script: the program's, behind a place for its path. Empty
-/// where there is no memory for them.
+/// The arguments of a shell that runs a script: the program's, after a place for its path. Empty if
+/// there is no memory for them.
 pub(super) fn shell(arguments: *const *const c_char, count: usize) -> Vec<*const c_char> {
     let mut shell = Vec::new();
     if count > 0 && shell.try_reserve_exact(count + 2).is_ok() {
         shell.extend([SHELL.as_ptr(), ptr::null()]);
-        // SAFETY: there are so many arguments, and a null pointer after them.
+        // SAFETY: there are that many arguments, and a null pointer after them.
         shell.extend((1..=count).map(|index| unsafe { *arguments.add(index) }));
     }
     shell
 }
 
-/// Whether the kernel would load it, on another machine. Allocates nothing, for the child.
+/// Whether it is a program for another machine. Runs in the child, so it allocates nothing.
 pub(super) fn is_elf(program: &CStr) -> bool {
     let mut start = [0; ELF.len()];
     // SAFETY: a C string, and live memory of that size.
@@ -74,7 +74,7 @@ pub(super) unsafe fn run_by_shell(
         return libc::ENOMEM;
     };
     *place = script.as_ptr();
-    // SAFETY: C strings, and a null pointer after them: see `shell`, and our own contract.
+    // SAFETY: C strings and a null pointer after them, by `shell` and our own contract.
     unsafe { libc::execve(SHELL.as_ptr(), arguments.as_ptr(), environment) };
     last_errno()
 }

@@ -1,5 +1,5 @@
 //! The C library's resolver, getaddrinfo(3): /etc/hosts, and then the name servers of
-//! /etc/resolv.conf. It reads what comes from outside, and takes as long as it takes.
+//! /etc/resolv.conf. It parses outside input, and may block for a long time.
 
 use core::ffi::{CStr, c_int};
 use std::io;
@@ -9,19 +9,19 @@ use std::ptr;
 
 use nix::sys::socket::AddressFamily;
 
-/// Why there are no addresses: a code of getaddrinfo, and where that is EAI_SYSTEM an errno.
+/// Why there are no addresses: a code of getaddrinfo, and for EAI_SYSTEM an errno.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Unresolved {
     pub code: c_int,
     pub errno: c_int,
 }
 
-/// The addresses of a name in one family, in the order in which they are to be tried.
+/// The addresses of a name in one family, in the order in which to try them.
 pub fn resolve(name: &CStr, family: AddressFamily) -> Result<Vec<IpAddr>, Unresolved> {
     // SAFETY: zeros are valid: no flags, any protocol, null pointers.
     let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
     hints.ai_family = family as c_int;
-    // Else each address would come once for each kind of socket.
+    // Otherwise each address would be listed once per socket type.
     hints.ai_socktype = libc::SOCK_STREAM;
     let mut first = ptr::null_mut();
     // SAFETY: a C string, no service, live hints, and room for one pointer.
@@ -33,8 +33,8 @@ pub fn resolve(name: &CStr, family: AddressFamily) -> Result<Vec<IpAddr>, Unreso
     }
     let mut addresses = Vec::new();
     let mut next = first;
-    // SAFETY: a list of live values that a null pointer ends. Each has an address of the family that
-    // it names, aligned for that family.
+    // SAFETY: a list of live entries ended by a null pointer. Each has an address of the family it
+    // states, aligned for that family.
     while let Some(entry) = unsafe { next.as_ref() } {
         // SAFETY: as above.
         addresses.extend(unsafe { address(entry) });

@@ -1,4 +1,4 @@
-//! Signals: taking them from the queue of blocked ones, sending them, masks and dispositions.
+//! Signals: taking pending ones, sending them, masks and dispositions.
 
 use core::ffi::c_int;
 use std::io;
@@ -9,28 +9,29 @@ use std::time::Duration;
 use super::{Pid, checked, inherited_mask};
 use crate::signal::{Signal, SignalSet};
 
-/// Bytes of the kernel's signal set, as the raw system calls want them named.
+/// The size of the kernel's signal set, as the raw system calls require it.
 const SIGNAL_SET_BYTES: usize = mem::size_of::<u64>();
 
-/// A signal as it was taken from the queue of blocked ones.
+/// A signal that was pending and has been taken.
 #[derive(Clone, Copy)]
 pub struct Received {
     pub signal: Signal,
-    /// Who sent it, as this PID namespace sees it: 0 for the kernel and for processes outside.
+    /// The sender's pid in this PID namespace: 0 for the kernel and for processes outside.
     pub sender: Pid,
-    /// The kernel made it of what happened, such as ctrl-C at a terminal; no process has sent it.
+    /// The kernel generated it, as for ctrl-C at a terminal; no process sent it.
     pub by_kernel: bool,
 }
 
-/// si_code of what the kernel sends by itself; libc does not have it for every target.
+/// The si_code of signals that the kernel generates; libc lacks it for some targets.
 const SI_KERNEL: c_int = 0x80;
 
-/// Takes one pending signal, or waits for one: for `timeout` at the longest, for ever if that is
-/// none. `None` when the time is over, or sooner (a SIGSTOP in between): look at the clock again.
+/// Takes one pending signal, or waits for one: at most for `timeout`, without limit if that is
+/// None. Returns `None` when the time has passed, or sooner (after a SIGSTOP), so the caller checks
+/// the clock again.
 ///
-/// sigtimedwait(2) and not a signalfd: it is one system call a signal and needs no descriptor, so
-/// it works where every descriptor is in use. It is called raw, as musl's wrapper begins the
-/// timeout anew after an interruption.
+/// sigtimedwait(2) and not a signalfd: it needs one system call per signal and no descriptor, so it
+/// works when every descriptor is in use. It is called raw, since musl's wrapper restarts the full
+/// timeout after an interruption.
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
     let all: u64 = !0;
     let time = timeout.map(|timeout| libc::timespec {
@@ -39,8 +40,8 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
     });
     let time_pointer = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     let mut info = mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the three pointers are to live values of the types that the call takes, or null where
-    // that means "no limit".
+    // SAFETY: the three pointers are to live values of the types that the call takes, or null for
+    // "no limit".
     let number = unsafe {
         libc::syscall(
             libc::SYS_rt_sigtimedwait,
@@ -56,8 +57,8 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
         return Some(look_around(timeout));
     }
     let signal = Signal::new(c_int::try_from(number).ok()?)?;
-    // SAFETY: the kernel filled it, and before that it was zero, which is valid for it. si_pid is
-    // where every signal that has a sender keeps it.
+    // SAFETY: the kernel filled it in; it was zeroed before, which is valid. si_pid is at the same
+    // offset for every signal with a sender.
     let (sender, code) = unsafe {
         let info = info.assume_init();
         (info.si_pid(), info.si_code)
@@ -65,8 +66,7 @@ pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
     Some(Received { signal, sender, by_kernel: code == SI_KERNEL })
 }
 
-/// Where signals cannot be read, under a filter that knows no such call: children that have ended
-/// are looked for ten times a second.
+/// The fallback if a filter refuses sigtimedwait: checks for ended children ten times a second.
 #[cold]
 fn look_around(timeout: Option<Duration>) -> Received {
     const PAUSE: Duration = Duration::from_millis(100);
@@ -76,19 +76,20 @@ fn look_around(timeout: Option<Duration>) -> Received {
     Received { signal: Signal::CHLD, sender: 0, by_kernel: false }
 }
 
-/// Who a signal is sent to.
+/// The target of a signal.
 #[derive(Clone, Copy)]
 pub enum Recipient {
     Process(Pid),
-    /// Every process of the group.
+    /// Every process of that group.
     Group(Pid),
-    /// Every process of the group that the caller is in.
+    /// Every process of the caller's group.
     OwnGroup,
-    /// As PID 1: every process of the namespace save itself. Else: every process at all.
+    /// As PID 1, every process of the namespace except itself; otherwise every process of the
+    /// machine.
     Everyone,
 }
 
-/// Sends `signal`. An error says that there is nobody, or nobody who may be signalled.
+/// Sends `signal`. An error means that the target does not exist, or may not be signalled.
 pub fn send(recipient: Recipient, signal: Signal) -> io::Result<()> {
     let target = match recipient {
         Recipient::Process(pid) => pid,
@@ -100,7 +101,7 @@ pub fn send(recipient: Recipient, signal: Signal) -> io::Result<()> {
     checked(unsafe { libc::kill(target, signal.number()) }).map(drop)
 }
 
-/// Whether this process may send signals to that one; also where there is none.
+/// Whether this process may signal `pid`; true if there is no such process.
 pub fn may_signal(pid: Pid) -> bool {
     // SAFETY: no memory is passed.
     let asked = checked(unsafe { libc::kill(pid, 0) });
@@ -109,7 +110,7 @@ pub fn may_signal(pid: Pid) -> bool {
 
 extern "C" fn never_called(_: c_int) {}
 
-/// The kernel's own form of a disposition, the same on x86-64 and arm64.
+/// The kernel's own struct sigaction, the same on x86-64 and arm64.
 #[repr(C)]
 struct KernelAction {
     handler: libc::sighandler_t,
@@ -118,16 +119,16 @@ struct KernelAction {
     mask: u64,
 }
 
-/// Shows in /proc that this process takes `signal`, which it has blocked: while it waits for
-/// signals, /proc shows none of them as blocked (do_sigtimedwait), and to who looks there it might
-/// be one that the signal would end. Whether it was ignored before: the app is to find it so. Raw, as
-/// musl's sigaction unblocks 32 to 34 with the first handler.
+/// Makes /proc show that this process handles `signal`, which it has blocked. While it waits in
+/// sigtimedwait, /proc shows no signal as blocked (do_sigtimedwait), so a hook would have to assume
+/// that the signal ends it. Returns whether it was ignored before, since the app must inherit that.
+/// Raw, as musl's sigaction unblocks 32 to 34 with the first handler.
 pub fn show_that_it_takes(signal: Signal) -> bool {
     let handler = never_called as extern "C" fn(c_int) as libc::sighandler_t;
     let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
     let mut before = KernelAction { handler: libc::SIG_DFL, ..action };
-    // SAFETY: the pointers are to live values of the kernel's type; the handler does nothing, and is
-    // never called.
+    // SAFETY: the pointers are to live values of the kernel's type; the handler does nothing, and
+    // is never called.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
@@ -140,13 +141,13 @@ pub fn show_that_it_takes(signal: Signal) -> bool {
     before.handler == libc::SIG_IGN
 }
 
-/// Whether this process was started with SIGCHLD ignored; from then on it is not.
+/// Stops ignoring SIGCHLD, and returns whether this process was started with it ignored.
 ///
-/// A parent that ignores SIGCHLD has no children to reap: the kernel throws their statuses away.
+/// A parent that ignores SIGCHLD cannot reap its children: the kernel discards their statuses.
 pub fn stop_ignoring_children() -> bool {
     let mut action = mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null new action asks only; the old one goes to live memory, for which zeros are
-    // valid. SIG_DFL is a valid disposition.
+    // SAFETY: with a null new action the call only reads; the old one goes to live memory, for
+    // which zeros are valid. SIG_DFL is a valid disposition.
     unsafe {
         libc::sigaction(libc::SIGCHLD, ptr::null(), action.as_mut_ptr());
         let ignored = action.assume_init().sa_sigaction == libc::SIG_IGN;
@@ -157,22 +158,22 @@ pub fn stop_ignoring_children() -> bool {
     }
 }
 
-/// For a verb that no app depends on: signals do what they did to whoever started it. Not SIGPIPE:
-/// that nobody reads is an error, and has its exit code.
+/// For a verb that no app depends on: restores the inherited signal mask. SIGPIPE stays blocked: a
+/// closed output is an error with its own exit code.
 pub fn let_signals_end_it() {
     let_signals_end_it_but(SignalSet::default());
 }
 
-/// Likewise, but these are still to be taken.
+/// The same, but `kept` stay blocked, to be taken.
 pub fn let_signals_end_it_but(kept: SignalSet) {
     let kept = kept.iter().fold(Signal::PIPE.bit(), |mask, signal| mask | signal.bit());
     change_mask(libc::SIG_SETMASK, inherited_mask() | kept);
 }
 
-/// Not by sigprocmask(3): musl's leaves 32 to 34 out. Allocates nothing, for a child that shares its
+/// Not sigprocmask(3): musl's leaves out 32 to 34. Allocates nothing, for a child that shares its
 /// parent's memory.
 pub(super) fn change_mask(how: c_int, mask: u64) {
-    // SAFETY: the pointer is to a live signal set of the size named; no old one is asked for.
+    // SAFETY: the pointer is to a live signal set of the stated size; no old one is requested.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
@@ -184,11 +185,11 @@ pub(super) fn change_mask(how: c_int, mask: u64) {
     }
 }
 
-/// Stops the process group of the caller as the terminal's ctrl-Z does, and returns when the
-/// caller goes on. By the kernel's rules for SIGTSTP nothing stops where nobody could make it
-/// go on: in an orphaned process group, or as PID 1.
+/// Stops the caller's process group as ctrl-Z at the terminal does, and returns when the caller
+/// continues. By the kernel's rules for SIGTSTP nothing stops that could not be continued: in an
+/// orphaned process group, or as PID 1.
 pub fn suspend_own_group() {
-    // Nobody is there who could refuse a signal from itself.
+    // A process may always signal itself.
     let _ = send(Recipient::OwnGroup, Signal::TSTP);
     for how in [libc::SIG_UNBLOCK, libc::SIG_BLOCK] {
         change_mask(how, Signal::TSTP.bit());

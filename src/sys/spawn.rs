@@ -1,10 +1,9 @@
-//! Starting a process: the app, or a companion, which is this same program with another verb.
+//! Starts a process: the app, or a companion, which is this program with another verb.
 //!
-//! The child borrows this process's memory until it executes the program. That is what posix_spawn
-//! does, and it copies no page tables. It is done here as posix_spawn has no attribute for the
-//! terminal's foreground and for an ignored signal, needs a descriptor to tell of a failure, and in
-//! musl restores a signal mask without 32 to 34 on its way back: a SIGRTMIN in that moment would
-//! end us.
+//! The child shares this process's memory until it executes the program, as in posix_spawn, so no
+//! page tables are copied. It is written here because posix_spawn cannot set the terminal's
+//! foreground or keep a signal ignored, needs a descriptor to report a failure, and in musl
+//! restores a signal mask without 32 to 34: a SIGRTMIN in that moment would end us.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::MaybeUninit;
@@ -19,47 +18,48 @@ use super::started_in::executed_as;
 use super::{Arguments, Errno, Pid, change_mask, checked, inherited_mask};
 use crate::signal::Signal;
 
-/// Of the child, in units of 16 bytes: it makes a handful of system calls, which take 1 KB even in a
-/// debug build.
+/// The child's stack, in units of 16 bytes: it makes a handful of system calls, which take 1 KB
+/// even in a debug build.
 const STACK_UNITS: usize = 256;
 
-/// Where a companion finds its second descriptor, and its third.
+/// The numbers of a companion's second and third descriptor.
 pub const SECOND_INPUT: c_int = 3;
 pub const THIRD_INPUT: c_int = 4;
 
-/// The same file under a number above THIRD_INPUT: below it a companion's descriptors are put, and
-/// the standard ones may have been closed, so that whatever is opened next gets their numbers.
+/// Duplicates a descriptor to a number above THIRD_INPUT. A companion's descriptors go to the
+/// numbers below, and if the standard ones are closed, a new descriptor may have one of those
+/// numbers.
 pub fn above_inputs(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     if descriptor.as_raw_fd() > THIRD_INPUT {
         return Ok(descriptor);
     }
     let (number, first) = (descriptor.as_raw_fd(), THIRD_INPUT + 1);
-    // SAFETY: no memory is passed; the kernel has just opened the copy for us alone.
+    // SAFETY: no memory is passed; the duplicate has no other owner.
     unsafe {
         let copy = checked(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, first))?;
         Ok(OwnedFd::from_raw_fd(copy))
     }
 }
 
-/// How the app is started: with the inherited signal mask, in a process group of its own.
+/// How to start the app: with the inherited signal mask, in a process group of its own.
 pub struct AppStart<'a> {
     /// The program, looked up in PATH, and its arguments.
     pub arguments: Arguments,
-    /// `NOTIFY_SOCKET=...`, in place of the one that drain-init was started with.
+    /// `NOTIFY_SOCKET=...`, which replaces the inherited one.
     pub notify_socket: Option<&'a CStr>,
-    /// A descriptor of the controlling terminal, whose foreground the new group is to have.
+    /// The controlling terminal, whose foreground goes to the new group.
     pub foreground: Option<c_int>,
     /// SIGCHLD was ignored when drain-init was started.
     pub ignore_children: bool,
-    /// The signal that asks for a drain was, and is not any more.
+    /// The signal that asks for a drain was ignored then, and no longer is.
     pub ignore_drain: bool,
 }
 
-/// How a companion is started: as the app, and it ends with us. Of our descriptors it has the
-/// standard ones and these.
+/// How to start a companion: like the app, but it ends when we do. It inherits the standard
+/// descriptors and these.
 pub struct CompanionStart<'a> {
     pub program: Program,
-    /// The words after this program's name; of another program its name is the first one.
+    /// The words after this program's name; for another program, its name and arguments.
     pub words: &'a [&'a CStr],
     /// Its standard input, if not ours.
     pub input: Option<BorrowedFd<'a>>,
@@ -72,7 +72,7 @@ pub struct CompanionStart<'a> {
 }
 
 impl<'a> CompanionStart<'a> {
-    /// This program with these words, and our standard descriptors.
+    /// This program with these words and our standard descriptors.
     pub fn own(words: &'a [&'a CStr]) -> Self {
         Self {
             program: Program::Own,
@@ -87,23 +87,23 @@ impl<'a> CompanionStart<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// This one.
+    /// This program.
     Own,
-    /// The one that is named, looked up in PATH.
+    /// The named program, looked up in PATH.
     Named,
 }
 
-/// What the child works on, in the parent's memory.
+/// The child's data, in the parent's memory.
 struct Child<'a> {
     programs: &'a [CString],
     arguments: *const *const c_char,
-    /// SHELL, room for the program, and the program's arguments; ended by a null pointer.
+    /// SHELL, a place for the program's path, and the program's arguments; ended by a null pointer.
     shell: Vec<*const c_char>,
     environment: Environment,
     becomes: Becomes<'a>,
     /// Why it could not execute the program; 0 if it did.
     errno: c_int,
-    /// Why SHELL could not run the program; 0 if that was not tried.
+    /// Why SHELL could not run the program; 0 if it was not tried.
     shell_errno: c_int,
 }
 
@@ -112,21 +112,21 @@ enum Becomes<'a> {
     Companion(&'a CompanionStart<'a>),
 }
 
-/// Starts the app and returns when it has executed its program, or could not.
+/// Starts the app. Returns when it has executed its program, or failed to.
 pub fn start_app(app: &AppStart) -> io::Result<Pid> {
     let programs = programs(app.arguments.get(0).unwrap_or_default());
     let count = app.arguments.len();
     start(&programs, app.arguments.as_ptr().cast(), count, Becomes::App(app))
 }
 
-/// Starts a companion and returns when it has executed its program, or could not.
+/// Starts a companion. Returns when it has executed its program, or failed to.
 pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
     let mut arguments = Vec::with_capacity(companion.words.len() + 2);
     let programs = match companion.program {
         Program::Named => programs(companion.words.first().copied().unwrap_or_default()),
         Program::Own => {
             arguments.push(c"drain-init".as_ptr());
-            // Where there is no /proc, by the path that it was executed by.
+            // Without /proc, by the path that this program was executed by.
             vec![c"/proc/self/exe".into(), executed_as().unwrap_or_default().into()]
         }
     };
@@ -138,7 +138,7 @@ pub fn start_companion(companion: &CompanionStart) -> io::Result<Pid> {
     start(&programs, arguments.as_ptr(), count, Becomes::Companion(companion))
 }
 
-/// `arguments` are so many, and a null pointer after them.
+/// `arguments` has `count` entries and a null pointer after them.
 fn start(
     programs: &[CString],
     arguments: *const *const c_char,
@@ -161,14 +161,14 @@ fn start(
     };
     let mut stack = [MaybeUninit::<u128>::uninit(); STACK_UNITS];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the stack grows down from its end, which is aligned to 16 bytes, and it and `child`
-    // outlive the child's use of them: CLONE_VFORK keeps this process waiting until it has executed
-    // a program or ended. Nobody else touches them meanwhile, as there is one thread.
+    // SAFETY: the stack grows down from its end, which is aligned to 16 bytes. It and `child`
+    // outlive the child's use of them: CLONE_VFORK keeps this process waiting until the child has
+    // executed a program or ended. Nothing else touches them meanwhile, as there is one thread.
     let pid = checked(unsafe {
         let top = stack.as_mut_ptr().add(STACK_UNITS).cast::<c_void>();
         libc::clone(execute, top, flags, (&raw mut child).cast::<c_void>())
     })?;
-    // SAFETY: `child` is alive; it was written behind the compiler's back.
+    // SAFETY: `child` is alive; the child process changed it without the compiler's knowledge.
     let (errno, shell_errno) = unsafe {
         (
             ptr::read_volatile(&raw const child.errno),
@@ -178,7 +178,7 @@ fn start(
     if errno == 0 {
         return Ok(pid);
     }
-    // SAFETY: no status is asked for.
+    // SAFETY: no status is requested.
     unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
     Err(match errno {
         libc::ENOEXEC => refused_by_shell(shell_errno),
@@ -186,7 +186,7 @@ fn start(
     })
 }
 
-/// Why the kernel could not load a program, and the shell not either; 0 if it was not tried.
+/// Why neither the kernel nor the shell could run a program. 0 means that the shell was not tried.
 fn refused_by_shell(errno: c_int) -> io::Error {
     match errno {
         0 => io::Error::other("it is a program for another kind of machine"),
@@ -195,9 +195,10 @@ fn refused_by_shell(errno: c_int) -> io::Error {
     }
 }
 
-/// The child: it sees the parent's memory, allocates nothing, and returns only if it failed.
+/// Runs in the child: it shares the parent's memory, allocates nothing, and returns only on
+/// failure.
 extern "C" fn execute(child: *mut c_void) -> c_int {
-    // SAFETY: `start` passes a Child that nobody else uses meanwhile. All pointers are to live
+    // SAFETY: `start` passes a Child that nothing else uses meanwhile. All pointers are to live
     // values; signal dispositions, mask, process group and descriptors are the child's own.
     unsafe {
         let child = &mut *child.cast::<Child>();
@@ -205,7 +206,7 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
         match child.becomes {
             Becomes::App(app) => {
                 if let Some(terminal) = app.foreground {
-                    // SIGTTOU is blocked here still, so this works from the background.
+                    // SIGTTOU is still blocked, so this works from the background.
                     libc::tcsetpgrp(terminal, libc::getpid());
                 }
                 if app.ignore_children {
@@ -234,8 +235,8 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
                     }
                     break;
                 }
-                // It may be in a later folder; one that may not be executed is said rather than
-                // one that is not there.
+                // A later folder may have it. A file that may not be executed is reported rather
+                // than a missing one.
                 libc::ENOENT | libc::ENOTDIR if child.programs.len() > 1 => {}
                 libc::EACCES => failure = libc::EACCES,
                 other => {
@@ -249,8 +250,8 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
     127
 }
 
-/// Puts a companion's descriptors where it looks for them, in the child. Ours are all above
-/// THIRD_INPUT (see `above_inputs`), so that none is in the way of another.
+/// Moves a companion's descriptors to their numbers, in the child. Ours are all above THIRD_INPUT
+/// (see `above_inputs`), so none overwrites another.
 fn hand_over(companion: &CompanionStart) {
     let places = [
         (companion.input, libc::STDIN_FILENO),
@@ -259,16 +260,16 @@ fn hand_over(companion: &CompanionStart) {
         (companion.second_input, SECOND_INPUT),
         (companion.third_input, THIRD_INPUT),
     ];
-    // SAFETY: no memory is passed, and the table of descriptors is the child's own: clone was not
-    // told to share it.
+    // SAFETY: no memory is passed, and the descriptor table is the child's own: clone was not told
+    // to share it.
     unsafe {
         for (descriptor, place) in places {
             if let Some(descriptor) = descriptor {
                 libc::dup2(descriptor.as_raw_fd(), place);
             }
         }
-        // What drain-init was started with is the app's, what stands where one of these would, too. Before Linux 5.9 there is no such call:
-        // then the companion has them open, and that is all.
+        // Inherited descriptors are the app's, even at one of these numbers. Linux before 5.9 lacks
+        // close_range: then the companion keeps them open, which is harmless.
         for (descriptor, place) in places.into_iter().skip(3) {
             if descriptor.is_none() {
                 libc::close(place);

@@ -7,27 +7,27 @@ use std::os::fd::BorrowedFd;
 
 use super::open;
 
-/// Standard input; std's own handle of it allocates a buffer when it is first asked for.
-// SAFETY: it is the process's own for as long as it lives, as nothing here closes it. Where it was
-// closed from the start, a call on it is an error and no more.
+/// Standard input. std's own handle allocates a buffer on first use.
+// SAFETY: nothing in this process closes it. If it was closed from the start, a call on it is an
+// error and no more.
 pub const STANDARD_INPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
 // SAFETY: as above.
 pub const STANDARD_OUTPUT: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
 // SAFETY: as above.
 pub const STANDARD_ERROR: BorrowedFd = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
 
-/// Takes the standard descriptors that are closed, so that nothing that is opened from now on gets
-/// their numbers. To read or write them fails as before (O_PATH), and exec closes them again: what is
-/// started finds them as they were.
+/// Occupies closed standard descriptors, so that no new descriptor gets their numbers. Reading and
+/// writing them still fails (O_PATH), and exec closes them again, so children find them as they
+/// were.
 pub fn take_closed() {
     let place = |fd| libc::pollfd { fd, events: 0, revents: 0 };
     let mut places = [place(0), place(1), place(2)];
-    // SAFETY: as many live pollfds as are named, and a C string. The lowest number that is free is
-    // the one that the kernel gives; it stays open until the process ends.
+    // SAFETY: as many live pollfds as stated, and a C string. The kernel returns the lowest free
+    // number, which stays open until the process ends.
     unsafe {
         libc::poll(places.as_mut_ptr(), 3, 0);
         for place in places {
-            // Said of one that was taken before as well.
+            // Also set for a descriptor that this function occupied earlier.
             if place.revents & libc::POLLNVAL != 0 {
                 let taken =
                     libc::openat(libc::AT_FDCWD, c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
@@ -39,11 +39,11 @@ pub fn take_closed() {
     }
 }
 
-/// Writes one line to a descriptor, or drops it: never blocks, and a broken one is no error.
+/// Writes one line to a descriptor, or drops it: never blocks, and ignores errors.
 ///
-/// Standard error is shared with the app, so O_NONBLOCK is not ours to set. poll(2) tells a pipe or
-/// a terminal that nobody reads; RWF_NOWAIT closes the gap between that and the write, in which
-/// the app may have filled the pipe, on the kernels and files that know it.
+/// The app shares standard error, so O_NONBLOCK must not be set on it. poll(2) detects a pipe or a
+/// terminal that is full. RWF_NOWAIT, where the kernel and the file support it, closes the gap
+/// between poll and write, in which the app may fill the pipe.
 pub fn write_line(descriptor: c_int, line: &[u8]) {
     let mut poll = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
     let piece = libc::iovec { iov_base: line.as_ptr() as *mut c_void, iov_len: line.len() };
@@ -68,8 +68,8 @@ pub fn write_line(descriptor: c_int, line: &[u8]) {
         match io::Error::last_os_error().raw_os_error() {
             _ if is_regular_file(descriptor) => {}
             Some(libc::EAGAIN | libc::EPIPE) => return,
-            // A terminal, which takes a part of the line and waits with the rest; a pipe of a kernel
-            // that does not know the flag for pipes.
+            // A terminal, which accepts part of the line and blocks on the rest, or a pipe on a
+            // kernel without RWF_NOWAIT for pipes.
             _ if write_to_own(descriptor, line).is_ok() => return,
             _ => {}
         }
@@ -77,19 +77,19 @@ pub fn write_line(descriptor: c_int, line: &[u8]) {
     }
 }
 
-/// Writes to an open file of our own of what `descriptor` is open on: that may be non-blocking
-/// without the app's being so.
+/// Opens the file behind `descriptor` anew and writes to it: this open file may be non-blocking
+/// without changing the app's.
 fn write_to_own(descriptor: c_int, line: &[u8]) -> io::Result<()> {
-    // Not under the number of a standard descriptor, not for a moment.
+    // It must not get the number of a standard descriptor, even briefly.
     take_closed();
     let path = format!("/proc/self/fd/{descriptor}");
     let mut own = open(&path, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
-    // What it does not take is dropped.
+    // The part that does not fit is dropped.
     let _ = io::Write::write(&mut own, line);
     Ok(())
 }
 
-/// A write to a regular file waits for memory at most, whatever RWF_NOWAIT says of it.
+/// A write to a regular file waits for memory at most, even without RWF_NOWAIT.
 fn is_regular_file(descriptor: c_int) -> bool {
     let mut stat = mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the pointer is to live memory of that type, for which zeros are valid.

@@ -1,5 +1,4 @@
-//! The folder that this process was started in: what is named relative to it is found again when it
-//! was left.
+//! The folder that this process was started in, for relative paths after it has left that folder.
 
 use core::ffi::{CStr, c_char};
 use core::ptr;
@@ -10,15 +9,15 @@ use std::ffi::CString;
 /// The path of this program, if it was executed by a relative one and the folder was left.
 static PROGRAM: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
-/// The folder's path. Nothing, if it is the root, or nobody could name it (it was removed, or is not
-/// below the root), or it is not valid UTF-8, as options are.
+/// The folder's path. None if it is the root, has no usable path (it was removed, or is not below
+/// the root), or is not valid UTF-8, as options must be.
 pub fn folder() -> Option<&'static str> {
     let folder = env::current_dir().ok()?.into_os_string().into_string().ok()?;
     (folder != "/" && folder.starts_with('/')).then(|| &*folder.leak())
 }
 
-/// Leaves the folder for the root, so that its file system can be unmounted, and returns its path.
-/// Nothing, if it stays, as it has none.
+/// Changes to the root folder, so that the file system can be unmounted, and returns the old path.
+/// None if the folder has no path, and the process stays in it.
 pub fn leave_folder() -> Option<&'static str> {
     let folder = folder()?;
     env::set_current_dir("/").ok()?;
@@ -34,10 +33,10 @@ pub fn leave_folder() -> Option<&'static str> {
 pub fn executed_as() -> Option<&'static CStr> {
     let mut path = PROGRAM.load(Ordering::Relaxed).cast_const();
     if path.is_null() {
-        // SAFETY: it asks for a value that the kernel has put on the stack.
+        // SAFETY: reads a value that the kernel has put on the stack.
         path = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const c_char;
     }
-    // SAFETY: it is a C string that nobody gives back or changes, ours or the kernel's, or null where
-    // the kernel did not say.
+    // SAFETY: a C string that is never freed or changed, whether ours or the kernel's, or null if
+    // the kernel did not pass it.
     (!path.is_null()).then(|| unsafe { CStr::from_ptr(path) })
 }

@@ -1,11 +1,11 @@
-//! What an HTTP server has answered, as far as it has come.
+//! Parses an HTTP answer, as far as it has arrived.
 //!
-//! Pure. The status line counts, and what stands below it spoils nothing: it is read for the end of
-//! the head and for the length of the body.
+//! Pure. The status decides, and later errors cannot change it: the rest is read for the end of the
+//! head and the length of the body.
 
 #![forbid(unsafe_code)]
 
-/// The most that is read of an answer's head; its status comes first.
+/// The most that is read of a head; the status comes first.
 pub const HEAD: usize = 8 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -18,19 +18,20 @@ pub enum Answer {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
-    /// In bytes, with the interim answers before it.
+    /// In bytes, including the interim answers before it.
     pub length: usize,
-    /// The length of the body, in bytes, where that is announced.
+    /// The length of the body in bytes, if announced.
     pub body: Option<usize>,
 }
 
-/// What the answer is; nothing yet while more of its head may come.
+/// Parses the answer; None while more of its head may come.
 pub fn read_answer(bytes: &[u8], is_all: bool) -> Option<Answer> {
     let mut start = 0;
     loop {
         let rest = bytes.get(start..).unwrap_or_default();
         let mut response = httparse::Response::new(&mut []);
-        // The first field is one too many, and an error: by then the status is there.
+        // There is no room for fields, so the first one is an error, but by then the status has
+        // been parsed.
         let parsed = response.parse(rest);
         let Some(status) = response.code else {
             return match parsed {
@@ -48,7 +49,7 @@ pub fn read_answer(bytes: &[u8], is_all: bool) -> Option<Answer> {
             return is_all.then_some(Answer::NoHttp);
         };
         start += length;
-        // These announce the answer. 101 would be one, to a question that was not asked.
+        // Interim answers. 101 would be final, and nothing asked for it.
         if !matches!(status, 100 | 102..=199) {
             let body = body_length(status, rest.get(..length).unwrap_or_default());
             return Some(Answer::Status(Head { status, length: start, body }));
@@ -56,7 +57,8 @@ pub fn read_answer(bytes: &[u8], is_all: bool) -> Option<Answer> {
     }
 }
 
-/// With the empty line that ends it. Empty lines before the status line are not its end.
+/// The length including the empty line that ends the head. Empty lines before the status line do
+/// not end it.
 fn head_length(bytes: &[u8]) -> Option<usize> {
     let mut length = 0;
     let mut has_begun = false;
@@ -71,7 +73,7 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// RFC 9112, 6.3, save that chunks are not looked into.
+/// RFC 9112, 6.3, except that chunks are not parsed.
 fn body_length(status: u16, head: &[u8]) -> Option<usize> {
     if matches!(status, 101 | 204 | 304) {
         return Some(0);

@@ -1,5 +1,5 @@
-//! The body of an answer: it is read, and thrown away. Cut off while it writes, a server logs an error
-//! at each probe.
+//! Reads the body of an answer and throws it away: a server that is cut off while it writes would
+//! log an error at each probe.
 
 #![forbid(unsafe_code)]
 
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// How much of it is read.
+/// The most that is read.
 const MOST: usize = 1024 * 1024;
 
-/// How long it is waited for.
+/// How long to wait for it.
 pub const LIMIT: Duration = Duration::from_secs(1);
 
-/// Where its length is not announced, a server that says nothing for so long has said all, and keeps
-/// the connection open for another request.
+/// If the length is not announced, a server that sends nothing for this long has sent everything,
+/// and keeps the connection open for another request.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
 pub struct Body {
-    /// How much more is read.
+    /// How many bytes may still be read.
     left: usize,
     is_announced: bool,
     until: Time,
@@ -29,14 +29,14 @@ pub struct Body {
 
 pub enum Read {
     Some,
-    /// Nothing more has come yet.
+    /// Nothing more has arrived yet.
     Nothing,
-    /// There is no more of it, or no more is wanted.
+    /// The body is complete, or no more of it is wanted.
     All,
 }
 
 impl Body {
-    /// One of so many bytes, where that is announced, of which some have come with the head.
+    /// A body of the announced length, if known, of which `came` bytes arrived with the head.
     pub fn new(announced: Option<usize>, came: usize, now: Time, deadline: Time) -> Self {
         let longest_until = deadline.min(now.saturating_add(LIMIT));
         let left = announced.unwrap_or(MOST).min(MOST);
@@ -57,12 +57,12 @@ impl Body {
         self.left == 0
     }
 
-    /// When it is not waited for any more.
+    /// When to stop waiting for it.
     pub fn until(&self) -> Time {
         self.until
     }
 
-    /// Reads a piece, as far as that is possible without waiting.
+    /// Reads as much as possible without waiting.
     pub fn read(&mut self, stream: &mut TcpStream, now: Time) -> Read {
         match stream.read(&mut [0; 4096]) {
             Ok(count @ 1..) => {

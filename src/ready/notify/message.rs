@@ -1,4 +1,4 @@
-//! What an sd_notify(3) message says: lines of NAME=VALUE, as far as they concern readiness.
+//! Parses an sd_notify(3) message: lines of NAME=VALUE, as far as they concern readiness.
 
 #![forbid(unsafe_code)]
 
@@ -6,15 +6,15 @@ use crate::ready::slate::{LONGEST, State};
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What the app is now.
+    /// The app's new state.
     pub state: Option<State>,
-    /// What it says it does; empty: nothing any more.
+    /// The app's new status; empty to clear it.
     pub status: Option<String>,
 }
 
 impl Message {
-    /// None where it is not text of lines: as systemd has it, a zero byte is no part of one, but may
-    /// end it.
+    /// None if the message is not text. As in systemd, it may end with a zero byte but contain
+    /// none.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
         if bytes.contains(&0) {
@@ -33,7 +33,7 @@ impl Message {
             }
         }
         let state = match (is_ready, is_stopping) {
-            // Both in one: systemd takes it for ready, and then for stopping.
+            // Both in one message: systemd takes the app for ready, and then for stopping.
             (_, true) => Some(State::Stopping),
             (true, false) => Some(State::Ready),
             (false, false) => None,
@@ -42,12 +42,12 @@ impl Message {
     }
 }
 
-/// Fit for a log and the body of an answer.
+/// Makes it fit for a log line and the body of an answer.
 fn on_one_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text.get(..LONGEST).unwrap_or(text));
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let mut line: String = text.chars().map(plain).collect();
-    // Bytes that are no text have become longer.
+    // Replacing invalid UTF-8 has made the text longer.
     line.truncate(line.floor_char_boundary(LONGEST));
     line
 }

@@ -1,7 +1,7 @@
 //! One client of the readiness server, from its first byte to its last.
 //!
-//! Nothing here waits. What a client sends is bounded, and so is the time that it has; what the
-//! answer is, others know.
+//! Nothing here waits. The size of a request and the time for it are bounded. It must not know how
+//! readiness is determined.
 
 #![forbid(unsafe_code)]
 
@@ -13,13 +13,13 @@ use super::request::{self, HEAD, Request, Status};
 use crate::clock::Time;
 use crate::sys::Polled;
 
-/// What a client has for its request.
+/// How long a client may take to send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// What it has to take the answer and to close.
+/// How long it may take to read the answer and to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is read of what nobody asked for, before the connection is cut.
+/// How many unexpected bytes are read before the connection is cut.
 const IGNORED: usize = 64 * 1024;
 
 pub struct Connection {
@@ -30,7 +30,7 @@ pub struct Connection {
 
 enum State {
     Reading(Vec<u8>),
-    /// Wants to know whether it is ready.
+    /// Its request has come; it waits for the answer.
     Asking {
         body: bool,
     },
@@ -38,8 +38,8 @@ enum State {
         answer: Vec<u8>,
         sent: usize,
     },
-    /// Has its answer. If it were closed now, with bytes of the client's unread or under way, the
-    /// kernel would reset the connection, and the client might lose the answer.
+    /// It has its answer. Closing now, with unread bytes of the client's here or on the way, would
+    /// make the kernel reset the connection, and the client might lose the answer.
     Lingering {
         ignored: usize,
     },
@@ -52,12 +52,12 @@ impl Connection {
         Self { stream, state, deadline: Some(now.saturating_add(REQUEST_LIMIT)) }
     }
 
-    /// Whether its request has come.
+    /// Whether its request is complete.
     pub fn is_complete(&self) -> bool {
         !matches!(self.state, State::Reading(_))
     }
 
-    /// Whether it has its answer, as far as the kernel has taken it.
+    /// Whether the kernel has taken the whole answer.
     pub fn is_answered(&self) -> bool {
         matches!(self.state, State::Lingering { .. })
     }
@@ -71,13 +71,13 @@ impl Connection {
         matches!(self.state, State::Over) || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// When it is over even if nothing comes.
+    /// When it is over even if nothing more arrives.
     pub fn deadline(&self) -> Option<Time> {
         self.deadline
     }
 
-    /// What it waits for. One that waits for the answer is not looked at: a client that has hung up
-    /// would be told of again and again.
+    /// The event it waits for. While it waits for the answer it is not polled: a client that has
+    /// hung up would be reported again and again.
     pub fn wants(&self) -> Polled<'_> {
         match self.state {
             State::Reading(_) | State::Lingering { .. } => Polled::readable(&self.stream),
@@ -86,12 +86,12 @@ impl Connection {
         }
     }
 
-    /// Goes on as far as that is possible without waiting.
+    /// Goes on as far as possible without waiting.
     pub fn advance(&mut self, now: Time) {
         while self.step(now) {}
     }
 
-    /// One step; false if there was none to make.
+    /// Takes one step; false if there was none to take.
     fn step(&mut self, now: Time) -> bool {
         match &mut self.state {
             State::Reading(head) => {
@@ -111,7 +111,8 @@ impl Connection {
                     Some(Request::Refused { status, why, body }) => {
                         self.answer(status, why, body, now);
                     }
-                    // It says no more, and may want to hear why that was not enough.
+                    // The client has shut down its sending side, and may still read why its request
+                    // was incomplete.
                     None if count == 0 && !head.is_empty() => {
                         self.answer(Status::Malformed, "half a request", true, now);
                     }
@@ -142,7 +143,7 @@ impl Connection {
         true
     }
 
-    /// Tells it, if it is asking.
+    /// Sends the answer if it waits for one.
     pub fn tell(&mut self, readiness: &Result<(), String>, now: Time) {
         let State::Asking { body } = self.state else {
             return;

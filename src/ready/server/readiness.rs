@@ -1,7 +1,7 @@
-//! What a probe is told: ready, or why not.
+//! The answer to a probe: ready, or why not.
 //!
-//! The target, if there is one, is asked when a probe wants to know, by one check at a time and not
-//! more often than is useful. Who the probes are is not known here.
+//! The target, if there is one, is asked on demand: by one check at a time, and no more often than
+//! is useful. It must not know the clients.
 
 #![forbid(unsafe_code)]
 
@@ -14,10 +14,10 @@ use crate::ready::check::{Check, Reason};
 use crate::ready::slate::{Said, Slate, State};
 use crate::sys::Polled;
 
-/// How long an answer of the target is good for.
+/// How long an answer of the target stays valid.
 pub const FRESH: Duration = Duration::from_millis(100);
 
-/// How long the target has for an answer.
+/// How long the target has to answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Readiness {
@@ -27,11 +27,11 @@ pub struct Readiness {
     latest: Option<(Time, Result<(), Reason>)>,
     was_ready: bool,
     draining: Option<Since>,
-    /// The app is not started yet: what is waited for, as far as that is known.
+    /// The app is not started yet: the targets it waits for, as far as known.
     waits_for: Option<String>,
 }
 
-/// When the drain began, if that was seen.
+/// When the drain began, if it began during this process's life.
 #[derive(Clone, Copy)]
 enum Since {
     Seen(Time),
@@ -53,23 +53,23 @@ impl Readiness {
         }
     }
 
-    /// The app is not started yet, and will not be while this is there.
+    /// For an app that is not started yet: never ready.
     pub fn before_start() -> Self {
         Self { waits_for: Some(String::new()), ..Self::new(None, None, false) }
     }
 
-    /// What its start waits for.
+    /// Sets the targets that the start waits for.
     pub fn waits_for(&mut self, what: String) {
         self.waits_for = Some(what);
     }
 
-    /// From now on nobody need be asked.
+    /// From now on the target is not asked.
     pub fn drain_begins(&mut self, now: Time) {
         self.draining.get_or_insert(Since::Seen(now));
         self.running = None;
     }
 
-    /// What a probe is told now; an error says why not. Nothing yet while the target is being asked.
+    /// The answer for a probe; an error says why not ready. None while the target is being asked.
     pub fn tell(&mut self, now: Time) -> Option<Result<(), String>> {
         let said = self.slate.as_ref().map(Slate::read);
         let state = said.as_ref().map(|said| said.state);
@@ -80,7 +80,8 @@ impl Readiness {
         }))
     }
 
-    /// The same without the app's own words on it; `state` is what it says it is, where that counts.
+    /// The same without the app's status text; `state` is the state the app has announced, if that
+    /// counts.
     fn tell_of(&mut self, state: Option<State>, now: Time) -> Option<Result<(), String>> {
         match self.draining {
             Some(Since::Seen(since)) => {
@@ -122,7 +123,7 @@ impl Readiness {
         })
     }
 
-    /// Goes on asking, as far as that is possible without waiting.
+    /// Continues the running check as far as possible without waiting.
     pub fn advance(&mut self, now: Time) {
         if let Some(result) = self.running.as_mut().and_then(|check| check.advance(now)) {
             self.was_ready |= result.is_ok();

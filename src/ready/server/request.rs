@@ -1,6 +1,6 @@
-//! The little of HTTP that a probe needs: what is asked, and how it is answered.
+//! The small part of HTTP that a probe needs: parses a request and formats the answer.
 //!
-//! Pure: bytes become a question, and an answer becomes bytes. What ready means is not known here.
+//! Pure: bytes in, bytes out. It must not know what ready means.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ pub const HEAD: usize = 8 * 1024;
 /// More header fields than these make a head too large.
 const FIELDS: usize = 64;
 
-/// What is answered.
+/// The status of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Ok,
@@ -22,7 +22,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As it stands in the status line.
+    /// The text in the status line.
     fn line(self) -> &'static str {
         match self {
             Self::Ok => "200 OK",
@@ -35,12 +35,12 @@ impl Status {
     }
 }
 
-/// What a client wants.
+/// A client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Whether it is ready.
+    /// It asks whether the app is ready.
     Readiness { body: bool },
-    /// What it gets at once, whatever it is that it wants.
+    /// It is answered at once, with an error.
     Refused { status: Status, why: &'static str, body: bool },
 }
 
@@ -49,7 +49,7 @@ impl Request {
         Some(Self::Refused { status, why, body: true })
     }
 
-    /// The request, as soon as its head is whole, or wrong.
+    /// Parses the request once its head is complete, or known to be invalid.
     pub fn read(head: &[u8]) -> Option<Self> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS];
         let mut request = httparse::Request::new(&mut fields);
@@ -77,8 +77,8 @@ impl Request {
     }
 }
 
-/// The path of a request's target, without the query. RFC 9112, 3.2.2: a server takes the whole URL
-/// as well, as a proxy is sent it.
+/// The path of a request target, without the query. A server also accepts the whole URL, which
+/// clients send to a proxy (RFC 9112, 3.2.2).
 fn path(target: &str) -> &str {
     let target = match target.strip_prefix("http://") {
         Some(rest) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"),
@@ -87,8 +87,8 @@ fn path(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
-/// An answer that is one line, and the last on its connection. Without its body it says how long
-/// that would have been.
+/// Formats an answer of one line, the last on its connection. An answer to HEAD has the length of
+/// the body but not the body.
 pub fn answer(status: Status, line: &str, body: bool) -> Vec<u8> {
     let mut text = format!(
         "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
