@@ -223,7 +223,8 @@ def look(server, app):
 
     ways = {how for how, _ in ends}
     words = over.removeprefix("drain-init: ").split(":")[0]
-    took = max((at for _, at in ends), default=began) - began
+    times = [at for _, at in ends]
+    took = max(times, default=began) - began
     report = f"{len(ends)} of {CLIENTS} closed{f', the last {took:.2f} s after the stop signal' if ends else ''}; {words}"
     if server.tls and len(ways) == 1:
         report += "; its own close_notify " + ("came" if ways == {"closed"} else "did not come")
@@ -234,7 +235,10 @@ def look(server, app):
     if server.deaf:
         if ends or "quiet for 1s" not in over:
             raise Failed(f"it is known to take no notice: {report}")
-    elif len(ends) != CLIENTS or f"closed {CLIENTS} of {CLIENTS} kept" not in over:
+    elif len(ends) != CLIENTS:
+        raise Failed(report)
+    # A server that takes longer than --until-quiet on a loaded machine closes them all, and is not waited for.
+    elif max(times) - min(times) < 0.5 and f"closed {CLIENTS} of {CLIENTS} kept" not in over:
         raise Failed(report)
     if not ways <= {"closed", "without close_notify"}:
         raise Failed(f"{report}; {ways}")
@@ -274,7 +278,9 @@ def in_network(*words):
     here = ["/mnt" + str(Path(word).absolute()).removeprefix(str(root)) if Path(word).exists() else word for word in words]
     script = 'mount --bind "$0" /mnt && cd /mnt && exec "$@"'
     return subprocess.run(
-        ["unshare", "--net", "--mount", "bash", "-c", script, str(root), sys.executable, *here],
+        # Whatever ends this ends all that it has started.
+        ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]
+        + ["-c", script, str(root), sys.executable, *here],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
