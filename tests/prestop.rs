@@ -494,7 +494,7 @@ fn a_second_stop_signal_ends_a_held_drain_and_its_handlers() {
     let path = folder.path("there");
     let handler = format!("exec:{} touch:{} wait:20000", witness().display(), path.display());
     let (mut run, asked) = draining("--delay 200ms --max-delay 10s", &[&handler]);
-    assert_after("SIGTERM to the app", run.time_to_forward(TERM), ms(0));
+    assert!(becomes_true(LIMIT, || path.exists()));
     pause((asked + ms(1500)).saturating_duration_since(now()));
     assert_after("SIGTERM to the app", run.time_to_forward(TERM), ms(0));
     let ended = run.ended();
