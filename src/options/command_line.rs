@@ -1,7 +1,7 @@
-//! The command line: argh reads it into the structs of `typed`. By hand only what argh lacks:
-//! `--option=value`, --version, COMMAND after `--`, and one line of ours for anything that is wrong.
+//! Parses the command line with argh, into the structs of `typed`. Only what argh lacks is written
+//! here: `--option=value`, --version, COMMAND after `--`, and one line of our own for each mistake.
 //!
-//! Everything from `--` on is COMMAND's and is not looked at.
+//! Everything after `--` belongs to COMMAND and is not parsed.
 
 #![forbid(unsafe_code)]
 
@@ -11,44 +11,44 @@ use super::typed::{Slot, Takes, Texts, dashed, is_known};
 use crate::log::Format;
 use crate::sys::Arguments;
 
-/// What a verb takes, beside what its struct says.
+/// The parts of a verb that its struct does not express.
 pub struct Verb {
-    /// As typed; empty where it was left out.
+    /// As typed; empty if it was left out.
     pub name: &'static str,
-    /// Which of the struct's options it takes, by their fields; all of them if nothing is said.
+    /// The options that it takes, by field name; None for all of the struct's.
     pub only: Option<&'static [&'static str]>,
-    /// COMMAND may follow.
+    /// Whether COMMAND may follow.
     pub command: bool,
 }
 
-/// What a command line asks for.
+/// The request of a command line.
 pub enum Asked<T> {
     Help,
     Version,
     Options(Read<T>),
 }
 
-/// What was read.
+/// The result of parsing.
 pub struct Read<T> {
     pub options: T,
-    /// Variables of our prefix that are not an option's, without it.
+    /// Variables with our prefix that belong to no option, without the prefix.
     pub unknown: Vec<&'static str>,
-    /// The words that the options were typed in.
+    /// The words of the options.
     pub words: Arguments,
-    /// COMMAND with its arguments as they are.
+    /// COMMAND and its arguments, unchanged.
     pub command: Arguments,
 }
 
-/// What is wrong, a line each, and the form in which the log is wanted.
+/// The mistakes, one per line, and the format of the log.
 #[derive(Debug)]
 pub struct Refused {
     pub lines: Vec<String>,
     pub format: Format,
-    /// Where the container's refusal is to be found, as far as one knows.
+    /// The container's termination log, if known.
     pub termination_log: Option<&'static str>,
 }
 
-/// Reads the options of a verb from `arguments` (what follows the verb) and from the environment.
+/// Parses a verb's options from `arguments` (the words after the verb) and from the environment.
 pub fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Asked<T>, Refused> {
     let separator = arguments.iter().position(|argument| argument.to_bytes() == b"--");
     let mut line = Line {
@@ -86,18 +86,18 @@ pub fn read<T: Texts>(verb: &Verb, arguments: Arguments) -> Result<Asked<T>, Ref
     Ok(Asked::Options(Read { options, unknown, words: line.words, command }))
 }
 
-/// An option with its dashes, and what it takes.
+/// An option with its dashes, and the kind of value it takes.
 fn as_typed((name, slot): &(&str, &mut dyn Slot)) -> (String, Takes) {
     (format!("--{}", dashed(name)), slot.takes())
 }
 
-/// The form in which the log is wanted, also where not all of the words can be read.
+/// The format of the log, even if some of the words are invalid.
 fn format(split: &[&'static str]) -> Format {
     let is_json = text(split, "--log-format", b"LOG_FORMAT") == Some(b"json");
     if is_json { Format::Json } else { Format::Text }
 }
 
-/// The text of an option or its variable, likewise.
+/// The text of an option or its variable, even if other words are invalid.
 fn text(split: &[&'static str], option: &str, variable: &[u8]) -> Option<&'static [u8]> {
     let typed = split.windows(2).rfind(|pair| pair.first() == Some(&option));
     match typed.and_then(<[_]>::last) {
@@ -108,24 +108,24 @@ fn text(split: &[&'static str], option: &str, variable: &[u8]) -> Option<&'stati
     }
 }
 
-/// Where a command line stops.
+/// Where parsing stops.
 enum Stop {
     End,
     Help,
     Version,
-    /// At a word that is not an option's: why it is wrong, unless something before it is.
+    /// At a word that is not an option. The text is reported unless an earlier word is wrong.
     Misplaced(String),
 }
 
-/// A command line on its way to argh.
+/// A command line, prepared for argh.
 struct Line<'a> {
     verb: &'a Verb,
     /// The verb's options, with their dashes.
     options: Vec<(String, Takes)>,
     words: Arguments,
-    /// There is a `--` after the words.
+    /// Whether a `--` follows the words.
     has_separator: bool,
-    /// The words as argh takes them: an option and its value are two.
+    /// The words as argh takes them: an option and its value are two words.
     split: Vec<&'static str>,
 }
 
@@ -153,7 +153,7 @@ impl Line<'_> {
                     self.split.extend(value);
                     is_value = value.is_none();
                 }
-                // From a misplaced COMMAND on, nothing is ours to look at.
+                // A misplaced COMMAND and the words after it are not parsed.
                 _ if self.verb.command && !word.starts_with('-') => {
                     return Ok(Stop::Misplaced(self.misplaced(word, place)));
                 }
@@ -166,18 +166,18 @@ impl Line<'_> {
         }
     }
 
-    /// What an option takes, if it is one of the verb's.
+    /// The kind of value that an option takes, if the verb has this option.
     fn takes(&self, option: &str) -> Option<Takes> {
         self.options.iter().find(|(name, _)| name == option).map(|(_, takes)| *takes)
     }
 
-    /// What is wrong with an option of another verb.
+    /// The mistake of an option that belongs to another verb.
     fn not_taken(&self, option: &str) -> String {
         let verb = if self.verb.name.is_empty() { "run" } else { self.verb.name };
         format!("{option} is not an option of {verb} (see drain-init --help)")
     }
 
-    /// What is wrong with a word where COMMAND is none yet.
+    /// The mistake of a word before COMMAND.
     fn misplaced(&self, word: &str, command: usize) -> String {
         if self.has_separator {
             return format!("{word}: not an option, and COMMAND follows `--`");
@@ -186,7 +186,7 @@ impl Line<'_> {
         format!("{word}: COMMAND follows `--`: {meant}")
     }
 
-    /// What argh complains of, in one line of ours.
+    /// Rephrases argh's message as one line of ours.
     fn in_our_words(&self, complaint: &str) -> String {
         let complaint = complaint.trim();
         let verb = self.verb.name;
@@ -206,7 +206,7 @@ impl Line<'_> {
             return format!("{} needs a value", option.trim_end_matches(['\'', '.']));
         }
         if let Some(option) = complaint.strip_prefix("Error parsing option '") {
-            // Texts are texts: there is nothing else that can be wrong with one.
+            // Texts are not parsed here, so nothing else can be wrong with one.
             let option = option.split('\'').next().unwrap_or_default();
             return format!("{option} is given twice; give it once");
         }

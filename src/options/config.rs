@@ -1,7 +1,7 @@
-//! What the options mean: the texts of `typed` become values, and nonsense becomes complaints.
+//! The meaning of the options: turns the texts of `typed` into values, and reports mistakes.
 //!
-//! `run` and `explain` both come through here, so that explain shows what run would do and refuses
-//! what run would refuse. Every finding is collected: nobody has to mend one line a start.
+//! Both `run` and `explain` use it, so explain shows what run would do and refuses what run would
+//! refuse. It collects every mistake, so that nobody has to fix one per start.
 
 #![forbid(unsafe_code)]
 
@@ -27,45 +27,45 @@ const GRACE: Duration = Duration::from_secs(30);
 const KILL_MARGIN: Duration = Duration::from_millis(500);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Everything that a run is told.
+/// The whole configuration of a run.
 #[derive(Debug)]
 pub struct Config {
     pub plan: Plan,
-    /// Whose end the drain waits for.
+    /// The traffic whose end the drain waits for.
     pub watched: Option<Watched>,
     /// Run when the drain begins.
     pub handlers: Vec<Handler>,
     /// Run when the app has ended.
     pub exit_handlers: Vec<Handler>,
-    /// Ready before the app is started.
+    /// Must be ready before the app is started.
     pub start_after: Vec<Target>,
     pub drain_file: Option<&'static str>,
     pub ready_file: Option<&'static str>,
     pub ready_listen: Option<ListenOn>,
     pub ready_check: Option<Target>,
-    /// The app says by itself whether it is ready.
+    /// The app announces its readiness by sd_notify(3).
     pub ready_notify: bool,
     pub termination_log: Option<&'static str>,
-    /// Signals go to the app's process group.
+    /// Forward signals to the app's process group.
     pub group: bool,
     pub parent_death_signal: Option<Signal>,
     pub log: Log,
-    /// The folder that relative paths were given in, if this process has left it.
+    /// The folder that relative paths refer to, if this process has left it.
     pub folder: Option<&'static str>,
 }
 
-/// Whether the folders of files that are to be made are looked at.
+/// Whether to check the folders of files that will be created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Surroundings {
-    /// Before the app starts: what is wrong is refused.
+    /// Before the app starts: mistakes are refused.
     #[default]
     Checked,
-    /// Too late for that: what is wrong by now is no reason not to drain.
+    /// Too late for that: a folder that is wrong by now must not prevent the drain.
     Taken,
 }
 
 impl Config {
-    /// What the options mean, or all that is wrong with them.
+    /// Builds the configuration, or returns all mistakes.
     pub fn new(typed: &Options, surroundings: Surroundings) -> Result<Self, Refused> {
         match Self::where_right(typed, surroundings) {
             (config, lines) if lines.is_empty() => Ok(config),
@@ -77,15 +77,15 @@ impl Config {
         }
     }
 
-    /// What they mean as far as nothing is wrong with them, and by default where something is, for a
-    /// verb that has to go on; and all that is wrong.
+    /// Builds the configuration from the valid options, with defaults for invalid ones, and returns
+    /// all mistakes: for a verb that has to go on.
     pub fn where_right(typed: &Options, surroundings: Surroundings) -> (Self, Vec<String>) {
         let mut reader = Reader { typed, surroundings, complaints: Vec::new() };
         let config = reader.config();
         (config, reader.complaints)
     }
 
-    /// The options were given in this folder, which may not be the one that the process is in.
+    /// Sets the folder in which the options were given, which may not be the current one.
     pub fn given_in(&mut self, folder: &'static str) {
         self.folder = Some(folder);
         for path in [&mut self.ready_file, &mut self.drain_file, &mut self.termination_log] {
@@ -98,7 +98,7 @@ impl Config {
     }
 }
 
-/// Unknown variables, and options that do nothing, as what they are about is not given.
+/// Reports unknown variables, and options without effect because the option they refine is missing.
 pub fn without_effect(typed: &Options, unknown: &[&str]) -> Vec<String> {
     let of_unknown =
         |name: &&str| format!("{PREFIX}{name}: unknown variable, ignored (see drain-init --help)");
@@ -180,7 +180,7 @@ impl Reader<'_> {
         };
         let max_delay = self.duration(typed.max_delay);
         plan.max_delay = max_delay.unwrap_or_else(|| default_max_delay(&plan));
-        // What follows from a value that could not be read would only mislead.
+        // After an unreadable value, further checks would only mislead.
         if self.complaints.is_empty() {
             self.check_times(&plan, watched.as_ref(), &escalate);
         }

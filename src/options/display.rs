@@ -1,4 +1,4 @@
-//! Options and command lines in complaints: as they were written, or as a shell is to be given them.
+//! Formats options and command lines for messages: as written, or quoted for a shell.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use super::typed::{Given, PREFIX, Source, dashed};
 use crate::sys::Arguments;
 
-/// As it was written.
+/// As written.
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { option, text, source } = self;
@@ -20,11 +20,11 @@ impl fmt::Display for Given {
     }
 }
 
-/// A command line as it was meant.
+/// The command line that was probably meant.
 pub(super) struct Meant {
     pub verb: &'static str,
     pub words: Arguments,
-    /// Where COMMAND begins.
+    /// The index of COMMAND.
     pub command: usize,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Meant {
     }
 }
 
-/// A word as a shell would have to be given it.
+/// Quotes a word for a shell.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {

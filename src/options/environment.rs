@@ -1,20 +1,20 @@
-//! The environment under the command line: each variable whose option is not given there.
+//! The environment: the variable of each option that the command line does not give.
 
 #![forbid(unsafe_code)]
 
 use super::typed::{Given, ONE_A_LINE, PREFIX, Slot, Source, Takes, is_known};
 use crate::sys;
 
-/// The two that say how much is logged are one choice: either wins over both variables.
+/// These two set the same level, so either of them on the command line overrides both variables.
 const LEVELS: [&str; 2] = ["quiet", "verbose"];
 
-/// Every variable of our prefix, as what follows it and the value.
+/// Every variable with our prefix: the rest of its name, and its value.
 pub fn variables() -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
     sys::environment(PREFIX.as_bytes())
 }
 
-/// Adds what `variables` say of the options that are not given. Returns the names of those that are
-/// unknown, or what is wrong with values that cannot be read at all.
+/// Adds the variables of options that are not given. Returns the names of unknown variables, or the
+/// mistakes in values that cannot be read at all.
 pub fn add(
     options: &mut [(&'static str, &mut dyn Slot)],
     variables: impl Iterator<Item = (&'static [u8], &'static [u8])>,
@@ -22,7 +22,7 @@ pub fn add(
     let (mut unknown, mut complaints) = (Vec::new(), Vec::new());
     let level_is_given =
         options.iter().any(|(option, slot)| LEVELS.contains(option) && slot.is_given());
-    // An empty one is an unset one, known or not.
+    // An empty variable counts as unset, known or not.
     for (name, value) in variables.filter(|(_, value)| !value.is_empty()) {
         let (Ok(name), Ok(value)) = (str::from_utf8(name), str::from_utf8(value)) else {
             let name = String::from_utf8_lossy(name);
@@ -31,7 +31,7 @@ pub fn add(
         };
         let is_named = |option: &str| option.to_ascii_uppercase() == name;
         let Some((option, slot)) = options.iter_mut().find(|(option, _)| is_named(option)) else {
-            // Kubernetes sets these in every pod beside a Service called drain-init.
+            // Kubernetes sets these in every pod if there is a Service called drain-init.
             let of_service = name.starts_with("SERVICE_") || name.starts_with("PORT");
             if !of_service && !is_known(is_named) {
                 unknown.push(name);
@@ -94,7 +94,7 @@ mod tests {
         assert!(!typed.verbose && typed.grace.is_none());
     }
 
-    /// A comma too many is a mistake; a line of a YAML block that is empty is none.
+    /// A surplus comma is a mistake; an empty line of a YAML block is not.
     #[test]
     fn a_variable_lists_with_commas_or_lines() {
         let mut typed = Options::default();

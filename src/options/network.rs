@@ -1,15 +1,15 @@
-//! Peers that are named on the command line: `ADDR` or `ADDR/BITS`.
+//! Peers on the command line: `ADDR` or `ADDR/BITS`.
 //!
-//! An IPv4 address is the same peer on an IPv6 socket, where the kernel shows it as ::ffff:ADDR.
+//! An IPv4 address also matches on an IPv6 socket, where the kernel reports it as ::ffff:ADDR.
 
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
-/// How many leading bits of ::ffff:ADDR say only that it is an IPv4 address.
+/// The length of the prefix ::ffff:, which marks an IPv4 address.
 const MAPPED_BITS: u32 = 96;
 
-/// The addresses that begin with the same bits.
+/// A range of addresses with the same leading bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -17,7 +17,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network that `text` names, or why it names none.
+    /// Parses a network, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -27,7 +27,7 @@ impl Network {
         let width = width(address);
         let bits: u32 = match bits {
             None => width,
-            // Not even a sign, which numbers may have in Rust.
+            // Digits only: Rust's numbers may have a sign.
             Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 bits.parse().map_err(|_| "needs a number of bits after the `/`")?
             }
@@ -38,7 +38,8 @@ impl Network {
         }
         match address.to_canonical() {
             mapped if mapped.is_ipv4() && address.is_ipv6() => {
-                // Fewer bits would be every IPv4 address and more, which nobody means.
+                // A shorter prefix would match every IPv4 address and more, which is certainly a
+                // mistake.
                 let bits = bits.checked_sub(MAPPED_BITS).ok_or("cuts the ::ffff: prefix short")?;
                 Ok(Self { address: mapped, bits })
             }

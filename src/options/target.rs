@@ -1,7 +1,7 @@
-//! What can be asked, listened on or called, as the command line names it.
+//! Targets to ask, listen on or call, as named on the command line.
 //!
-//! Pure: texts become values, or complaints that say what would do. Nothing is looked up here, and
-//! nobody is asked.
+//! Pure: parses texts into values, or into messages that say what to write instead. Looks up no
+//! name and asks no target.
 
 #![forbid(unsafe_code)]
 
@@ -16,30 +16,30 @@ pub use handler::Handler;
 pub use header::Headers;
 pub use listen::ListenOn;
 
-/// What is wrong with a text, and what would do: it follows the text, and a colon.
+/// What is wrong with a text, and what to write instead. It is printed after the text and a colon.
 type Why = String;
 
-/// The port of http where none is given.
+/// The default port of http.
 const HTTP_PORT: u16 = 80;
 
-/// What complaints give as an example.
+/// The example in messages.
 const A_URL: &str = "http://127.0.0.1:8080/path";
 
-/// The longest name that DNS has.
+/// The longest name in DNS.
 const LONGEST_NAME: usize = 253;
 
-/// Something that is ready or not.
+/// A target that is ready or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Ready when it accepts a connection.
     Tcp(Endpoint),
-    /// Ready when it answers with 200 to 399, as the kubelet has it.
+    /// Ready when it answers with a status from 200 to 399, as for the kubelet.
     Http(Url),
-    /// Ready when it is there.
+    /// Ready when the file exists.
     File(String),
 }
 
-/// Who listens: an address (IPv6 without its brackets) or a name, and a port.
+/// The address of a server: an IP address (IPv6 without its brackets) or a name, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub host: String,
@@ -49,11 +49,11 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     pub endpoint: Endpoint,
-    /// What stands between `http://` and the path, as written: what the Host header says.
+    /// The text between `http://` and the path, as written: the value of the Host header.
     pub authority: String,
     /// From the slash on, with the query.
     pub path: String,
-    /// What is sent besides.
+    /// Additional header fields.
     pub headers: Headers,
 }
 
@@ -86,7 +86,7 @@ impl Target {
         Err(format!("{what}; {remedy}"))
     }
 
-    /// A target that is asked again and again and must not wait for a name server.
+    /// Parses a target that is asked again and again, and must not wait for a name server.
     pub fn parse_local(text: &str) -> Result<Self, Why> {
         let target = Self::parse(text)?;
         match target.endpoint() {
@@ -98,7 +98,7 @@ impl Target {
         }
     }
 
-    /// What is sent with a request, if one is made.
+    /// The header fields of its request, if it is asked over HTTP.
     pub fn headers(&self) -> Option<&Headers> {
         match self {
             Self::Http(url) => Some(&url.headers),
@@ -106,14 +106,14 @@ impl Target {
         }
     }
 
-    /// With every request.
+    /// Sets the header fields of every request.
     pub fn send(&mut self, headers: &Headers) {
         if let Self::Http(url) = self {
             url.headers = headers.clone();
         }
     }
 
-    /// Who is to be asked, if it is somebody.
+    /// The server to ask, if it is not a file.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::Tcp(endpoint) | Self::Http(Url { endpoint, .. }) => Some(endpoint),
@@ -132,7 +132,7 @@ fn refuse_https(text: &str, instead: &str) -> Result<(), Why> {
 }
 
 impl Endpoint {
-    /// `host:port` or `[::1]:port`; the port may be left out where there is a default.
+    /// Parses `host:port` or `[::1]:port`; the port is optional if there is a default.
     fn parse(text: &str, default_port: Option<u16>) -> Result<Self, Why> {
         if text.contains('@') {
             return Err(why("names a user, which is not sent; leave it out"));
@@ -170,10 +170,10 @@ impl Endpoint {
         Ok(Self { host: host.to_owned(), port })
     }
 
-    /// Its addresses, if the host is one or localhost, in the order in which they are tried. Empty
-    /// where somebody would have to be asked.
+    /// Its addresses, in the order in which they are tried, if the host is an address or localhost.
+    /// Empty if the name has to be looked up.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        // What localhost means is not left to a file that a scratch image does not have.
+        // localhost does not depend on /etc/hosts, which a scratch image lacks.
         let hosts: &[&str] = if self.host.eq_ignore_ascii_case("localhost") {
             &["127.0.0.1", "::1"]
         } else {
@@ -189,7 +189,7 @@ impl Endpoint {
     }
 }
 
-/// At the last colon.
+/// Splits at the last colon.
 fn split_port(text: &str) -> Option<(&str, &str)> {
     let colon = text.bytes().rposition(|byte| byte == b':')?;
     Some((text.get(..colon)?, text.get(colon + 1..)?))
@@ -204,7 +204,7 @@ fn parse_port(text: &str) -> Result<u16, Why> {
 }
 
 impl Url {
-    /// What follows `http://`.
+    /// Parses the text after `http://`.
     fn parse(text: &str) -> Result<Self, Why> {
         let (authority, rest) = text.split_at(text.find(['/', '?', '#']).unwrap_or(text.len()));
         if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {

@@ -1,19 +1,19 @@
-//! The options of each verb, as typed: texts and where each was given. argh reads the command line
-//! into these structs; `environment` fills in what it leaves open. What the texts mean is for
-//! `config`, and for the verbs.
+//! The options of each verb as typed: texts, and where each was given. argh parses the command line
+//! into these structs; `environment` adds options that are not on it. `config` and the verbs
+//! interpret the texts.
 //!
-//! A field is an option: `until_quiet` is --until-quiet and DRAIN_INIT_UNTIL_QUIET. --help's text is
-//! help.txt; a test holds the two together.
+//! Each field is an option: `until_quiet` is --until-quiet and DRAIN_INIT_UNTIL_QUIET. The text of
+//! --help is in help.txt; a test keeps the two in step.
 
 #![forbid(unsafe_code)]
 
 use argh::{FromArgValue, FromArgs};
 
-/// What every variable's name begins with.
+/// The prefix of every variable.
 pub const PREFIX: &str = "DRAIN_INIT_";
 
-/// Makes the struct that argh fills, and the list of its options. `operand` is what stands beside
-/// the options. Types are spelled out in tokens, as argh looks at how they are written.
+/// Defines the struct that argh fills, and the list of its options. `operand` is the positional
+/// argument. Types are spelled out in tokens, since argh inspects how they are written.
 macro_rules! options {
     (
         $(#[$of_struct:meta])*
@@ -39,7 +39,7 @@ macro_rules! options {
 }
 
 options! {
-    /// Those of an entrypoint; a hook takes some of them.
+    /// The options of an entrypoint; a hook takes some of them.
     pub struct Options {
         #[argh(option)] pub delay: Option<Given>,
         #[argh(option)] pub until_quiet: Option<Given>,
@@ -79,7 +79,7 @@ options! {
 }
 
 options! {
-    /// Those of what asks targets: `probe`, `wait`, and companions.
+    /// The options of verbs that ask targets: `probe`, `wait`, and companions.
     pub struct Asking {
         #[argh(option)] pub timeout: Option<Given>,
         #[argh(option)] pub header: Vec<Given>,
@@ -90,27 +90,27 @@ options! {
 }
 
 options! {
-    /// Those of `install`: none.
+    /// The options of `install`: none.
     pub struct Install {
         operand dest: String, "DEST"
     }
 }
 
-/// The options whose variable has one value a line, as the values may contain commas.
+/// The options whose variable has one value per line, as values may contain commas.
 pub const ONE_A_LINE: [&str; 3] = ["on_drain", "on_exit", "header"];
 
-/// Whether a verb has this option.
+/// Whether any verb has this option.
 pub fn is_known(is_it: impl Fn(&str) -> bool) -> bool {
     let (mut options, mut asking) = (Options::default(), Asking::default());
     options.options().iter().chain(&asking.options()).any(|(option, _)| is_it(option))
 }
 
-/// An option on the command line, without its dashes.
+/// An option as on the command line, without its dashes.
 pub fn dashed(option: &str) -> String {
     option.replace('_', "-")
 }
 
-/// What argh makes of a command line.
+/// A struct that argh fills from a command line.
 pub trait Texts: FromArgs + Default {
     /// Each option by the name of its field.
     fn options(&mut self) -> Vec<(&'static str, &mut dyn Slot)>;
@@ -132,22 +132,22 @@ pub enum Source {
 }
 
 impl FromArgValue for Given {
-    /// argh does not tell which option it is for; `Slot::name` adds that.
+    /// argh does not pass the option's name; `Slot::name` adds it.
     fn from_arg_value(text: &str) -> Result<Self, String> {
-        // Used until the process ends, as the arguments themselves are.
+        // It lives until the process ends, as the arguments do.
         let text = text.to_owned().leak();
         Ok(Self { option: "", text, source: Source::CommandLine })
     }
 }
 
-/// What an option takes.
+/// The values of an option.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// A value, once.
+    /// One value, once.
     Value,
-    /// A value, as often as it is given.
+    /// Any number of values.
     Values,
-    /// None: it is on or off.
+    /// No value: a switch.
     Nothing,
 }
 
@@ -155,7 +155,7 @@ pub enum Takes {
 pub trait Slot {
     fn takes(&self) -> Takes;
     fn is_given(&self) -> bool;
-    /// Adds a text; a switch is on then.
+    /// Adds a text; turns a switch on.
     fn give(&mut self, given: Given);
     /// Names the option in each text.
     fn name(&mut self, option: &'static str);
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     impl Options {
-        /// As if these had been typed, by their fields, with their texts.
+        /// As if these options, named by their fields, had been typed with these texts.
         pub fn of(typed: &[(&str, &'static str)]) -> Self {
             let mut options = Self::default();
             for (name, text) in typed {

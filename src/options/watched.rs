@@ -1,4 +1,4 @@
-//! What --until-quiet watches: which ports and peers, and what counts as traffic.
+//! The settings of --until-quiet: ports and peers to watch, and what counts as traffic.
 
 #![forbid(unsafe_code)]
 
@@ -7,39 +7,39 @@ use std::time::Duration;
 
 use super::network::Network;
 
-/// What is watched, and for what.
+/// The connections to watch, and what counts as traffic on them.
 #[derive(Clone, Debug, Default)]
 pub struct Watched {
     pub until_quiet: Duration,
     pub quiet_on: QuietOn,
-    /// None: those that the app listens on.
+    /// Empty: the ports that the app listens on.
     pub ports: Vec<u16>,
-    /// Their connections are no traffic.
+    /// Connections of these peers are not traffic.
     pub ignored_peers: Vec<Network>,
-    /// Port and inode of the listening sockets that the app was given at its start.
+    /// Port and inode of the listening sockets that the app inherits.
     pub given: Vec<(u16, u64)>,
-    /// Kept connections on which nothing has moved for so long are closed for the app.
+    /// Closes keep-alive connections for the app when nothing has moved on them for this long.
     pub close_idle: Option<Duration>,
     pub in_flight: InFlight,
 }
 
-/// Who waits for requests that are in flight when no traffic comes any more.
+/// Who waits for requests in flight when no more traffic comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InFlight {
     /// The drain.
     #[default]
     DrainInit,
-    /// The app, which is told to stop and finishes them.
+    /// The app: it is told to stop, and finishes them.
     App,
 }
 
-/// What starts the window of quiet anew.
+/// The events that restart the quiet window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QuietOn {
-    /// A new connection, or data received on any.
+    /// A new connection, or data received on any connection.
     #[default]
     Requests,
-    /// New connections alone.
+    /// Only a new connection.
     Connections,
 }
 

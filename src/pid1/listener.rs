@@ -1,5 +1,6 @@
-//! The port that readiness is answered on. It is bound here, so that an address in use is refused before the
-//! app starts, and is never let go, so that nobody else takes it. What comes there is for companions.
+//! The port on which readiness is answered. It is bound here, so that an address in use is refused
+//! before the app starts. It stays bound, so that no other process takes it. Companions accept its
+//! connections.
 
 #![forbid(unsafe_code)]
 
@@ -17,26 +18,26 @@ use crate::options::config::Config;
 use crate::options::target::ListenOn;
 use crate::sys::{self, Described};
 
-/// A port that is ours for as long as we live.
+/// A port that stays bound for as long as we live.
 ///
-/// Its SO_REUSEADDR follows from the kernel's rules (inet_csk_get_port, inet_bind_conflict):
-/// - A socket that listens shares its port with nobody, whatever its options are, once the kernel
+/// SO_REUSEADDR follows the kernel's rules (inet_csk_get_port, inet_bind_conflict):
+/// - A listening socket shares its port with no other socket, whatever its options, once the kernel
 ///   has seen one listen there (inet_csk_update_fastreuse).
 /// - A connection inherits the option, and keeps it in TIME_WAIT. Without it, that connection holds
-///   the port for a minute against every new listener, the next container's and our own.
-/// - Two sockets that have the option and do not listen may share a port: whichever listens first
-///   has it.
+///   the port for a minute against every new listener: the next container's and our own.
+/// - Two sockets that have the option and do not listen may share a port: the first to listen gets
+///   it.
 ///
-/// So it is on while the port is open, and off while it is closed.
+/// So the option is on while the port is open, and off while it is closed.
 pub struct Listener {
     pub listen: ListenOn,
     socket: OwnedFd,
-    /// It could not be opened when that was last tried.
+    /// The last attempt to open it failed.
     has_failed: bool,
 }
 
 impl Listener {
-    /// Takes the port. For HTTP it is open from now on.
+    /// Binds the port. For HTTP it is open from now on.
     pub fn bind(listen: ListenOn) -> io::Result<Self> {
         let mut address = listen.address();
         let make = |address: SocketAddr| {
@@ -47,7 +48,7 @@ impl Listener {
             socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
         };
         let socket = match make(address) {
-            // Every address of a node without IPv6 is every one of IPv4.
+            // On a node without IPv6, [::] means 0.0.0.0.
             Err(Errno::EAFNOSUPPORT) if address.ip() == Ipv6Addr::UNSPECIFIED => {
                 address = (Ipv4Addr::UNSPECIFIED, address.port()).into();
                 make(address)?
@@ -56,7 +57,7 @@ impl Listener {
         };
         let socket = sys::above_inputs(socket)?;
         if address.is_ipv6() {
-            // [::] is every address of both families, whatever the system's default is.
+            // [::] accepts both families, whatever the system's default.
             socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
         }
         socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
@@ -64,18 +65,18 @@ impl Listener {
         let listener = Self { listen, socket, has_failed: false };
         listener.open()?;
         if let ListenOn::Tcp(_) = listen {
-            // Open for an instant, before the app starts: the kernel has seen it listen.
+            // Open for an instant before the app starts, so that the kernel has seen it listen.
             listener.refuse();
         }
         Ok(listener)
     }
 
-    /// For the companion that answers there.
+    /// The socket for the companion that accepts its connections.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Opens it, if that can be done now. A failure is logged once, and so is the end of it.
+    /// Opens the port if possible. Logs a failure once, and its end.
     pub fn is_open(&mut self, log: Log) -> bool {
         let opened = self.open();
         match &opened {
@@ -93,26 +94,27 @@ impl Listener {
         opened.is_ok()
     }
 
-    /// Accepts connections. That it does already is as good.
+    /// Accepts connections, if it does not already.
     fn open(&self) -> io::Result<()> {
-        // With the option on, another socket that has it could take the port for itself between
-        // these two calls, if it were bound and listening within them.
+        // With the option on, another socket that has it could take the port between these two
+        // calls, if it were bound and listened within them.
         socket::setsockopt(&self.socket, sockopt::ReuseAddr, &true)?;
-        // As many as the kernel takes: a probe that finds no room comes again after a second.
+        // The longest backlog that the kernel allows: a probe that finds it full retries after a
+        // second.
         Ok(socket::listen(&self.socket, Backlog::MAXALLOWABLE)?)
     }
 
-    /// Refuses connections, and keeps the port.
+    /// Refuses connections, and keeps the port bound.
     pub fn refuse(&self) {
-        // First, as in `open`. Connections that nobody has accepted yet are reset, and leave nothing
-        // behind; one that is closed already says so.
+        // First, as in `open`. Connections in the backlog are reset and leave nothing behind; a
+        // socket that is closed already returns an error.
         let _ = socket::setsockopt(&self.socket, sockopt::ReuseAddr, &false);
         let _ = socket::shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 }
 
 impl Config {
-    /// Takes the port that readiness is answered on.
+    /// Binds the port on which readiness is answered.
     pub fn bind(&self) -> io::Result<Option<Listener>> {
         self.ready_listen.map(Listener::bind).transpose()
     }

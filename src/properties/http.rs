@@ -1,11 +1,12 @@
-//! Heads of HTTP: of a request as the readiness server reads it, and of an answer as a check does.
+//! Heads of HTTP messages: requests as the readiness server reads them, and answers as a check
+//! does.
 
 use crate::ready::check::answer::{self as check, Answer, Head};
 use crate::ready::server::request::{self, HEAD, Request, Status};
 
-/// The bytes are both, a request and an answer.
+/// Takes the bytes both as a request and as an answer.
 pub fn http(input: &[u8]) {
-    // No reader is given more.
+    // No reader gets more than this.
     request(input.get(..HEAD).unwrap_or(input));
     answer(input.get(..check::HEAD).unwrap_or(input));
 }
@@ -21,7 +22,7 @@ fn request(head: &[u8]) {
     match whole {
         None => {}
         Some(Request::Readiness { body }) => {
-            // RFC 9112, 2.2: empty lines before it are nothing.
+            // RFC 9112, 2.2: empty lines before a request are ignored.
             let head = trimmed(head);
             let method: &[u8] = if body { b"GET " } else { b"HEAD " };
             assert!(head.starts_with(method), "another method");
@@ -36,7 +37,7 @@ fn request(head: &[u8]) {
     }
 }
 
-/// What is sent can be read, and says its length.
+/// The answer can be parsed, and states its length.
 fn is_answer(status: Status, line: &str, body: bool) {
     let bytes = request::answer(status, line, body);
     let mut fields = [httparse::EMPTY_HEADER; 8];
@@ -64,7 +65,7 @@ fn answer(head: &[u8]) {
     match last {
         Some(Answer::Status(Head { status, length, .. })) => {
             assert!(length <= head.len(), "{length}");
-            // Behind the version, on a line of its own.
+            // After the version, on a line of its own.
             let said = format!(" {status:03}");
             let says = |line: &[u8]| {
                 line.starts_with(b"HTTP/1.") && line.get(8..12) == Some(said.as_bytes())
@@ -77,7 +78,7 @@ fn answer(head: &[u8]) {
     }
 }
 
-/// Its beginnings, as they are read one after the other: a few of them.
+/// A few of its beginnings, as they arrive one after the other.
 fn pieces(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     let step = (head.len() / 8).max(1);
     (0..head.len()).step_by(step).chain(head.len().checked_sub(1)).map(|end| &head[..end])

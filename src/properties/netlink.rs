@@ -1,6 +1,6 @@
-//! Netlink's answers, through the very code that reads them in a drain, over a socket of the test's
-//! own: whatever comes, nothing is made up, and a dump that was damaged is not whole, so that no
-//! drain ends by it.
+//! Netlink's answers, through the code that reads them in a drain, over a socket of the test's own.
+//! For any input, no socket is invented, and a damaged dump never counts as complete, so no drain
+//! ends because of it.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,22 +18,22 @@ use crate::drain::traffic::verdict::{Judge, Verdict};
 use crate::options::watched::{QuietOn, Watched};
 
 const QUIET: Duration = Duration::from_secs(1);
-/// Of struct nlmsghdr, and of struct inet_diag_msg behind it.
+/// Sizes of struct nlmsghdr, and of struct inet_diag_msg after it.
 const HEADER: usize = 16;
 const BODY: usize = 72;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const DONE: u16 = libc::NLMSG_DONE as u16;
 const INET_DIAG_INFO: u16 = 2;
-/// What of struct tcp_info is read: a shorter one leaves room for others to be taken for it.
+/// The part of struct tcp_info that is read. If it were shorter, other data could be taken for it.
 const INFO: usize = 160;
-/// More does not fit into a socket at once; a longer one not into the buffer of a dump.
+/// The most that a socket takes at once; a longer datagram does not fit into the buffer of a dump.
 const MOST: usize = 32 * 1024;
 const MOST_DATAGRAMS: usize = 32;
 
 type Datagrams = Vec<Vec<u8>>;
 
-/// Seven bytes say what is damaged: a kind, a place, a value. What follows are the datagrams of an
-/// answer, each behind its length in two bytes; its sequence numbers are 1 over IPv4, 2 over IPv6.
+/// Seven bytes describe the damage: a kind, a place, a value. The rest is the datagrams of an
+/// answer, each after its length in two bytes. Sequence numbers are 1 over IPv4 and 2 over IPv6.
 pub fn netlink(input: &[u8]) {
     let Some((head, rest)) = input.split_first_chunk::<7>() else { return };
     let [kind, place @ .., a, b, c, d] = *head;
@@ -44,7 +44,7 @@ pub fn netlink(input: &[u8]) {
         return;
     }
     let Ok(found) = dump(&datagrams) else {
-        // Not whole as it is: it is survived, and that is all.
+        // Damaged already: the code survives it, and that is all.
         let _ = verdict(&datagrams, &datagrams, &datagrams, &[]);
         return;
     };
@@ -54,7 +54,7 @@ pub fn netlink(input: &[u8]) {
     assert!(done(1) && done(2), "whole, although its end never came");
 
     let mut ports: Vec<u16> = found.iter().map(|connection| connection.port).collect();
-    // Where none is watched, none is read.
+    // Without a watched port no event is read.
     ports.push(8080);
     ports.sort_unstable();
     ports.dedup();
@@ -87,9 +87,9 @@ fn datagrams(mut bytes: &[u8]) -> Datagrams {
     datagrams
 }
 
-/// A socket that the datagrams have come in on.
+/// A socket on which the datagrams have arrived.
 fn socket(datagrams: &[Vec<u8>], ends: bool) -> io::Result<(OwnedFd, OwnedFd)> {
-    // With boundaries, and with an end.
+    // Keeps boundaries, and has an end of file.
     let flags = if ends { SockFlag::empty() } else { SockFlag::SOCK_NONBLOCK };
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
     for datagram in datagrams {
@@ -101,7 +101,7 @@ fn socket(datagrams: &[Vec<u8>], ends: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// The connections, if the answer is whole.
+/// The connections, if the answer is complete.
 fn dump(datagrams: &[Vec<u8>]) -> Result<Vec<Connection>, ()> {
     let (ours, _theirs) = socket(datagrams, true).map_err(|_| ())?;
     let mut found = Vec::new();
@@ -110,7 +110,8 @@ fn dump(datagrams: &[Vec<u8>]) -> Result<Vec<Connection>, ()> {
     Ok(found)
 }
 
-/// What a drain makes of it that has seen `first` before, with `events` of what has closed since.
+/// The verdict of a drain that has seen `first` before, with `events` of closed connections in
+/// between.
 fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u16]) -> Verdict {
     let watched = Watched {
         until_quiet: QUIET,
@@ -140,7 +141,7 @@ fn verdict(first: &[Vec<u8>], second: &[Vec<u8>], events: &[Vec<u8>], ports: &[u
     verdicts.by_ref().last().expect("two")
 }
 
-/// Its addresses and numbers stand together somewhere in what came.
+/// Its addresses and numbers are together somewhere in the input.
 fn is_told(connection: &Connection, datagrams: &[Vec<u8>]) {
     let told = datagrams.iter().flat_map(|datagram| {
         datagram
@@ -164,7 +165,7 @@ fn is_told(connection: &Connection, datagrams: &[Vec<u8>]) {
     assert!(told.flatten().any(is_it), "made up: {connection:?}");
 }
 
-/// A message that is part of the answer.
+/// A message of the answer.
 struct Message {
     datagram: usize,
     at: usize,
@@ -180,7 +181,7 @@ impl Message {
     }
 }
 
-/// Those of an answer that is whole, each family's up to its end.
+/// The messages of a complete answer, up to the end of each family.
 fn messages(datagrams: &[Vec<u8>]) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut sequence = 1;
@@ -205,8 +206,8 @@ fn messages(datagrams: &[Vec<u8>]) -> Vec<Message> {
     messages
 }
 
-/// The same answer, damaged in a way that can be noticed whatever it says, and whether it has to be:
-/// a length that lies may do no harm. None where it cannot.
+/// The same answer with detectable damage, and whether it must be detected: a wrong length may be
+/// harmless. None if that is impossible.
 fn damaged(
     datagrams: &Datagrams,
     messages: &[Message],
@@ -218,20 +219,20 @@ fn damaged(
     let message = &messages[place % messages.len()];
     let bytes = &mut damaged[message.datagram];
     match kind % 8 {
-        // It ends there.
+        // The answer ends there.
         1 => {
             bytes.truncate(message.at + value as usize % message.length);
             damaged.truncate(message.datagram + 1);
         }
-        // A part of a message is missing, and what comes later is there.
+        // Part of a message is missing, and later data is there.
         2 => bytes.truncate(message.at + 1 + value as usize % (message.length - 1)),
-        // The length of a message is not what it says.
+        // The length of a message is wrong.
         3 if message.kind == SOCK_DIAG_BY_FAMILY => {
             bytes[message.at..message.at + 4].copy_from_slice(&value.to_ne_bytes());
         }
-        // The kernel says that it was changed while it was read.
+        // The kernel reports a change during the dump.
         4 => bytes[message.at + 6] |= libc::NLM_F_DUMP_INTR as u8,
-        // The length of an attribute reaches beyond it.
+        // An attribute's length reaches beyond the message.
         5 => {
             let state = bytes[message.at + HEADER + 1];
             let tells = state::OF_CONNECTIONS.contains(&state) && state != state::SYN_RECV;
@@ -249,14 +250,14 @@ fn damaged(
             let place = message.at + HEADER;
             bytes[place..place + 4].copy_from_slice(&code.to_ne_bytes());
         }
-        // It is longer than there is room for.
+        // Longer than the buffer.
         7 => bytes.resize(MOST + 1 + value as usize % 1024, 0),
         _ => return None,
     }
     Some((damaged, !matches!(kind % 8, 3 | 5)))
 }
 
-/// Where the attribute of that number begins, if all that is read of tcp_info is in its place.
+/// The offset of that attribute, if all of tcp_info that is read is in its place.
 fn attribute(bytes: &[u8], message: &Message, number: u32) -> Option<usize> {
     let end = message.at + message.length;
     let (mut at, mut all) = (message.at + HEADER + BODY, Vec::new());
@@ -273,7 +274,7 @@ fn attribute(bytes: &[u8], message: &Message, number: u32) -> Option<usize> {
     all.get(number).copied()
 }
 
-/// The same events, one of them cut short or with a length that lies.
+/// The same events, with one cut short or with a wrong length.
 fn damaged_event(events: &Datagrams, place: usize, value: u32) -> Option<Datagrams> {
     let mut damaged = events.clone();
     let event = place.checked_rem(events.len()).and_then(|place| damaged.get_mut(place))?;

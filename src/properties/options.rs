@@ -1,5 +1,5 @@
-//! The command line and the environment: never a panic, and in the end either options that leave
-//! the app time to stop, or complaints of a line each.
+//! The command line and the environment: never a panic, and the result is either options that leave
+//! the app time to stop, or messages of one line each.
 
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -20,8 +20,8 @@ const PREFIX: &[u8] = b"DRAIN_INIT_";
 const RUN: Verb = Verb { name: "run", only: None, command: true };
 const PROBE: Verb = Verb { name: "probe", only: None, command: false };
 
-/// Words of a command line, each ended by a zero byte, as execve(2) takes them; those that assign to
-/// a DRAIN_INIT_ variable are the environment.
+/// Takes the words of a command line, each ended by a zero byte, as for execve(2). Words that
+/// assign to a DRAIN_INIT_ variable form the environment.
 pub fn options(input: &[u8]) {
     let (mut arguments, mut environment) = (Vec::new(), Vec::new());
     for word in input.split(|byte| *byte == 0) {
@@ -43,8 +43,8 @@ pub fn options(input: &[u8]) {
     }
 }
 
-/// What is read of these, if they are options. Nothing is to depend on this process's own
-/// environment, and nothing does: it has no such variable, as a rule.
+/// The options of these words, if valid. The result must not depend on this process's own
+/// environment, which normally has no such variable.
 fn read<T: Texts>(verb: &Verb, words: &[CString]) -> Option<T> {
     let mut result = None;
     sys::with_arguments(words, |all| match command_line::read(verb, all) {
@@ -63,7 +63,7 @@ fn split_at_equals(word: &'static [u8]) -> (&'static [u8], &'static [u8]) {
     (&word[..equals], &word[equals + 1..])
 }
 
-/// The options and COMMAND are the words as they were given.
+/// The options and COMMAND are the words as given.
 fn is_all<T>(read: &Read<T>, arguments: &[CString]) {
     let separator = arguments.iter().position(|word| word.as_bytes() == b"--");
     let (words, command) = match separator {
@@ -84,7 +84,7 @@ fn with_environment(mut options: Options, variables: impl Iterator<Item = &'stat
         }
         Err(lines) => return are_clear(&Refused { lines, format, termination_log: None }),
     }
-    // Nothing is to depend on the folders of this machine.
+    // The result must not depend on the folders of this machine.
     match Config::new(&options, Surroundings::Taken) {
         Ok(config) => {
             leaves_time(&config.plan);
@@ -101,7 +101,7 @@ fn with_environment(mut options: Options, variables: impl Iterator<Item = &'stat
     }
 }
 
-/// The app has time between the end of the drain and the SIGKILL, and that comes before the end.
+/// The app has time between the end of the drain and SIGKILL, and SIGKILL comes before the end.
 fn leaves_time(plan: &Plan) {
     let kill_after = plan.kill_after();
     assert!(kill_after <= plan.grace);
@@ -118,8 +118,8 @@ fn leaves_time(plan: &Plan) {
     }
 }
 
-/// What asks for a stop reaches drain-init and goes on asking; what the app is sent leaves it a
-/// choice.
+/// Signals that request a stop reach drain-init and still request it after rewriting. The app is
+/// not sent an uncatchable signal.
 fn stops(plan: &Plan) {
     assert!(plan.stop_on.iter().next().is_some());
     for signal in plan.stop_on.iter() {
@@ -140,7 +140,7 @@ fn are_clear(refused: &Refused) {
     refused.lines.iter().for_each(|line| is_clear(line));
 }
 
-/// It says something, and is a line of the log and no more.
+/// The message says something, and is one line of the log.
 fn is_clear(complaint: &str) {
     assert!(!complaint.trim().is_empty());
     for format in [log::Format::Text, log::Format::Json] {

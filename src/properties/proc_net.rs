@@ -1,5 +1,5 @@
-//! /proc/net/tcp, tcp6 and snmp: nothing is made up, and a table that is damaged is not taken for a
-//! whole one with fewer connections.
+//! /proc/net/tcp, tcp6 and snmp: no connection is invented, and a damaged table is never taken for
+//! a complete one with fewer connections.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::drain::traffic::proc_net;
 use crate::drain::traffic::verdict::{Judge, Verdict};
 use crate::options::watched::QuietOn;
 
-/// The shortest line of a kernel: two of them that have become one are told from it by their length.
+/// The kernel's shortest line: two merged lines are recognised by their length.
 const SHORTEST_LINE: usize = 144;
 
-/// A text, and behind a byte 0xff what is done to it: at a place (two bytes) a byte is overwritten,
-/// or, if it is 0xff, the rest is cut off.
+/// A text, then a byte 0xff and the damage: at a place (two bytes) a byte is overwritten, or, if it
+/// is 0xff, the rest is cut off.
 pub fn proc_net(input: &[u8]) {
     let mut parts = input.splitn(2, |byte| *byte == 0xff);
     let (text, damage) = (parts.next().unwrap_or_default(), parts.next());
@@ -30,7 +30,7 @@ pub fn proc_net(input: &[u8]) {
         let damaged = &text[..place];
         match sockets(damaged) {
             None => assert!(!verdict(damaged).nothing_in_flight()),
-            // Whoever cuts between two lines leaves a table that may as well have been that short.
+            // A cut between two lines leaves a valid, shorter table.
             Some(found) => {
                 assert!(damaged.ends_with(b"\n"), "cut within a line, and whole");
                 assert_eq!(found, whole[..found.len()]);
@@ -55,7 +55,7 @@ fn sockets(text: &[u8]) -> Option<Vec<Connection>> {
     read.ok().map(|()| found)
 }
 
-/// What a drain makes of it.
+/// The verdict of a drain.
 fn verdict(text: &[u8]) -> Verdict {
     let mut judge = Judge::new(Duration::ZERO, QuietOn::Requests, Duration::ZERO);
     judge.begin(Duration::ZERO);
@@ -66,7 +66,7 @@ fn verdict(text: &[u8]) -> Verdict {
     judge.end(read.is_ok())
 }
 
-/// Its peer, its ports, its state and its inode stand in the line where they belong.
+/// Its peer, ports, state and inode are in their columns of the line.
 fn is_told(connection: &Connection, line: &[u8]) {
     let line = str::from_utf8(line).expect("text");
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Texts of the command line that name a target, a listener, a handler, a peer, a signal, a time.
+//! Texts of the command line that name a target, listener, handler, peer, signal or time.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -9,9 +9,9 @@ use crate::options::network::Network;
 use crate::options::target::{Endpoint, Handler, ListenOn, Target, Url};
 use crate::signal::Signal;
 
-/// The text is tried as each of them.
+/// Tries the text as each of these.
 pub fn targets(input: &[u8]) {
-    // What the kernel hands over has no zero byte; `cli` refuses what is no UTF-8.
+    // The kernel passes no zero byte; the command line refuses text that is not valid UTF-8.
     let Ok(text) = str::from_utf8(input) else { return };
     if text.contains('\0') {
         return;
@@ -58,8 +58,7 @@ pub fn targets(input: &[u8]) {
     }
 }
 
-/// What is read from a text is read again from the way in which it is shown; what is wrong with one
-/// is said.
+/// A parsed value is the same when its displayed form is parsed again; a mistake has a message.
 fn said_again<T: Display + PartialEq + std::fmt::Debug>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, String>,
@@ -83,7 +82,7 @@ fn is_endpoint(endpoint: &Endpoint) {
     assert!(endpoint.addresses().iter().all(|address| address.port() == endpoint.port));
 }
 
-/// Nothing of it can end a line of the request that it becomes.
+/// Nothing in it can end a line of the request.
 fn is_url(url: &Url) {
     is_endpoint(&url.endpoint);
     assert!(url.authority.bytes().all(|byte| byte.is_ascii_graphic()), "{:?}", url.authority);

@@ -1,10 +1,10 @@
-//! `drain-init companion WHAT ...`: what PID 1 starts to have done what it does not do itself, above
-//! all whatever reads bytes from outside. Not in --help; each can be run by hand.
+//! `drain-init companion NAME ...`: the tasks that PID 1 does not do itself, above all those that
+//! read outside input. Not in --help; each can be run by hand.
 //!
-//! A verb of its own, so that none of these is ever taken for an entrypoint or a hook. The listener
-//! is standard input. Descriptor SECOND_INPUT is a pipe: one that closes when the drain begins, or,
-//! for the drain itself, one that takes why it is over. With --ready-notify the app's socket is standard
-//! input of `notify`, and the slate its SECOND_INPUT and the server's THIRD_INPUT.
+//! A verb of its own, so that a companion is never taken for an entrypoint or a hook. The listener
+//! is standard input. Descriptor SECOND_INPUT is a pipe: it closes when the drain begins, or, for
+//! the drain itself, takes the reason why the drain is over. With --ready-notify the app's socket
+//! is `notify`'s standard input; the slate is its SECOND_INPUT and the server's THIRD_INPUT.
 
 #![forbid(unsafe_code)]
 
@@ -35,7 +35,7 @@ use crate::sys::{self, Arguments, Described, SECOND_INPUT, THIRD_INPUT};
 const LISTENER: i32 = 0;
 const SOCKET: i32 = 0;
 
-/// Where the companion that answers probes reads what is waited for.
+/// The descriptor of the companion that answers probes for news of the targets waited for.
 const NEWS: i32 = 0;
 
 pub fn companion(words: Arguments) -> u8 {
@@ -45,7 +45,7 @@ pub fn companion(words: Arguments) -> u8 {
     match (text(0), text(1)) {
         (Some("drain"), Some(before)) => {
             let folder = text(2).unwrap_or(".");
-            // Where its file system was unmounted, what is named relative to it is not elsewhere.
+            // If that file system was unmounted, relative paths must not resolve elsewhere.
             let _ = env::set_current_dir(folder);
             let given = text(3).unwrap_or_default();
             with_options(words.tail(4), |config| {
@@ -78,13 +78,13 @@ pub fn companion(words: Arguments) -> u8 {
     }
 }
 
-/// The target or handler that one is about, and the options that it is asked with.
+/// The target or handler of a companion, and the options to ask it with.
 fn asking(words: Arguments) -> Result<Asking, u8> {
     let verb = Verb { name: "companion", only: None, command: false };
     read(&verb, words).map(|read| read.options)
 }
 
-/// Those that answer probes, and the one that waits until the app is ready.
+/// The companions that answer probes, and the one that waits until the app is ready.
 fn readiness(what: &str, words: Arguments) -> u8 {
     let asking = match asking(words) {
         Ok(asking) => asking,
@@ -94,7 +94,7 @@ fn readiness(what: &str, words: Arguments) -> u8 {
         Ok(target) => target,
         Err(why) => return refuse(format_args!("companion: its target {why}")),
     };
-    // PID 1 has refused wrong ones.
+    // PID 1 has refused invalid ones.
     let headers = Headers::read(&asking.header).unwrap_or_default();
     let target = target.map(|mut target| {
         target.send(&headers);
@@ -102,7 +102,7 @@ fn readiness(what: &str, words: Arguments) -> u8 {
     });
     let clock = Clock::start();
     let result: io::Result<u8> = match (what, target) {
-        // In this order: a copy of the listener could get the number of a pipe that is missing.
+        // In this order: if the pipe is missing, a duplicate of the listener could get its number.
         ("ready", target) => sys::descriptor(SECOND_INPUT).and_then(|draining| {
             let listener = sys::descriptor(LISTENER)?;
             Ok(server::serve(listener, draining, target, None, clock))
@@ -129,7 +129,7 @@ fn readiness(what: &str, words: Arguments) -> u8 {
     }
 }
 
-/// Takes the app's sd_notify(3) messages until it is not what PID 1 believes any more.
+/// Receives the app's sd_notify(3) messages until the app's state differs from what PID 1 believes.
 fn notify(believed: Option<&str>, logged: Option<&str>) -> u8 {
     let is_ready = match believed {
         Some("ready") => true,
@@ -161,19 +161,19 @@ fn with_options(words: Arguments, run: impl FnOnce(&mut Config) -> u8) -> u8 {
     }
 }
 
-/// `PORT:INODE,...`, as PID 1 writes them.
+/// Parses `PORT:INODE,...`, as PID 1 writes it.
 fn listeners(words: &str) -> Vec<(u16, u64)> {
     let pairs = words.split(',').filter_map(|word| word.split_once(':'));
     pairs.filter_map(|(port, inode)| Some((port.parse().ok()?, inode.parse().ok()?))).collect()
 }
 
-/// The drain that PID 1 has begun: for so long already.
+/// Runs the drain that PID 1 began `before` ago.
 fn drain(config: &Config, before: Duration) -> u8 {
     let drain =
         if before.is_zero() { Drain::begin(config, standard_error()) } else { Drain::join(config) };
     let clock = Clock::start();
-    // Nothing tells it to end: PID 1 kills it when there is nothing more to wait for. What was seen
-    // only this process knows; PID 1 says it, with what follows.
+    // No signal ends it: PID 1 kills it when there is nothing left to wait for. Only this process
+    // knows what it has seen; PID 1 logs that together with what follows.
     if let End::Seen(why) = drain.wait(before, SignalSet::default()) {
         let told = sys::descriptor(SECOND_INPUT)
             .and_then(|account| File::from(account).write_all(why.as_bytes()));
@@ -189,8 +189,8 @@ fn drain(config: &Config, before: Duration) -> u8 {
     0
 }
 
-/// Waits for the targets that the app's start waits for, and tells PID 1 which were not ready. What
-/// is waited for meanwhile goes to the companion that answers probes, if there is one.
+/// Waits for the targets of --start-after, and reports to PID 1 which were not ready. Meanwhile it
+/// reports the missing ones to the companion that answers probes, if there is one.
 fn start(config: &Config, timeout: Duration, tells: bool) -> u8 {
     let log = config.log;
     let waits = Waits { timeout, log, ready: Level::Debug, repeats: true, told: None };
@@ -213,7 +213,7 @@ fn start(config: &Config, timeout: Duration, tells: bool) -> u8 {
     }
 }
 
-/// Calls a handler's URL: whoever started this ends it when its time is over.
+/// Calls a handler's URL. The parent kills it when its time has passed.
 fn call(event: &str, words: Arguments) -> u8 {
     let asking = match asking(words) {
         Ok(asking) => asking,

@@ -1,4 +1,4 @@
-//! `drain-init explain [OPTIONS]`: the timeline that these options give, for a person.
+//! `drain-init explain [OPTIONS]`: prints the timeline that these options give.
 
 #![forbid(unsafe_code)]
 
@@ -16,10 +16,11 @@ use crate::options::watched::InFlight;
 use crate::signal::SignalSet;
 use crate::sys::Arguments;
 
-/// What `docker stop` waits if it is not told.
+/// The time that `docker stop` waits by default.
 const DOCKER_GRACE: Duration = Duration::from_secs(10);
 
-/// Prints the timeline, or what `run` would refuse, with the exit code that it would have.
+/// Prints the timeline. If `run` would refuse the options, prints its messages and returns its exit
+/// code.
 pub fn explain(arguments: Arguments) -> u8 {
     let verb = Verb { name: "explain", only: None, command: true };
     match configured(&verb, arguments, Surroundings::Checked) {
@@ -45,7 +46,7 @@ pub fn timeline(config: &Config) -> String {
     if let Some(target) = &config.ready_check {
         line("start", format_args!("ready only when {target} is"));
     }
-    // One instant after the other; what happens at the same, in the order in which it is said.
+    // Instants in order; events of the same instant in the order of `events`.
     let mut instant = Some(Duration::ZERO);
     while let Some(now) = instant {
         instant = None;
@@ -108,7 +109,7 @@ pub fn timeline(config: &Config) -> String {
     text
 }
 
-/// Says what happens when.
+/// Passes on every event with its time.
 fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
     let plan = &config.plan;
     let begin = Duration::ZERO;
@@ -178,7 +179,7 @@ fn events(config: &Config, say: &mut dyn FnMut(Duration, fmt::Arguments)) {
         say(at, format_args!("{signal} to {told}, if it is still there"));
     }
     say(plan.kill_after(), format_args!("SIGKILL to all that is left, exit code 137"));
-    // What kills from outside knows whole seconds alone.
+    // Tools that kill from outside take whole seconds.
     let (seconds, rest) = (plan.grace.as_secs(), plan.grace.subsec_nanos());
     let grace = seconds.saturating_add(u64::from(rest > 0));
     say(
@@ -203,7 +204,7 @@ impl fmt::Display for AnyOf {
     }
 }
 
-/// What the app is sent.
+/// The signal that the app is sent.
 struct Forward<'a>(&'a Config);
 
 impl fmt::Display for Forward<'_> {

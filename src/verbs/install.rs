@@ -1,8 +1,9 @@
 //! `drain-init install DEST`: copies this program to where another image can run it from.
 //!
-//! The copy is made beside its place and renamed into it: whoever looks sees the old program or the
-//! new one, whole, and one that is being executed goes on as it was. A signal that asks it to end
-//! leaves nothing behind, also as PID 1 of an init container, whom no signal ends by itself.
+//! The copy is made in the same folder and renamed into place. So other processes see the old
+//! program or the new one, each complete, and a running program is not affected. A signal that asks
+//! for an end leaves no half copy, even as PID 1 of an init container, which no signal ends by
+//! default.
 
 #![forbid(unsafe_code)]
 
@@ -25,21 +26,21 @@ use crate::options::typed::Install;
 use crate::signal::Signal;
 use crate::sys::{self, Arguments, Described};
 
-/// What the copy is called in a folder.
+/// The name of the copy if DEST is a folder.
 const NAME: &str = "drain-init";
 
-/// For everybody to execute, whatever the umask.
+/// Executable for everyone, whatever the umask.
 const MODE: u32 = 0o755;
 
-/// How many copies may be under way, or left behind by one that was killed, in one folder.
+/// The most copies in progress, or left behind by killed processes, in one folder.
 const ATTEMPTS: u32 = 100;
 
 const VERB: Verb = Verb { name: "install", only: None, command: false };
 
-/// The exit code: 0, or that of a failure, with a line that says why.
+/// Returns 0, or the exit code of a failure, which it reports in one line.
 pub fn install(arguments: Arguments) -> u8 {
     let asked = Asked::listen();
-    // Not before: as PID 1 one that had come by then would be thrown away.
+    // Not earlier: the kernel would discard a signal that PID 1 does not handle.
     sys::let_signals_end_it();
     let dest = match read::<Install>(&VERB, arguments) {
         Ok(read) => read.options.dest,
@@ -54,7 +55,7 @@ pub fn install(arguments: Arguments) -> u8 {
     }
 }
 
-/// The number of the signal that has asked for the end; 0 as long as none has.
+/// The number of the signal that asked for an end; 0 if there was none.
 struct Asked(Arc<AtomicUsize>);
 
 impl Asked {
@@ -62,7 +63,7 @@ impl Asked {
         let asked = Arc::new(AtomicUsize::new(0));
         for signal in TERM_SIGNALS {
             if let Ok(number) = usize::try_from(*signal) {
-                // Where a filter does not let it, the signal does what it did.
+                // If a filter forbids it, the signal keeps its default action.
                 let _ = flag::register_usize(*signal, asked.clone(), number);
             }
         }
@@ -128,13 +129,13 @@ fn copy_to<'a>(dest: &'a str, asked: &Asked) -> Result<(), Problem<'a>> {
     }
     match statvfs(folder) {
         Ok(about) if about.flags().contains(FsFlags::ST_NOEXEC) => return Err(Problem::NoExec),
-        // Then the copy will say what is wrong, if something is.
+        // Then the copy will report what is wrong, if anything.
         _ => {}
     }
     let source = own_program().map_err(Problem::NoSource)?;
     let (copy, mut output) = create_beside(folder).map_err(Problem::NotWritten)?;
     let written = write_copy(source, &mut output, asked).and_then(|()| {
-        // Whoever executes a file that is open for writing is refused.
+        // A file that is open for writing cannot be executed.
         drop(output);
         asked.check()?;
         fs::rename(&copy, &file).map_err(Problem::NotWritten)
@@ -145,7 +146,7 @@ fn copy_to<'a>(dest: &'a str, asked: &Asked) -> Result<(), Problem<'a>> {
     })
 }
 
-/// This program, opened. Where there is no /proc, by the path that it was executed by.
+/// Opens this program; without /proc, by the path that it was executed by.
 fn own_program() -> io::Result<File> {
     sys::open("/proc/self/exe", libc::O_RDONLY).or_else(|error| {
         match sys::executed_as().and_then(|path| path.to_str().ok()) {
@@ -155,9 +156,9 @@ fn own_program() -> io::Result<File> {
     })
 }
 
-/// A new file in the folder, under a name that nobody else has.
+/// Creates a new file in the folder, under an unused name.
 fn create_beside(folder: &str) -> io::Result<(String, File)> {
-    // Not the pid alone: in a container it is 1 each time.
+    // Not the pid alone: in a container it is always 1.
     let pid = std::process::id();
     let mut attempt = 0;
     loop {
@@ -172,7 +173,7 @@ fn create_beside(folder: &str) -> io::Result<(String, File)> {
     }
 }
 
-/// Nothing waits for the disk: after a crash of the node the pod's init containers run again.
+/// Does not sync to disk: after a crash of the node the pod's init containers run again.
 fn write_copy(mut source: File, output: &mut File, asked: &Asked) -> Result<(), Problem<'static>> {
     let mut piece = vec![0; 64 * 1024];
     loop {

@@ -1,9 +1,9 @@
 //! `drain-init prestop [OPTIONS]`: a preStop hook. It blocks until the drain is over.
 //!
-//! Where drain-init is the entrypoint, that does the draining, and the hook waits for its
-//! companion: so a hook that is killed or run twice changes nothing, and no delay is paid twice.
-//! Elsewhere the hook drains by itself. Whatever breaks, wrong options included, it does not return
-//! early, and it does not fail.
+//! If drain-init is the entrypoint, that drains, and the hook waits for its companion. So a hook
+//! that is killed or run twice changes nothing, and no delay is paid twice. Otherwise the hook
+//! drains by itself. Whatever goes wrong, including invalid options, it does not return early, and
+//! it does not fail.
 
 #![forbid(unsafe_code)]
 
@@ -52,10 +52,10 @@ const VERB: Verb = Verb {
     command: false,
 };
 
-/// How long an entrypoint has to take what it is asked, and to start its companion.
+/// How long an entrypoint has to take the signal and start its companion.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// How often it is looked at meanwhile.
+/// How often it is checked meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The signals that end a hook, with exit code 0: it has done what it could.
@@ -95,11 +95,11 @@ pub fn prestop(arguments: Arguments) -> u8 {
     0
 }
 
-/// The options, and what is wrong with them; an error is the exit code. A hook that fails drains
-/// nothing, and nobody reads why it failed: so what is wrong is said, and is as if it were not there.
+/// The options, and the mistakes in them; an error is the exit code. A hook that fails drains
+/// nothing, and its message is hardly ever read. So mistakes are logged and otherwise ignored.
 fn options(arguments: Arguments) -> Result<(Options, Option<Refused>), u8> {
     let mut wrong = None;
-    // What stands before the word that is wrong is right.
+    // The words before the first invalid one are valid.
     for length in (0..=arguments.len()).rev() {
         match command_line::read(&VERB, arguments.head(length)) {
             Ok(Asked::Help) => return Err(help()),
@@ -111,7 +111,7 @@ fn options(arguments: Arguments) -> Result<(Options, Option<Refused>), u8> {
     Ok((Options::default(), wrong))
 }
 
-/// The container's log, as far as it may be written: what a hook prints is thrown away.
+/// The container's log, if it can be written: a hook's own output is thrown away.
 fn container_log() -> Option<BorrowedFd<'static>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_APPEND;
     let path = format!("/proc/{}/fd/2", entrypoint::first_process()?);
@@ -119,7 +119,7 @@ fn container_log() -> Option<BorrowedFd<'static>> {
     let own = File::from(standard_error().try_clone_to_owned().ok()?);
     let [log_file, own_file] = [log.metadata().ok()?, own.metadata().ok()?];
     let same = (log_file.dev(), log_file.ino()) == (own_file.dev(), own_file.ino());
-    // It is open until the process ends.
+    // It stays open until the process ends.
     if same {
         return None;
     }
@@ -127,8 +127,8 @@ fn container_log() -> Option<BorrowedFd<'static>> {
     Some(log.as_fd())
 }
 
-/// Waits until the entrypoint's drain is over, or a signal ends the hook; nothing if the
-/// entrypoint does not answer.
+/// Waits until the entrypoint's drain is over, or a signal ends the hook. None if the entrypoint
+/// does not answer.
 fn wait_for(entrypoint: &Entrypoint, log: Log) -> Option<()> {
     let clock = Clock::start();
     while clock.now() < ANSWER {
@@ -141,12 +141,12 @@ fn wait_for(entrypoint: &Entrypoint, log: Log) -> Option<()> {
             return Some(());
         }
     }
-    // It has taken over, and has no drain to wait for any more: what is left of its delay it
-    // keeps itself.
+    // It has taken the signal, and has no companion to wait for: it keeps the rest of its delay
+    // itself.
     entrypoint.has_taken().then_some(())
 }
 
-/// Nothing if one cannot wait.
+/// None if it is impossible to wait.
 fn wait_for_end(companion: &OwnedFd) -> Option<()> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC).ok()?;
     loop {
@@ -162,7 +162,7 @@ fn wait_for_end(companion: &OwnedFd) -> Option<()> {
     }
 }
 
-/// The drain, where nobody else does it.
+/// Drains, if no entrypoint does.
 fn drain(config: &Config) {
     let log = config.log;
     let lasts = Lasts(config.plan.delay, config.plan.longest_drain());

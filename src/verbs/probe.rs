@@ -1,5 +1,5 @@
-//! `drain-init probe TARGET [--timeout D]`: asks once whether TARGET is ready, for an exec probe or a
-//! HEALTHCHECK.
+//! `drain-init probe TARGET [--timeout D]`: asks once whether TARGET is ready, for an exec probe or
+//! a HEALTHCHECK.
 
 #![forbid(unsafe_code)]
 
@@ -17,11 +17,11 @@ use crate::sys::Arguments;
 
 const VERB: Verb = Verb { name: "probe", only: Some(&["timeout", "header"]), command: false };
 
-/// Less than the kubelet's default of 1s (timeoutSeconds): it would kill the probe, and the line that
-/// says why with it.
+/// Less than the kubelet's default of 1s (timeoutSeconds), after which it would kill the probe
+/// before the reason is printed.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The exit code: 0 if it is ready, 1 with a line that says why it is not.
+/// Returns 0 if the target is ready; otherwise 1, and prints the reason in one line.
 pub fn probe(arguments: Arguments) -> u8 {
     let Asked { targets, timeout, .. } = match Asked::read(&VERB, arguments, TIMEOUT) {
         Ok(asked) => asked,

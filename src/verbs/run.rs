@@ -16,21 +16,21 @@ use crate::pid1::supervisor::Supervisor;
 use crate::pid1::termination::TerminationLog;
 use crate::sys::{self, Arguments, Described};
 
-/// Returns the exit code of the container. `name` is the verb as typed, if it was.
+/// Returns the exit code of the container. `name` is the verb as typed, or empty.
 pub fn run(name: &'static str, arguments: Arguments) -> u8 {
     let verb = Verb { name, only: None, command: true };
     let (read, mut config) = match configured(&verb, arguments, Surroundings::Checked) {
         Ok(read) => read,
         Err(code) => return code,
     };
-    // Nothing is opened before the app starts unless one of these asks for it, and the app does not wait
-    // for what nobody needs.
+    // Nothing is opened before the app starts unless one of these options needs it: the app must
+    // not wait for the unnecessary.
     let files = [config.ready_file, config.drain_file, config.termination_log];
     if config.ready_listen.is_some() || config.ready_notify || files.iter().any(Option::is_some) {
         sys::take_closed();
     }
     let mut termination_log = TerminationLog::new(config.termination_log, config.log);
-    // The app's first words are not to be taken for those of an earlier life.
+    // The app's first output must not follow the line of an earlier life.
     termination_log.remove_former();
     let mut is_refused = false;
     let mut refuse = |line: fmt::Arguments| {
@@ -42,7 +42,7 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         refuse(format_args!("COMMAND is missing: drain-init [OPTIONS] -- COMMAND [ARG...]"));
         return OWN_FAILURE;
     }
-    // What `explain` cannot find out, as it changes nothing.
+    // `explain` cannot check this, since it changes nothing.
     for given in [read.options.ready_file, read.options.drain_file].into_iter().flatten() {
         if let Err(why) = marker::prepare(given.text) {
             refuse(format_args!("{given}: {why}"));
@@ -85,7 +85,7 @@ pub fn run(name: &'static str, arguments: Arguments) -> u8 {
         let readiness = Readiness::new(&config, listener, notify);
         return Supervisor::new(&config, words, Ok(app), readiness).run();
     }
-    // There is something to be done before the app starts, or where it can't be started.
+    // Before the app starts, and where it cannot be started.
     sys::take_closed();
     if let Some(folder) = sys::folder() {
         config.given_in(folder);

@@ -1,7 +1,8 @@
-//! `drain-init wait TARGET...`: waits until all are ready, for an init container, Compose's depends_on, or CI.
+//! `drain-init wait TARGET...`: waits until all targets are ready, for an init container, Compose's
+//! depends_on, or CI.
 //!
-//! It may be PID 1, whom a signal ends only if it takes it: so those that ask for an end are waited for
-//! beside the targets, on a descriptor. Nothing depends on this process.
+//! It may be PID 1, which only handled signals end. So it waits for the signals that ask for an end
+//! on a descriptor, beside the targets. No other process depends on this one.
 
 #![forbid(unsafe_code)]
 
@@ -31,8 +32,8 @@ const VERB: Verb = Verb {
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The exit code: 0 if all are ready, 1 with a line for each that was not in time, 128 and the number
-/// of a signal that asked for the end.
+/// Returns 0 if all targets are ready; 1, and a line for each that was not ready in time; or 128 +
+/// N if signal N asked for an end.
 pub fn wait(arguments: Arguments) -> u8 {
     let Asked { targets, timeout, log } = match Asked::read(&VERB, arguments, TIMEOUT) {
         Ok(asked) => asked,
@@ -41,7 +42,7 @@ pub fn wait(arguments: Arguments) -> u8 {
     let told_by: SignalSet =
         ["TERM", "INT", "QUIT", "HUP"].into_iter().filter_map(Signal::parse).collect();
     sys::let_signals_end_it_but(told_by);
-    // Where there is no such descriptor they do what they did to whoever started it.
+    // Without a signalfd the signals keep their default action.
     let told = signals(told_by);
     if told.is_none() {
         sys::let_signals_end_it();
@@ -71,7 +72,7 @@ pub fn wait(arguments: Arguments) -> u8 {
     }
 }
 
-/// What becomes readable when one of these comes.
+/// A descriptor that becomes readable when one of these signals comes.
 fn signals(set: SignalSet) -> Option<OwnedFd> {
     let mut signals = SigSet::empty();
     for signal in set.iter() {
@@ -80,16 +81,16 @@ fn signals(set: SignalSet) -> Option<OwnedFd> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).ok().map(OwnedFd::from)
 }
 
-/// Targets as a verb is given them.
+/// The targets given to a verb.
 pub(super) struct Asked {
-    /// One at the least.
+    /// At least one.
     pub targets: Vec<Target>,
     pub timeout: Duration,
     pub log: Log,
 }
 
 impl Asked {
-    /// What a command line says, or the exit code.
+    /// Reads a command line; an error is the exit code.
     pub fn read(verb: &Verb, arguments: Arguments, timeout: Duration) -> Result<Self, u8> {
         let asking: Asking = read(verb, arguments)?.options;
         let timeout = match asking.timeout.map(|given| (given, duration::parse(given.text))) {

@@ -1,4 +1,4 @@
-//! How one option is read: its text becomes a value, or a complaint that names the option.
+//! Reads single options: turns a text into a value, or into a message that names the option.
 
 #![forbid(unsafe_code)]
 
@@ -15,8 +15,8 @@ use crate::options::target::Headers;
 use crate::options::typed::{Given, Options};
 use crate::options::watched::{InFlight, QuietOn, Watched};
 
-/// Reads values and says what is wrong with them; a value that is wrong is its default from then
-/// on, so that the others can be looked at too.
+/// Reads values and collects messages. An invalid value is replaced by its default, so that the
+/// other options are checked too.
 pub(super) struct Reader<'a> {
     pub typed: &'a Options,
     pub surroundings: Surroundings,
@@ -38,7 +38,7 @@ impl Reader<'_> {
         parse(given.text).map_err(|why| self.refuse(given, format_args!("{why}"))).ok()
     }
 
-    /// Of an option that is given once.
+    /// Reads an option that may be given once.
     pub fn value<T, W: fmt::Display>(
         &mut self,
         given: Option<Given>,
@@ -47,7 +47,7 @@ impl Reader<'_> {
         self.parsed(given?, parse)
     }
 
-    /// Of an option that is given as often as one likes.
+    /// Reads an option that may be given any number of times.
     pub fn values<T, W: fmt::Display>(
         &mut self,
         given: &[Given],
@@ -110,7 +110,7 @@ impl Reader<'_> {
         })
     }
 
-    /// How long the targets of --start-after are waited for, if there are any.
+    /// How long to wait for the targets of --start-after, if there are any.
     pub fn start_timeout(&mut self) -> Option<Duration> {
         let typed = self.typed;
         let timeout = self.duration(typed.start_timeout).unwrap_or(START_TIMEOUT);

@@ -8,14 +8,14 @@ use crate::options::plan::Escalation;
 use crate::options::typed::Given;
 use crate::signal::{Signal, SignalMap, SignalSet};
 
-/// What a signal is named for.
+/// The role of a named signal.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
-    /// drain-init is to receive it.
+    /// drain-init has to receive it.
     Received,
-    /// The app is to be sent it.
+    /// It is sent to the app.
     Sent,
-    /// The parent's end is to send it.
+    /// It is sent when the parent ends.
     OfParent,
 }
 
@@ -25,7 +25,7 @@ impl Reader<'_> {
         self.named(given, given.text, role)
     }
 
-    /// A signal that an option may name for this.
+    /// Parses a signal that may have this role.
     fn named(&mut self, given: Given, name: &str, role: Role) -> Option<Signal> {
         let Some(signal) = Signal::parse(name) else {
             let remedy = "write TERM, SIGTERM, 15 or SIGRTMIN+3";
@@ -70,7 +70,7 @@ impl Reader<'_> {
             let signal = self.named(given, name, Role::Sent);
             match (signal, duration::parse(before)) {
                 (Some(signal), Ok(before_kill)) => {
-                    // Longest before the SIGKILL is due first; equals keep their order.
+                    // The longest time before SIGKILL comes first; equal ones keep their order.
                     let is_before = |(_, it): &(_, Escalation)| it.before_kill >= before_kill;
                     let place = escalations.partition_point(is_before);
                     escalations.insert(place, (given, Escalation { signal, before_kill }));
@@ -82,8 +82,8 @@ impl Reader<'_> {
         escalations
     }
 
-    /// A stop signal that is dropped, or rewritten to one that asks for no stop, would leave the
-    /// container with no drain and no deadline.
+    /// A stop signal that is dropped, or rewritten to one that requests no stop, would leave the
+    /// container without a drain and a deadline.
     pub(super) fn signal_map(&mut self, stop_on: SignalSet) -> SignalMap {
         let mut map = SignalMap::default();
         let mut mapped = SignalSet::default();

@@ -1,4 +1,4 @@
-//! The times of a plan held against each other.
+//! Compares the times of a plan with each other.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use crate::options::typed::Given;
 use crate::options::watched::Watched;
 
 impl Reader<'_> {
-    /// The times against each other: each must leave room for the next.
+    /// Checks that each time leaves room for the next.
     pub(super) fn check_times(
         &mut self,
         plan: &Plan,
@@ -50,7 +50,7 @@ impl Reader<'_> {
                         format_args!("{no_time}; set --delay, which defaults to {delay}"),
                     );
                 }
-                // Then it is the margin that leaves none.
+                // Then the margin leaves no room.
                 (None, None, Some(given)) => {
                     self.refuse(given, format_args!("{no_time}; make it shorter"));
                 }
@@ -100,7 +100,7 @@ impl Reader<'_> {
     }
 }
 
-/// What is wrong with a drain that lasts until SIGKILL falls, so long after the stop signal.
+/// The message for a drain that lasts until SIGKILL, this long after the stop signal.
 struct NoTime(Duration);
 
 impl fmt::Display for NoTime {

@@ -1,4 +1,4 @@
-//! What is run when the drain begins, or when the app has ended: a URL that is called, or a command.
+//! Handlers that run when the drain begins, or when the app has ended: a URL to call, or a command.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use std::fmt;
 use super::header::is_token;
 use super::{A_URL, Headers, Url, Why, refuse_https, why};
 
-/// What is run when the drain begins, or the app has ended.
+/// A handler that runs when the drain begins, or when the app has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Handler {
     Call { method: String, url: Url },
@@ -16,9 +16,9 @@ pub enum Handler {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// As it was typed.
+    /// As typed.
     text: String,
-    /// The program, an absolute path or a name that is looked up in PATH, and its arguments.
+    /// The program, as an absolute path or a name that is looked up in PATH, and its arguments.
     pub words: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ impl Handler {
         Ok(Self::Call { method: method.to_owned(), url: Url::parse(rest)? })
     }
 
-    /// With its request, if it makes one.
+    /// Sets the header fields of its request, if it calls a URL.
     pub fn send(&mut self, headers: &Headers) {
         if let Self::Call { url, .. } = self {
             url.headers = headers.clone();

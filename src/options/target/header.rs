@@ -1,4 +1,4 @@
-//! Headers that are sent with every HTTP request: `Host: app.example`.
+//! Header fields that are sent with every HTTP request: `Host: app.example`.
 
 #![forbid(unsafe_code)]
 
@@ -9,10 +9,10 @@ use std::rc::Rc;
 use super::{Why, why};
 use crate::options::typed::{Given, Source};
 
-/// What a request says by itself, and what its answer is read by.
+/// Fields that a request sets itself, or that its answer is read by.
 const OWN: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encoding"];
 
-/// Those that replace what is said where they are not given.
+/// A field that replaces the default one.
 const HOST: &str = "Host";
 const USER_AGENT: &str = "User-Agent";
 
@@ -20,11 +20,11 @@ const USER_AGENT: &str = "User-Agent";
 pub struct Header {
     name: String,
     value: String,
-    /// From the environment, which companions have as well: words are for everyone to read.
+    /// Given by the environment, which companions inherit: arguments are visible to every user.
     is_inherited: bool,
 }
 
-/// All of them, shared by whatever is asked.
+/// All fields, shared by all targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Rc<[Header]>);
 
@@ -47,7 +47,7 @@ impl Header {
         Ok(Self { name: name.to_owned(), value: value.to_owned(), is_inherited: false })
     }
 
-    /// Whether a request may have only one of that name.
+    /// Whether a request may have only one field of that name.
     fn is_singular(&self) -> bool {
         [HOST, USER_AGENT].iter().any(|name| self.is(name))
     }
@@ -58,7 +58,7 @@ impl Header {
 }
 
 impl Headers {
-    /// Options as they were given, or what is wrong with the first that is.
+    /// Parses the options, or returns the first invalid one and what is wrong with it.
     pub fn read(options: &[Given]) -> Result<Self, (Given, Why)> {
         let mut headers = Vec::<Header>::new();
         for given in options.iter().copied() {
@@ -73,7 +73,7 @@ impl Headers {
         Ok(Self(headers.into()))
     }
 
-    /// The lines of a request to `host`.
+    /// The header lines of a request to `host`.
     pub fn of_request(&self, host: &str) -> String {
         let mut lines = String::new();
         let given = |name| self.0.iter().any(|header| header.is(name));
@@ -88,7 +88,7 @@ impl Headers {
         lines
     }
 
-    /// How a companion is given those that it has not got already.
+    /// The options that pass these fields to a companion, except the inherited ones.
     pub fn words(&self) -> impl Iterator<Item = CString> {
         let typed = self.0.iter().filter(|header| !header.is_inherited);
         // A value has no null byte.
@@ -106,7 +106,7 @@ impl fmt::Display for Header {
     }
 }
 
-/// What RFC 9110, 5.6.2 has in a token.
+/// Whether the text is a token, RFC 9110, 5.6.2.
 pub(super) fn is_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

@@ -1,4 +1,4 @@
-//! Where the readiness server listens: `[::]:9000`, or `tcp://[::]:9000`.
+//! The address that the readiness server listens on: `[::]:9000`, or `tcp://[::]:9000`.
 
 #![forbid(unsafe_code)]
 
@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 
 use super::{Why, parse_port, refuse_https, split_port};
 
-/// Where readiness is published.
+/// How readiness is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenOn {
     /// Answers /readyz.
     Http(Listen),
-    /// The port is open exactly while ready.
+    /// The port is open exactly while the app is ready.
     Tcp(Listen),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen {
     address: SocketAddr,
-    /// As it was typed.
+    /// As typed.
     text: &'static str,
 }
 
