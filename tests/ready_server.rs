@@ -155,7 +155,7 @@ fn it_answers_probes_and_refuses_the_rest() {
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 404, "only /readyz is here\n"),
         (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 404, ""),
         (b"POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", 405, "GET or HEAD\n"),
-        (b"\x16\x03\x01\x00\x05hello", 400, "no HTTP/1 request\n"),
+        (b"\x16\x03\x01\x00\x05hello", 400, "not an HTTP/1 request\n"),
         (&large, 431, "more than 8 KiB\n"),
     ] {
         let answer = ask(companion.address, request);

@@ -2,6 +2,8 @@
 //! ask the app, and receive its messages.
 //!
 //! It must not know why a drain begins or ends, nor parse the messages.
+//!
+//! Longer than 300 lines because each companion's start and end depend on the same few states.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! The corpora of the fuzz targets: what they have found so far, and what found bugs.
+//! The corpora of the fuzz targets: inputs that reach new code, and inputs that found bugs.
 
 use std::fs;
 use std::path::Path;
 
-/// Each file of a corpus through the property that its target checks.
+/// Checks each file of a corpus against the property of its target.
 fn replay(target: &str, property: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let Ok(files) = fs::read_dir(&folder) else {
@@ -13,7 +13,7 @@ fn replay(target: &str, property: fn(&[u8])) {
     };
     let mut count = 0;
     for file in files.flatten() {
-        // Shown where the property does not hold.
+        // Printed if the property does not hold.
         println!("{}", file.path().display());
         property(&fs::read(file.path()).expect("readable"));
         count += 1;

@@ -1,5 +1,6 @@
-//! The last look at a connection, and what a request that comes in that very moment meets; each against the same with a server
-//! that closes by a keep-alive timeout of its own.
+//! The last check of a connection, and the fate of a request that arrives at that very moment. Each
+//! is compared with a server that closes by its own keep-alive timeout. One file, as all of them
+//! share the race.
 
 use super::*;
 use crate::options::watched::QuietOn;
@@ -23,7 +24,7 @@ fn spin_until(at: Instant) {
     }
 }
 
-/// How long a connection is to be idle, as the longest drain comes near: 20 s.
+/// How long a connection has to be idle, as the end of the longest drain comes near: 20 s.
 #[test]
 fn the_time_shrinks_to_nothing_in_the_last_tenth() {
     let ms = Duration::from_millis;
@@ -41,7 +42,7 @@ fn the_time_shrinks_to_nothing_in_the_last_tenth() {
     assert_eq!(how(21_000), (ms(0), true));
 }
 
-/// A connection of a server, as it was judged when nothing moved on it.
+/// A connection of a server, as judged when nothing had moved on it.
 struct Kept {
     client: TcpStream,
     server: TcpStream,
@@ -68,7 +69,7 @@ impl Kept {
         server.read_exact(&mut [0; 7]).expect("read");
         server.write_all(b"answer!").expect("answered");
         client.read_exact(&mut [0; 7]).expect("read");
-        // The client's acknowledgement of the answer may still be on its way.
+        // The client's ACK of the answer may still be on its way.
         while sys::queues(server.as_fd()).expect("told") != (0, 0) {}
         let idle = Idle::of(sys::cookie(server.as_fd()).expect("told"), counts(&server));
         Self { client, server, idle }
@@ -88,7 +89,7 @@ fn an_idle_connection_is_shut_and_the_server_sees_its_clients_end() {
     let mut kept = Kept::new(&listener());
     assert!(matches!(finish(kept.borrowed(), &kept.idle), Ok(Outcome::Shut)));
     assert_eq!(kept.server.read(&mut [0; 10]).expect("the end"), 0);
-    // What comes all the same is still read, and can be answered.
+    // Data that still arrives can be read and answered.
     kept.client.write_all(b"request").expect("asked");
     while sys::queues(kept.server.as_fd()).expect("told").0 < 7 {}
     kept.server.read_exact(&mut [0; 7]).expect("read");
@@ -98,7 +99,7 @@ fn an_idle_connection_is_shut_and_the_server_sees_its_clients_end() {
     assert_eq!(kept.client.read(&mut [0; 10]).expect("the end"), 0);
 }
 
-/// Whatever has moved since it was judged, it is left alone.
+/// If anything has moved since it was judged, it is left alone.
 #[test]
 fn a_connection_that_is_busy_again_or_another_one_is_left_alone() {
     type Change = fn(&mut Kept);
@@ -155,13 +156,13 @@ enum ClosedBy {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     answered: u32,
-    /// The client had seen the end before it sent.
+    /// The client had seen end of stream before it sent.
     closed_before: u32,
     /// It was sent, and got no answer.
     unanswered: u32,
 }
 
-/// Serves until the end, or until the timer; a request that has come by then is answered.
+/// Serves until end of stream, or until the timer; a request that has come by then is answered.
 fn serve(mut server: TcpStream, how: Server, timer: Option<Instant>) {
     let mut piece = [0; 16];
     if how == Server::EventLoop || timer.is_some() {
@@ -184,7 +185,7 @@ fn serve(mut server: TcpStream, how: Server, timer: Option<Instant>) {
     }
 }
 
-/// So many clients, each of which sends within so long before or after its connection is closed.
+/// Runs a number of clients, each of which sends shortly before or after its connection is closed.
 fn race(trials: u32, how: Server, closed_by: ClosedBy, seed: u64) -> Tally {
     const WITHIN: u64 = 150;
     let listener = listener();
@@ -228,7 +229,7 @@ fn race(trials: u32, how: Server, closed_by: ClosedBy, seed: u64) -> Tally {
                 Ok(()) => tally.answered += 1,
                 Err(_) => tally.unanswered += 1,
             }
-            // The server's end, for a blocking one that is not closed by anybody.
+            // End of stream for a blocking server that nothing else closes.
             drop(client);
         });
         assert!(done.load(Ordering::Acquire));
@@ -236,8 +237,8 @@ fn race(trials: u32, how: Server, closed_by: ClosedBy, seed: u64) -> Tally {
     tally
 }
 
-/// DRAIN_INIT_TRIALS=100000 takes minutes. A request that meets a close of ours is lost no more often than one that meets a
-/// server's own keep-alive timeout.
+/// DRAIN_INIT_TRIALS=100000 takes minutes. A request that meets our close is lost no more often
+/// than one that meets a server's own keep-alive timeout.
 #[test]
 fn a_request_in_the_very_moment_fares_as_at_a_keep_alive_timeout() {
     let trials = std::env::var("DRAIN_INIT_TRIALS").ok().and_then(|text| text.parse().ok());

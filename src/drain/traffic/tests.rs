@@ -1,4 +1,5 @@
-//! `Watch` against real sockets, over the loopback of this machine.
+//! `Watch` with real sockets, over the loopback interface. One file, as the tests share an app and
+//! a drain.
 
 use super::*;
 use crate::options::network::Network;
@@ -8,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
-/// Numbers that look random and are the same in each run: xorshift64.
+/// Pseudorandom numbers, the same in each run: xorshift64.
 pub struct Random(pub u64);
 
 impl Random {
@@ -30,7 +31,7 @@ pub fn pause(millis: u64) {
     std::thread::sleep(Duration::from_millis(millis));
 }
 
-/// Waits until it is so, and fails after a while.
+/// Waits until `is_so` returns true, and fails after a while.
 pub fn until(mut is_so: impl FnMut() -> bool) {
     let began = clock();
     while !is_so() {
@@ -43,7 +44,7 @@ const V4: &str = "127.0.0.1:0";
 const V6: &str = "[::1]:0";
 const MAPPED: &str = "[::ffff:127.0.0.1]:0";
 
-/// The app: a listening socket, which the test answers on by hand.
+/// The app: a listening socket; the test answers by hand.
 struct App {
     listener: TcpListener,
     address: SocketAddr,
@@ -56,7 +57,7 @@ impl App {
         Self { listener, address }
     }
 
-    /// A client's end and the app's.
+    /// The client's end and the app's.
     fn connection(&self) -> (TcpStream, TcpStream) {
         let client = TcpStream::connect(self.address).expect("connected");
         client.set_nodelay(true).expect("set");
@@ -82,7 +83,7 @@ fn exchange(connection: &mut (TcpStream, TcpStream)) {
     answer(client, server);
 }
 
-/// A drain, with a clock of its own.
+/// A drain with a clock of its own.
 struct Drain {
     began: Instant,
     watch: Watch,
@@ -107,7 +108,7 @@ impl Drain {
         self.watch.sample(&|| self.began.elapsed())
     }
 
-    /// Samples as the drain does until it is so.
+    /// Takes samples as the drain does, until `is_so` returns true.
     fn goes_on_until(&mut self, what: &str, is_so: impl Fn(&Verdict) -> bool) -> Verdict {
         loop {
             let now = self.began.elapsed();
@@ -129,7 +130,7 @@ impl Drain {
     }
 }
 
-/// Never sooner than that; and not much later, even where the machine has other things to do.
+/// Checks that the drain lasted at least this long, and not much longer even on a loaded machine.
 fn assert_lasted(lasted: Duration, millis: u64) {
     let least = Duration::from_millis(millis);
     assert!(lasted >= least && lasted < least + Duration::from_secs(2), "{lasted:?}, not {millis}");
@@ -177,7 +178,7 @@ fn a_request_on_a_kept_connection_does_so_on_requests_alone() {
     }
 }
 
-/// They come and go between two samples.
+/// Connections that come and go between two samples.
 #[test]
 fn connections_of_a_millisecond_are_seen() {
     for address in [V4, V6, MAPPED] {
@@ -187,7 +188,7 @@ fn connections_of_a_millisecond_are_seen() {
             let mut connection = app.connection();
             exchange(&mut connection);
             let (client, server) = connection;
-            // The client first, and then the app at once.
+            // The client closes first, and the app at once.
             drop(client);
             drop(server);
         }
@@ -228,7 +229,7 @@ fn a_request_from_before_the_drain_is_in_flight() {
     assert_eq!(in_flight(&verdict), 1);
 }
 
-/// A download that the client reads slowly or not at all.
+/// A download that the client reads slowly, or not at all.
 #[test]
 fn unsent_data_is_in_flight() {
     let app = App::on(V4);
@@ -242,7 +243,7 @@ fn unsent_data_is_in_flight() {
     let mut drain = Drain::begin(&app, 100, QuietOn::Requests);
     pause(400);
     assert_eq!(in_flight(&drain.sample()), 1);
-    // The app has sent all and closed.
+    // The app has sent everything and closed.
     drop(server);
     pause(200);
     assert_eq!(in_flight(&drain.sample()), 1);
@@ -271,13 +272,13 @@ fn a_stream_is_in_flight_and_so_is_an_upload() {
     drain.goes_on_until("both over", Verdict::is_quiet);
 }
 
-/// Answered within a tick of the kernel's clock: before the drain, and while it goes on.
+/// Answers within one tick of the kernel's clock: before the drain, and during it.
 #[test]
 fn fifty_idle_connections_that_were_answered_at_once_hold_nothing_up() {
     for before in [0, 300] {
         let app = App::on(V4);
         let mut connections: Vec<_> = (0..50).map(|_| app.connection()).collect();
-        // Some after a slow answer, which is another state of the kernel's.
+        // Some after a slow answer, which leaves the kernel in a different state.
         for (index, connection) in connections.iter_mut().enumerate() {
             if index % 5 == 0 {
                 ask(&mut connection.0, &mut connection.1);
@@ -307,7 +308,7 @@ fn fifty_idle_connections_that_were_answered_at_once_hold_nothing_up() {
     }
 }
 
-/// As many clients send a head and a body, and the answer is one segment.
+/// Many clients send a head and a body; each answer is one segment.
 #[test]
 fn idle_connections_whose_first_request_came_in_two_segments_hold_nothing_up() {
     let app = App::on(V4);
@@ -347,7 +348,7 @@ fn busy_connections_leave_an_instant() {
     assert!(ended.expect("an instant") >= Duration::from_millis(200));
 }
 
-/// A slow request right after a fast answer, mostly within the same tick: 100 trials.
+/// A slow request right after a fast answer, usually within the same tick: 100 trials.
 #[test]
 fn a_slow_request_after_a_fast_answer_is_never_taken_for_answered() {
     std::thread::scope(|scope| {
@@ -357,8 +358,7 @@ fn a_slow_request_after_a_fast_answer_is_never_taken_for_answered() {
     });
 }
 
-/// Before the drain begins, or in it, with samples that fall anywhere; after fast answers or slow
-/// ones.
+/// Before the drain begins, or during it, with samples at any moment; after fast or slow answers.
 fn slow_after_fast(trial: u64) {
     let app = App::on(V4);
     let mut connection = app.connection();
@@ -404,7 +404,7 @@ fn connections_of_others_do_not_count() {
     let sidecar = other.connection();
     let mut prober = ignored.connection();
     ask(&mut prober.0, &mut prober.1);
-    // What the app asks of others is none of its own requests.
+    // The app's own requests to other servers are not traffic.
     let outgoing = TcpStream::connect(other.address).expect("connected");
     pause(50);
     let verdict = drain.sample();
@@ -414,7 +414,7 @@ fn connections_of_others_do_not_count() {
     assert_lasted(lasted, 300);
 }
 
-/// What the kernel says of one connection is what its dump says.
+/// The kernel describes a single connection as in its dump.
 #[test]
 fn one_connection_is_looked_at() {
     for address in [V4, V6, MAPPED] {
@@ -434,7 +434,8 @@ fn one_connection_is_looked_at() {
             assert_eq!((now.local, now.peer), (connection.local, connection.peer));
             assert_eq!((now.inode, info.counts), (connection.inode, then.counts));
         }
-        // Another one on the same addresses is not taken for it; neither is one that was.
+        // A different connection with the same addresses is not mistaken for it, nor is a closed
+        // one.
         let other = Connection { cookie: 1, ..seen[0] };
         assert!(matches!(look(&other), Some(Look::Gone)));
         ask(&mut connections[0].0, &mut connections[0].1);
@@ -449,7 +450,7 @@ fn one_connection_is_looked_at() {
     }
 }
 
-/// Where netlink is denied.
+/// Netlink is denied.
 #[test]
 fn without_netlink_every_established_connection_is_in_flight() {
     for address in [V4, V6, MAPPED] {
@@ -477,14 +478,14 @@ fn without_netlink_every_established_connection_is_in_flight() {
     }
 }
 
-/// The table is read when the window is over, and not sooner.
+/// The table is read when the quiet window is over, and not earlier.
 #[test]
 fn without_netlink_it_is_quiet_at_last() {
     let app = App::on(V4);
     let idle = app.connection();
     let mut drain = Drain::begin(&app, 50, QuietOn::Requests);
     pause(60);
-    // Connections of other tests count as accepted; so what was accepted before is forgotten.
+    // Connections of other tests count as accepted, so earlier ones are forgotten.
     let mut sample = || {
         let accepted = proc_net::accepted().expect("told");
         drain.watch.source = Source::ProcNet { accepted };
@@ -520,7 +521,7 @@ fn while_the_ports_are_not_known_it_is_never_quiet() {
     assert!(!drain.sample().is_quiet());
 }
 
-/// The ports of the app, if none is named: of a process that is another program.
+/// The app's ports, if none is given: those of a process that runs another program.
 #[test]
 fn the_ports_are_found() {
     let app = App::on(V6);
@@ -553,16 +554,16 @@ fn a_costly_sample_is_paid_for_with_time() {
         drain.watch.plan(now, Duration::from_millis(cost));
         (drain.watch.next() - now).as_millis()
     };
-    // 2% of 100 s are 2 s: what is left of it is there to be used at once.
+    // 2% of 100 s are 2 s; the unused part can be spent at once.
     assert_eq!(next_after(1900, 12), 10);
     assert_eq!(next_after(2010, 12), 500);
-    // What was spent on other things is paid for bit by bit.
+    // A larger cost is paid off bit by bit.
     assert_eq!(next_after(4000, 12), 800);
     assert_eq!(next_after(4000, 60), 3000);
 }
 
-/// What a sample of N connections costs: `N=9000 cargo test --release measure -- --ignored
-/// --nocapture`, where two descriptors a connection are allowed.
+/// Measures the cost of a sample of N connections: `N=9000 cargo test --release measure --
+/// --ignored --nocapture`. It needs two descriptors per connection.
 #[test]
 #[ignore = "a measurement"]
 fn measure() {

@@ -70,7 +70,7 @@ pub struct Idle {
     /// Set if only the kernel can tell whether the connection is idle: it is if the kernel calls it
     /// interactive and this is true.
     pub unsettled: Option<bool>,
-    /// What was sent last may be on its way still.
+    /// The last data sent may still be on its way.
     pub undelivered: bool,
     received: Time,
 }

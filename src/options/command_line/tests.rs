@@ -1,4 +1,4 @@
-//! What is typed, and what is said where it cannot be read.
+//! Command lines, and the messages for invalid ones.
 
 use std::ffi::CString;
 
@@ -9,7 +9,7 @@ const RUN: Verb = Verb { name: "run", only: None, command: true };
 const INSTALL: Verb = Verb { name: "install", only: None, command: false };
 const PRESTOP: Verb = Verb { name: "prestop", only: Some(&["delay"]), command: false };
 
-/// What is read of these words, or the one line that is said.
+/// The options of these words, or the one line of the message.
 fn read_words<T: Texts>(verb: &Verb, words: &[&str]) -> Result<T, String> {
     let words: Vec<CString> =
         words.iter().map(|word| CString::new(*word).expect("a word")).collect();
@@ -61,7 +61,7 @@ fn a_value_may_begin_with_dashes_or_be_empty() {
     assert_eq!(texts(typed.delay.as_slice()), ["--delay ''"]);
 }
 
-/// In words of ours, whichever version of argh says it.
+/// In our own words, for any version of argh.
 #[test]
 fn what_argh_refuses_is_one_line_of_ours() {
     let see = "(see drain-init --help)";
@@ -95,6 +95,6 @@ fn a_misplaced_command_is_shown_in_its_place() {
     let line = "delay=3s: COMMAND follows `--`: drain-init run -g -- delay=3s --delay";
     assert_eq!(complaint(&["-g", "delay=3s", "--delay"]), line);
     assert_eq!(complaint(&["app", "--", "x"]), "app: not an option, and COMMAND follows `--`");
-    // What is wrong before it comes first.
+    // An earlier mistake is reported first.
     assert!(complaint(&["--dealy", "3s", "--", "x"]).starts_with("unknown option --dealy "));
 }

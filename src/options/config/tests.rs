@@ -1,9 +1,9 @@
-//! What options mean together. One bad value at a time is tried on the binary, in tests/.
+//! Combinations of options. Single invalid values are tested on the binary, in tests/.
 
 use super::*;
 use crate::signal::SignalSet;
 
-/// The options, and their texts.
+/// The options and their texts.
 fn config(options: &[(&str, &'static str)]) -> Result<Config, Vec<String>> {
     let result = Config::new(&Options::of(options), Surroundings::Checked);
     result.map_err(|refused| refused.lines)
@@ -50,7 +50,7 @@ fn a_stop_signal_may_become_another_stop_signal_only() {
     assert!(complaints.concat().contains("--stop-signal SIGQUIT"), "{complaints:?}");
 }
 
-/// Half of the grace period is no drain where SIGKILL falls then.
+/// Half of the grace period leaves no drain if SIGKILL is sent then.
 #[test]
 fn the_longest_drain_is_half_of_the_grace_period_if_that_leaves_time() {
     let longest = |options: &[_]| config(options).expect("right").plan.max_delay;

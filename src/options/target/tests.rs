@@ -32,7 +32,7 @@ fn http_has_a_default_port_and_a_default_path() {
     }
 }
 
-/// The text, and a part of the complaint.
+/// The text, and a part of the message.
 #[test]
 fn what_is_no_target_is_refused_with_a_remedy() {
     for (text, part) in [

@@ -1,4 +1,5 @@
-//! A borrower that asks for all that it should not have, against a lender whose "app" is this test's own process.
+//! A borrower that asks for what it must not have, from a lender whose "app" is this test's own
+//! process.
 
 use super::*;
 use crate::lending::Answer;
@@ -14,7 +15,7 @@ struct Both {
 }
 
 impl Both {
-    /// As PID 1 lends what its child has: our parent, what we have.
+    /// A lender for the children of our parent: this process.
     fn watching(ports: Vec<u16>) -> Self {
         let ports = Box::leak(ports.into_boxed_slice());
         let (lender, borrower) = Lender::new(getppid().as_raw(), ports).expect("a socketpair");
@@ -32,7 +33,7 @@ impl Both {
         Some((Answer::from_bytes(record), lent))
     }
 
-    /// What is answered, and lent.
+    /// The errno of the answer, and the descriptor lent.
     fn ask(&mut self, pid: Pid, descriptor: i32, cookie: u64) -> (i32, Option<OwnedFd>) {
         self.send(Request { pid, descriptor, cookie });
         self.lender.wake();
@@ -98,7 +99,7 @@ fn a_borrower_gets_connections_of_the_app_and_nothing_else() {
     }
 }
 
-/// Our copy is closed: where the borrower's is, too, the app's end of a connection is the last one.
+/// Our copy is closed: once the borrower's is closed too, only the app's remains.
 #[test]
 fn nothing_of_what_was_lent_stays_open() {
     let (listener, client, server) = connection();
@@ -111,7 +112,7 @@ fn nothing_of_what_was_lent_stays_open() {
     assert_eq!(client.peek(&mut [0]).expect("the end"), 0);
 }
 
-/// More is asked for than there is room for answers, and nobody takes any.
+/// More requests than there is room for answers, and none is read.
 #[test]
 fn what_finds_no_room_is_dropped_and_a_turn_is_bounded() {
     let (_listener, _client, server) = connection();
@@ -153,7 +154,7 @@ fn nonsense_ends_the_lending() {
     assert!(!lender.serve(), "nobody is there any more");
 }
 
-/// A descriptor that comes with a record is thrown away.
+/// A descriptor that comes with a record is closed.
 #[test]
 fn nothing_is_taken_from_a_borrower() {
     let (listener, client, server) = connection();

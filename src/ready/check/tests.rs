@@ -1,4 +1,4 @@
-//! Against servers of the test's own, on loopback; and what answers mean.
+//! With the test's own servers on loopback; and the meaning of answers.
 
 use std::io::BufRead;
 use std::io::BufReader;
@@ -15,7 +15,7 @@ fn asked(text: &str, limit: Duration) -> Result<(), String> {
     ask(&target, limit, Clock::start()).map_err(|reason| reason.to_string())
 }
 
-/// Serves one connection, and says what it was asked.
+/// Serves one connection, and returns the lines of its request.
 fn server(answer: &'static [u8]) -> (u16, thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -24,7 +24,7 @@ fn server(answer: &'static [u8]) -> (u16, thread::JoinHandle<Vec<String>>) {
         let lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
         let asked = lines.map(|line| line.expect("a line")).take_while(|line| !line.is_empty());
         let asked = asked.collect();
-        // In two pieces, so that the head does not come at once.
+        // In two pieces, so that the head does not arrive at once.
         let (first, rest) = answer.split_at(answer.len() / 2);
         stream.write_all(first).expect("written");
         stream.write_all(rest).expect("written");
@@ -69,7 +69,7 @@ fn success_is_200_to_399() {
     }
 }
 
-/// The second address of localhost is tried too, and the first one is what a reason speaks of.
+/// The second address of localhost is tried too; a reason names the first.
 #[test]
 fn localhost_is_both_families() {
     let listener = TcpListener::bind("[::1]:0").expect("a port");
@@ -90,7 +90,7 @@ fn the_limit_is_kept() {
     assert_eq!(asked(&text, limit), Err(format!("{text} gave no answer within 100ms")));
     let took = clock.now();
     assert!(took >= limit && took < limit * 4, "{took:?}");
-    // It accepts all the same, as the kernel does that for it.
+    // The kernel accepts the connection for it.
     assert_eq!(asked(&format!("tcp://127.0.0.1:{port}"), limit), Ok(()));
 }
 
@@ -103,8 +103,8 @@ fn files_are_there_or_not() {
     }
 }
 
-/// A server that has answered so, and keeps the connection open; and a check that has read all that has
-/// come by then, the clock at zero.
+/// A server that has sent this answer and keeps the connection open, and a check that has read all
+/// of it, with the clock at zero.
 fn answered(answer: &[u8]) -> (TcpStream, Check) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let target = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -134,7 +134,7 @@ fn the_body_is_read_to_its_end() {
     stream.write_all(b"x").expect("written");
     assert!(is_readable(&check));
     assert_eq!(check.advance(Time::ZERO), Some(Ok(())));
-    // With nothing unread: the connection is closed, and not reset.
+    // With nothing unread, the connection is closed and not reset.
     drop(check);
     stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
     let mut request = Vec::new();
@@ -149,7 +149,7 @@ fn a_body_of_no_bytes_is_not_waited_for() {
     }
 }
 
-/// Whatever becomes of the body, the status is the answer.
+/// The status is the answer, whatever happens to the body.
 #[test]
 fn a_body_that_does_not_end_is_not_waited_for_long() {
     let (mut stream, mut check) = answered(b"HTTP/1.1 200 OK\r\n\r\nno end");

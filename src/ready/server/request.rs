@@ -62,7 +62,7 @@ impl Request {
             Err(httparse::Error::TooManyHeaders) => {
                 return Self::refused(Status::HeadTooLarge, "more than 64 fields");
             }
-            Err(_) => return Self::refused(Status::Malformed, "no HTTP/1 request"),
+            Err(_) => return Self::refused(Status::Malformed, "not an HTTP/1 request"),
         }
         let method = request.method.unwrap_or_default();
         let body = method != "HEAD";

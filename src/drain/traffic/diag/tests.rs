@@ -1,4 +1,4 @@
-//! Answers made by hand: of several kernels, cut short, and of random bytes.
+//! Hand-made answers: of several kernels, cut short, and random bytes.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use crate::drain::traffic::tests::Random;
 
 const SEQUENCE: u32 = 77;
 
-/// A message of netlink's.
+/// A netlink message.
 pub fn message(kind: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
     let mut message = ((HEADER + payload.len()) as u32).to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
@@ -32,7 +32,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// struct tcp_info as long as asked for.
+/// A struct tcp_info of that length.
 fn tcp_info(length: usize) -> Vec<u8> {
     let mut info = vec![0; length];
     put(&mut info, 44, &10_u32.to_ne_bytes());
@@ -137,7 +137,7 @@ fn an_older_or_newer_tcp_info_is_read_as_far_as_it_goes() {
     for length in (0..420).step_by(4) {
         let attributes = attribute(INET_DIAG_INFO, &tcp_info(length));
         let (found, datagram) = all(&socket(libc::AF_INET as u8, state::ESTABLISHED, &attributes));
-        // The ages have always been there.
+        // Every kernel has the ages.
         if length < 72 {
             assert_eq!((found.len(), datagram), (0, Datagram::Damaged), "{length}");
             continue;
@@ -146,7 +146,7 @@ fn an_older_or_newer_tcp_info_is_read_as_far_as_it_goes() {
         let info = found[0].info;
         assert!(info.is_some(), "{length}");
         assert_eq!(info.is_some_and(|info| info.counts.is_some()), length >= 160, "{length}");
-        // What is not told may have been received.
+        // Without the field, data may have been received.
         assert!(info.is_none_or(|info| info.any_received), "{length}");
     }
 }
@@ -176,7 +176,7 @@ fn an_answer_to_an_earlier_request_is_none_to_this_one() {
     assert_eq!(read(&old, None, &mut |_| found += 1), Datagram::Last);
 }
 
-/// Cut anywhere, an answer is damaged or has not ended: never one that is complete and shorter.
+/// An answer that is cut short anywhere is damaged or unfinished, never complete and shorter.
 #[test]
 fn a_truncated_answer_is_never_a_whole_one() {
     let attributes = attribute(INET_DIAG_INFO, &tcp_info(280));
@@ -189,7 +189,7 @@ fn a_truncated_answer_is_never_a_whole_one() {
         let expected = if between { Datagram::Part } else { Datagram::Damaged };
         assert_eq!((found.len(), datagram), ((length / one.len()).min(2), expected), "{length}");
     }
-    // The message says that it is shorter than it can be, or longer than it is.
+    // The message states a length that is too short for it, or longer than it is.
     for length in (0..HEADER as u32 + BODY as u32).chain([one.len() as u32 + 1, u32::MAX]) {
         let mut lying = one.clone();
         put(&mut lying, 0, &length.to_ne_bytes());
@@ -197,8 +197,8 @@ fn a_truncated_answer_is_never_a_whole_one() {
     }
 }
 
-/// A length that lies hides what comes behind it: a message in the one before, or what is known of a
-/// connection, which is then taken for what is left of one.
+/// A wrong length hides the bytes after it: the next message, or a connection's tcp_info, so that
+/// the connection looks like the rest of a closed one.
 #[test]
 fn a_length_that_lies_hides_nothing() {
     let mut attributes = attribute(8, &[0]);
@@ -213,7 +213,7 @@ fn a_length_that_lies_hides_nothing() {
         let lying = socket(libc::AF_INET as u8, state::FIN_WAIT2, &attributes);
         assert_eq!(all(&lying), (Vec::new(), Datagram::Damaged), "{length}");
     }
-    // Half open, and what is left of a closed one: with a mark (INET_DIAG_MARK) for root.
+    // Half-open, and the rest of a closed one: with a mark (INET_DIAG_MARK) for root.
     let marked = attribute(15, &[0; 4]);
     let half_open = socket(libc::AF_INET as u8, state::SYN_RECV, &marked);
     let mut left = socket(libc::AF_INET as u8, state::FIN_WAIT2, &marked);
@@ -242,7 +242,7 @@ fn random_bytes_are_survived() {
     }
 }
 
-/// As the kernel named the connection, so it is asked for: struct inet_diag_sockid is the same in both.
+/// The request names the connection as the kernel did: struct inet_diag_sockid is the same in both.
 #[test]
 fn a_connection_is_asked_for_by_what_it_was_named() {
     for family in [libc::AF_INET, libc::AF_INET6] {

@@ -1,4 +1,4 @@
-//! Against the kernel of this machine, as far as the answers do not depend on time.
+//! With the kernel of this machine, as far as its answers do not depend on time.
 
 use super::*;
 
@@ -70,12 +70,12 @@ fn a_failure_leaves_nothing_for_the_next_dump() {
     let mut dumps = Dumps::new();
     let (listener, _client, _server) = pair(ADDRESSES[0]);
     let range = Some((port(&listener), port(&listener)));
-    // A question whose answer nobody has read.
+    // A request whose answer was never read.
     let stale = open(SockFlag::SOCK_CLOEXEC).expect("opened");
     let request = diag::request(libc::AF_INET as u8, &state::OF_CONNECTIONS, range, 99);
     send(stale.as_raw_fd(), &request, MsgFlags::empty()).expect("sent");
     dumps.socket = Some(stale);
-    // The kernel is busy with the first, and says so.
+    // The kernel is busy with the first request, and refuses the second.
     let refused = dumps.dump(&state::OF_CONNECTIONS, range, &mut |_| {});
     assert_eq!(refused, Err(Failure::Damaged));
     assert_eq!(dump(&mut dumps, &state::OF_CONNECTIONS, range).len(), 1);
@@ -90,7 +90,7 @@ fn what_has_closed_is_told_once_and_by_port() {
         let own = client.local_addr().expect("connected").port();
         drop((other, client, server));
         let mut found = Vec::new();
-        // The kernel tells a moment later.
+        // The kernel sends the notification a moment later.
         crate::drain::traffic::tests::until(|| {
             let told = closed.read(&mut |connection| found.push(connection));
             assert_eq!(told, Told::Everything);
@@ -111,7 +111,7 @@ fn a_buffer_that_overflows_is_noticed() {
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
         drop((client, listener.accept().expect("accepted")));
     }
-    // All of them are told of at once, if not read one by one.
+    // All notifications are pending at once unless they are read one by one.
     crate::drain::traffic::tests::pause(100);
     assert_eq!(closed.read(&mut |_| {}), Told::NotAll);
 }

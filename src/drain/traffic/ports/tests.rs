@@ -1,4 +1,4 @@
-//! Whose port is whose; and the processes of this machine.
+//! The owners of ports, and the processes of this machine.
 
 use super::owners::{Unread, is_forked, may_hide, socket_inode, users_in};
 use super::*;
@@ -25,11 +25,11 @@ fn ports(listeners: &[Listener], owners: &Owners) -> (Vec<u16>, bool) {
 
 #[test]
 fn the_app_s_alone_where_all_can_be_read() {
-    // The app's on IPv4 and IPv6, ours, that of a sidecar whose processes are seen or not.
+    // The app's on IPv4 and IPv6, ours, and a sidecar's whose processes are visible or not.
     let all = [listener(8080, 1), listener(8080, 2), listener(9000, 3), listener(15_001, 4)];
     assert_eq!(ports(&all, &owners(&[1, 2], &[3, 4], false)), (vec![8080], false));
     assert_eq!(ports(&all, &owners(&[1, 2], &[3], false)), (vec![8080], false));
-    // One that both have is the app's.
+    // A socket that both have is the app's.
     assert_eq!(ports(&all, &owners(&[1, 2, 3], &[3], false)), (vec![8080, 9000], false));
 }
 
@@ -45,7 +45,7 @@ fn all_but_others_where_some_cannot_be_read() {
     assert_eq!(ports(&[], &owners(&[], &[], true)), (vec![], false));
 }
 
-/// A listening socket of another program is the app's, and one of our own is not.
+/// A listening socket of another program is the app's; one of our own is not.
 #[test]
 fn the_processes_of_this_machine_are_read() {
     let inode = |listener: &TcpListener| {
@@ -59,7 +59,7 @@ fn the_processes_of_this_machine_are_read() {
     let given = OwnedFd::from(given);
     let mut app = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::from(given)).spawn();
     let app = app.as_mut().expect("started");
-    // Nobody has the third.
+    // The third belongs to no process.
     let owners = Owners::read(&[listener(1, its_inode), listener(2, inode(&own)), listener(3, 0)]);
     drop(app.stdin.take());
     app.wait().expect("ended");
@@ -67,7 +67,7 @@ fn the_processes_of_this_machine_are_read() {
     assert!(owners.others.contains(&inode(&own)) && !owners.apps.contains(&inode(&own)));
 }
 
-/// An nginx whose workers cannot be read, beside a sidecar that is known by its user alone.
+/// An nginx whose workers cannot be read, beside a sidecar known by its user alone.
 #[test]
 fn who_cannot_be_read_may_have_what_its_users_made() {
     let users = [(8080, 1, 0), (9000, 2, 1000), (15_001, 3, 1337), (9100, 4, 101)];

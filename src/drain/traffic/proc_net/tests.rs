@@ -1,4 +1,4 @@
-//! Tables as kernels write them, and broken ones.
+//! Tables as kernels write them, and damaged ones.
 
 use super::*;
 
@@ -86,7 +86,7 @@ fn a_broken_table_is_an_error() {
     assert!(all(&[heading.as_bytes(), b"\n\xff\n"].concat()).is_err());
 }
 
-/// Cut anywhere but between lines, or with two lines in one, a table is an error.
+/// A table cut anywhere except between lines, or with two lines merged, is an error.
 #[test]
 fn a_truncated_table_is_an_error() {
     let ends: Vec<usize> = TABLE.match_indices('\n').map(|(at, _)| at).collect();

@@ -1,4 +1,5 @@
-//! Timelines: what a connection goes through, and what each sample makes of it.
+//! Timelines: the events of a connection, and the verdict of each sample. One file, as all of them
+//! share the model of a connection.
 
 use super::*;
 
@@ -7,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::drain::traffic::connection::{Counts, Family};
 use crate::drain::traffic::known::hold;
 
-/// Of the kernel's clock, in milliseconds.
+/// The tick of the kernel's clock, in milliseconds.
 const TICK: u64 = 4;
 
 fn ms(millis: u64) -> Duration {
@@ -25,7 +26,7 @@ struct Peer {
     counts: Counts,
     unread: u32,
     undelivered: u32,
-    /// All that was received would fit into a segment.
+    /// All data received fits into one segment.
     small: bool,
 }
 
@@ -44,7 +45,7 @@ impl Peer {
         }
     }
 
-    /// A request of one segment comes, and acknowledges all that was sent.
+    /// A request of one segment arrives, and acknowledges everything sent.
     fn asks(&mut self, at: u64) -> &mut Self {
         self.counts.data_in += 1;
         (self.received, self.acknowledged) = (at, at);
@@ -57,13 +58,13 @@ impl Peer {
         self
     }
 
-    /// The client's kernel acknowledges without data.
+    /// The client's kernel sends a bare ACK.
     fn acknowledges(&mut self, at: u64) -> &mut Self {
         self.acknowledged = at;
         self
     }
 
-    /// Our kernel does.
+    /// Our kernel sends a bare ACK.
     fn is_acknowledged(&mut self) -> &mut Self {
         self.counts.bare_out += 1;
         self
@@ -133,7 +134,7 @@ fn the_window_is_over_when_no_traffic_has_come_for_so_long() {
     assert!(!judge.window_is_over());
 }
 
-/// Where /proc/net/tcp is all that is read.
+/// Only /proc/net/tcp can be read.
 #[test]
 fn what_nothing_is_known_of_but_its_state_is_in_flight_if_it_can_be_answered() {
     for (state, in_flight) in
@@ -155,7 +156,8 @@ fn without_connections_it_is_quiet_when_the_window_is_over() {
     assert!(sample(&mut judge, 12_000, &[]).is_quiet());
 }
 
-/// A loaded machine: the ages are those of the end of the reading, the time is that of its beginning.
+/// A loaded machine: ages are relative to the end of the reading, the time is that of its
+/// beginning.
 #[test]
 fn what_a_reading_that_stalls_finds_may_be_as_young_as_its_end() {
     let mut judge = requests();
@@ -281,7 +283,7 @@ fn a_request_is_in_flight_until_its_answer() {
         let verdict = sample(&mut judge, now, &[peer]);
         assert!(!verdict.is_quiet() && verdict.in_flight == 1, "{now}");
     }
-    // A slow answer may be the begin of a stream, for the length of the window.
+    // A slow answer may be the beginning of a stream, for as long as the quiet window.
     peer.is_answered(16_600).acknowledges(16_601);
     assert!(!sample(&mut judge, 16_610, &[peer]).is_quiet());
     assert!(sample(&mut judge, 18_610, &[peer]).is_quiet());
@@ -378,7 +380,7 @@ fn a_handshake_is_the_begin_of_a_connection_and_its_end_is_none() {
     judge.open(&Connection { state: state::SYN_RECV, info: None, ..peer.at(11_000) });
     assert_eq!(judge.end(true).new, 1);
     assert_eq!(sample(&mut judge, 11_100, &[peer]).new, 0);
-    // What the kernel keeps of it for a while has the same cookie.
+    // The kernel keeps the rest of it for a while, under the same cookie.
     judge.begin(ms(11_200));
     judge.closed(&peer.at(11_200));
     judge.open(&Connection { state: state::FIN_WAIT2, info: None, ..peer.at(11_200) });
@@ -445,7 +447,7 @@ mod ties {
         assert!(judge.unsettled() != Families::default());
     }
 
-    /// No age tells, and no acknowledgement: two samples do.
+    /// Neither ages nor ACKs settle it; two samples do.
     #[test]
     fn what_was_sent_between_two_samples_in_which_nothing_came_is_the_answer() {
         let mut judge = connections();
@@ -458,13 +460,13 @@ mod ties {
         // The next request comes within the same tick.
         peer.asks(10_043);
         assert_eq!(in_flight(&mut judge, 10_043, &[peer]), 1);
-        // What has not been read came after what was sent, or so it may be.
+        // Unread data came after the last data sent, or may have.
         peer.is_answered(10_043);
         assert_eq!(in_flight(&mut judge, 10_043, &[Peer { unread: 1, ..peer }]), 1);
         assert_eq!(in_flight(&mut judge, 10_043, &[peer]), 1);
     }
 
-    /// Two samples alone see two requests and two answers, in whatever order.
+    /// Two samples alone see two requests and two answers, in either order.
     #[test]
     fn looks_between_two_samples_follow_each_exchange() {
         for looks in [true, false] {
@@ -479,7 +481,7 @@ mod ties {
                 }
             }
             assert_eq!(in_flight(&mut judge, 10_110, &[peer]), u32::from(!looks));
-            // A request is seen by a look too.
+            // A look also sees a request.
             peer.asks(10_120);
             assert!(judge.look(ms(10_121), &peer.at(10_121)));
         }
@@ -496,7 +498,7 @@ mod ties {
         idle.asks(12_010);
         sample(&mut judge, 12_100, &[idle]);
         assert_eq!(judge.to_look_at().len(), 1);
-        // Of many none is: that would cost more than samples.
+        // If there are many, none is looked at: that would cost more than samples.
         let many = |count| (1..=count).map(|cookie| Peer { cookie, ..idle }).collect::<Vec<_>>();
         sample(&mut judge, 12_200, &many(200));
         assert_eq!(judge.to_look_at().len(), 200);
@@ -527,7 +529,7 @@ mod ties {
         }
     }
 
-    /// Its client asks too often for a single segment between two samples.
+    /// The client sends too many requests for a single segment between two samples.
     #[test]
     fn without_an_acknowledgement_of_ours_all_was_answered() {
         let mut judge = connections();
@@ -561,7 +563,7 @@ mod ties {
         sample(&mut judge, 10_000, &[peer]);
         peer.asks(10_005).is_acknowledged();
         assert_eq!(in_flight(&mut judge, 10_010, &[peer]), 1);
-        // One segment came and one went, but the one that went was for the one before.
+        // One segment came in and one went out, but the latter answered an earlier request.
         peer.is_answered(10_105).asks(10_106);
         assert_eq!(in_flight(&mut judge, 10_110, &[peer]), 1);
     }
@@ -573,12 +575,12 @@ mod ties {
         sample(&mut judge, 10_000, &[peer]);
         peer.asks(10_040).is_answered(10_041).asks(10_042).asks(10_042).is_acknowledged();
         sample(&mut judge, 10_200, &[peer]);
-        // Nothing was left to acknowledge, so that the connection has stayed interactive.
+        // Nothing was left to acknowledge, so the connection has stayed interactive.
         judge.settle(1001, true);
         assert_eq!(in_flight(&mut judge, 15_000, &[peer]), 1);
     }
 
-    /// Nothing of it can have been acknowledged at once for its size.
+    /// Its data is too small to have been acknowledged at once.
     #[test]
     fn a_small_request_of_two_segments_on_a_new_connection_was_answered_if_the_kernel_says_so() {
         for (interactive, small, owed) in [(true, true, 0), (true, false, 1), (false, true, 1)] {
@@ -604,7 +606,7 @@ mod ties {
         assert_eq!(in_flight(&mut judge, 10_044, &[peer]), 1);
     }
 
-    /// A sample that finds the answer under way has not seen its end.
+    /// A sample in the middle of an answer has not seen its end.
     #[test]
     fn an_answer_under_way_is_none_yet() {
         let mut judge = requests();
@@ -645,7 +647,7 @@ mod ties {
             judge.open(&Connection { info, ..connection });
             assert_eq!(judge.end(true).in_flight, 1);
         }
-        // Neither is what comes after an answer that was seen.
+        // Nor is a request after an answer that was seen.
         let [answered, next] = [(9000, 9041), (17_000, 17_001)].map(|(asked, answered)| {
             let mut peer = Peer::connects(1, 3000);
             let info = peer.asks(asked).is_answered(answered).at(answered).info;
@@ -685,7 +687,7 @@ fn says_what_there_is() {
     let owed = *Peer::connects(3, 3000).asks(3000);
     let verdict = sample(&mut judge, 12_000, &[idle, owed]);
     assert_eq!(verdict.to_string(), "1 request in flight on :8080");
-    // Where it is not known, nobody says so.
+    // An unknown peer is not named.
     let unknown = |cookie| Connection { cookie, info: None, ..idle.at(12_000) };
     let mut judge = requests();
     judge.begin(ms(12_000));
@@ -707,8 +709,7 @@ fn says_what_there_is() {
     assert_eq!(judge.end(false).to_string(), "the connections could not be read");
 }
 
-/// Whatever is thrown at it, a sample that could not be read to its end is not quiet, and new
-/// connections are never forgotten.
+/// For any input, an incomplete sample is never quiet, and new connections are never forgotten.
 #[test]
 fn random_connections_bring_nothing_down() {
     let mut random = crate::drain::traffic::tests::Random(7);
@@ -766,7 +767,8 @@ fn closing(after: u64) -> Judge {
     judge
 }
 
-/// Requests are no traffic where their connections can be closed, as they will be when no new one has come for long enough.
+/// Requests are not traffic if their connections can be closed, which happens once no new
+/// connection has come for long enough.
 #[test]
 fn idle_connections_are_to_be_closed_when_no_new_one_has_come_for_long_enough() {
     let mut judge = closing(100);
@@ -791,7 +793,8 @@ fn idle_connections_are_to_be_closed_when_no_new_one_has_come_for_long_enough() 
     assert_eq!(judge.take_idle(9).len(), 2);
 }
 
-/// A client of the last one may be about to come back; where new ones came all the time before, their absence tells enough.
+/// The last client that was closed may be about to come back. If new connections came steadily
+/// before, their absence is proof enough.
 #[test]
 fn who_was_closed_has_as_long_to_come_back_unless_new_ones_came_often() {
     for often in [false, true] {
@@ -818,7 +821,8 @@ fn who_was_closed_has_as_long_to_come_back_unless_new_ones_came_often() {
     }
 }
 
-/// Of those that cannot be closed requests are traffic, and one is not tried for ever.
+/// On connections that cannot be closed requests are traffic, and attempts to close one do not go
+/// on for ever.
 #[test]
 fn what_cannot_be_closed_counts_as_it_would_without() {
     let mut judge = closing(100);
@@ -857,7 +861,7 @@ fn an_app_that_takes_no_notice_keeps_its_connection() {
     assert_eq!(verdict.to_string(), "quiet for 2s, closed 0 of 1 kept connection");
 }
 
-/// A stream that has paused for as long is closed, and one that has not is in flight.
+/// A stream that has paused for that long is closed; one that has not is in flight.
 #[test]
 fn a_stream_is_idle_after_a_pause_that_long() {
     let mut judge = closing(200);
@@ -887,7 +891,7 @@ fn near_the_end_they_are_closed_whether_or_not_new_ones_come() {
     assert_eq!(judge.take_idle(9).len(), 1);
 }
 
-/// The app's own end is what they wait for.
+/// The samples wait for the app to close them.
 #[test]
 fn where_the_app_finishes_only_new_connections_hold_it() {
     let mut judge = connections();
@@ -900,12 +904,12 @@ fn where_the_app_finishes_only_new_connections_hold_it() {
     let verdict = sample(&mut judge, 12_000, &[peer]);
     assert!(verdict.is_quiet());
     assert_eq!(verdict.to_string(), "quiet for 2s, 1 in flight for the app to finish");
-    // What could not be read may be a new connection.
+    // An unread connection may be a new one.
     judge.begin(ms(12_100));
     assert!(!judge.end(false).is_quiet());
 }
 
-/// A proxy with a pool asks over old connections.
+/// A proxy with a pool sends its requests over old connections.
 #[test]
 fn where_the_app_finishes_requests_hold_it_if_they_are_to_count() {
     let mut judge = requests();
@@ -917,7 +921,8 @@ fn where_the_app_finishes_requests_hold_it_if_they_are_to_count() {
     assert!(sample(&mut judge, 13_500, &[peer]).is_quiet());
 }
 
-/// Its answers are never acknowledged before its next request, which is why it is never idle but for the very last.
+/// Its answers are only acknowledged by its next request, so it never looks idle before the very
+/// last.
 #[test]
 fn a_hot_connection_is_closed_at_the_very_last_between_an_answer_and_the_next_request() {
     let mut judge = closing(100);
