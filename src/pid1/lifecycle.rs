@@ -1,10 +1,14 @@
-//! The life of a container, as a pure machine: what happened and when, in; what is to be done, out.
+//! The life of a container, as a pure state machine: events in, actions out.
 //!
-//! Running -> Draining -> Stopping -> Killing -> Ended; Starting before them where the app's start waits
-//! for targets; Telling after them where handlers run when the app has ended; Drained where a hook's drain is over and the
-//! stop signal has yet to come; Leaving and Orphaned where the app has ended and others may not
-//! have. No system call, no clock, no text: time comes in as a value, and the next deadline goes
-//! out as one. The supervisor makes the events and performs the actions.
+//! Running -> Draining -> Stopping -> Killing -> Ended. Starting comes before them if the app's
+//! start waits for targets, and Telling after them if handlers run when the app has ended. In
+//! Drained a hook's drain is over and the stop signal has not come. In Leaving and Orphaned the app
+//! has ended, and other processes may not have.
+//!
+//! It makes no system call and reads no clock: the time is an input, and the next deadline an
+//! output. The supervisor makes the events and performs the actions.
+//!
+//! Longer than 300 lines because the table of states and events is one match.
 
 #![forbid(unsafe_code)]
 
@@ -26,38 +30,38 @@ use times::Until;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The app is not there yet: a companion waits for what it is to be started after.
+    /// The app has not been started: a companion waits for its targets.
     Starting(Start),
     /// With the last signal that was forwarded.
     Running(Option<Taken>),
-    /// The app serves on and has not been told.
+    /// The app keeps serving and has not been signalled.
     Draining(Drain),
-    /// A hook's drain is over: the app serves on until the stop signal comes.
+    /// A hook's drain is over: the app keeps serving until the stop signal comes.
     Drained(Stop),
-    /// The app has been told; the next escalation is this one.
+    /// The app has been signalled; the index is that of the next escalation.
     Stopping(Stop, usize),
-    /// The app has ended, and the companions have been sent SIGKILL: whether anybody else is left
-    /// is seen when they are gone.
+    /// The app has ended, and the companions have been killed. When they are gone, it shows whether
+    /// other processes are left.
     Leaving {
         stop: Option<Stop>,
         status: Status,
         until: Time,
     },
-    /// The app has ended, and processes that it left have been told.
+    /// The app has ended, and the processes that it left have been signalled.
     Orphaned {
         stop: Option<Stop>,
         status: Status,
         until: Time,
-        /// When they are named, if they have yet to be.
+        /// When to log their names, if that has not happened.
         names_at: Option<Time>,
     },
-    /// All that is left has been sent SIGKILL.
+    /// All remaining processes have been sent SIGKILL.
     Killing {
         stop: Option<Stop>,
         status: Option<Status>,
         until: Time,
     },
-    /// The app and what it left have ended, and handlers are told.
+    /// The app and the processes that it left have ended, and exit handlers run.
     Telling {
         stop: Option<Stop>,
         code: u8,
@@ -66,33 +70,33 @@ pub enum State {
     Ended,
 }
 
-/// Which children are there still.
+/// Which children are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     Nobody,
     Orphans,
-    /// Companions; orphans or not.
+    /// Companions, with or without orphans.
     Companions,
 }
 
-/// How a signal came.
+/// The origin of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Came {
-    /// A process has sent it.
+    /// A process sent it.
     Sent,
-    /// The kernel has: a person is at the terminal.
+    /// The kernel generated it: a person is at the terminal.
     ByHand,
-    /// A process has sent it, while a hook that has asked for the drain waits for its end.
+    /// A process sent it, while a hook that asked for the drain waits for its end.
     WhileHookWaits,
 }
 
-/// What the companion has found that waits for the app's start.
+/// The result of the companion that waits for the app's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
     Ready,
-    /// Not in time.
+    /// Not all targets were ready in time.
     NotReady,
-    /// Nothing: it has failed, or could not be started.
+    /// None: it has failed, or could not be started.
     Failed,
 }
 
@@ -104,23 +108,24 @@ pub enum Event {
     NotStarted { code: u8 },
     /// The companion that runs handlers has ended, or could not be started.
     HandlersDone,
-    /// A signal came, as it was sent.
+    /// A signal came; not rewritten yet.
     Signal { signal: Signal, came: Came },
     /// The deadline has come.
     Wake,
     /// A hook asks for the drain.
     DrainAsked,
-    /// The drain companion was reaped, or could not be started; `well`: it has seen the end.
+    /// The drain companion was reaped, or could not be started. `well`: it has seen the end of the
+    /// drain.
     CompanionEnded { well: bool },
     /// The app was reaped.
     AppEnded { status: Status, left: Left },
-    /// Others were reaped, but not the app.
+    /// Other children were reaped, but not the app.
     OthersReaped { left: Left },
-    /// The app was stopped by job control, and not ended.
+    /// The app was stopped by job control.
     AppStopped { by: Signal },
 }
 
-/// An event after signals have been rewritten: what it means to the machine.
+/// The meaning of an event to the machine, after signals were rewritten.
 enum Meaning {
     Waited(Waited),
     NotStarted { code: u8 },
@@ -137,7 +142,7 @@ enum Meaning {
 }
 
 impl Plan {
-    /// What `event` makes of `state`, and what is to be done about it.
+    /// Returns the next state, and the actions to perform.
     pub fn step(&self, state: State, event: Event, now: Time) -> (State, Actions) {
         use Meaning::{
             AppEnded, AppStopped, CompanionEnded, DrainAsked, Dropped, HandlersDone, NotStarted,
@@ -159,7 +164,8 @@ impl Plan {
             (Starting(_), ToForward(signal)) => {
                 (state, Actions::of(&[Action::Say(Note::NoAppYet(signal))]))
             }
-            // There is nothing to drain, and nobody waits for that: the hook sees it by itself.
+            // There is nothing to drain, and no companion to wait for: the hook notices that
+            // itself.
             (
                 Starting(_),
                 DrainAsked
@@ -201,7 +207,7 @@ impl Plan {
                 let note = Action::Say(Note::HandlersKilled);
                 (Ended, Actions::of(&[Action::KillRest, note, Action::Exit(code)]))
             }
-            // It had been its own end: now there is a grace period.
+            // The app had ended by itself: now there is a grace period.
             (Telling { stop: None, code, until }, StopAsked { signal, .. }) => {
                 let stop = Some(Stop { first: Some(Taken { signal, at: now }), began: now });
                 let until = until.min(now.saturating_add(self.kill_after()));
@@ -251,8 +257,8 @@ impl Plan {
             (Draining(_) | Drained(_) | Stopping(..), ToForward(signal)) => {
                 (state, Self::forward(signal))
             }
-            // They have been told, or killed, already. What is left gets no more time than a stop
-            // that begins now would give it.
+            // They have been signalled, or killed, already. They get no more time than a stop that
+            // begins now would give them.
             (Orphaned { stop, status, until, names_at }, StopAsked { .. }) => {
                 let until = until.min(now.saturating_add(self.kill_after()));
                 (Orphaned { stop, status, until, names_at }, Actions::none())
@@ -269,7 +275,7 @@ impl Plan {
                 DrainAsked,
             ) => (state, Actions::none()),
 
-            // The delay is kept by the clock, however the companion ended.
+            // The clock keeps the delay, however the companion ended.
             (Draining(drain), CompanionEnded { well }) => {
                 let until = match self.held_by {
                     HeldBy::Traffic if !well => Until::Longest,
@@ -297,7 +303,7 @@ impl Plan {
                 (Running(None), Actions::of(&[Action::Ready, Action::Say(note)]))
             }
             (Stopping(stop, escalation), Wake) => self.escalate(stop, escalation, now),
-            // A companion that does not end on SIGKILL: somebody else may be there as well.
+            // A companion has not ended on SIGKILL: there may be other processes as well.
             (Leaving { stop, status, .. }, Wake) => self.orphaned(stop, status, [None; 3], now),
             (Orphaned { stop, status, until, names_at: Some(_) }, Wake) if now < until => {
                 let kill_in = until.saturating_sub(now);
@@ -323,11 +329,11 @@ impl Plan {
                 self.exit(stop, Some(status), [None; 3], now)
             }
             (Killing { stop, until, .. }, AppEnded { status, .. }) => {
-                // Children of the killed may have become ours.
+                // Children of the killed processes may have become ours.
                 let state = Killing { stop, status: Some(status), until };
                 (state, Actions::of(&[Action::KillRest]))
             }
-            // It ends once.
+            // The app ends once.
             (Leaving { .. } | Orphaned { .. }, AppEnded { .. }) => (state, Actions::none()),
 
             (Leaving { stop, status, .. }, OthersReaped { left: Left::Nobody }) => {
@@ -350,7 +356,7 @@ impl Plan {
             }
 
             (Running(_), AppStopped { by }) => (state, Actions::of(&[Action::Suspend { by }])),
-            // A stop has been asked for: nobody stops the clock now.
+            // A stop was requested: job control no longer stops the clock.
             (
                 Draining(_)
                 | Drained(_)

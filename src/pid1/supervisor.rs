@@ -1,9 +1,12 @@
-//! The loop of PID 1: deadlines, signals, reaping; it performs what `lifecycle` says.
+//! The main loop of PID 1: deadlines, signals and reaping. It performs the actions that `lifecycle`
+//! returns.
 //!
-//! From here on nothing returns an error and nothing panics. In this order, again and again: what
-//! is due by the clock is done; one signal is taken, or waited for until the next deadline; if it
-//! is SIGCHLD, everything that has ended is reaped, and the drain companion is lent what it asked
-//! for. The one reader of the clock in PID 1.
+//! From here on nothing returns an error and nothing panics. Each turn does what is due by the
+//! clock, then takes one signal or waits for one until the next deadline. On SIGCHLD it reaps every
+//! child that has ended, and lends the drain companion the sockets that it asked for. Only this
+//! file reads the clock in PID 1.
+//!
+//! Longer than 300 lines because it is the one place that turns events into actions.
 
 #![forbid(unsafe_code)]
 
@@ -31,43 +34,43 @@ use crate::processes;
 use crate::signal::Signal;
 use crate::sys::{self, Arguments, CompanionStart, Described, Pid, Reaped, Received, Status};
 
-/// So many of those that are waited for are named.
+/// How many of the remaining processes a log line names.
 const NAMED: usize = 5;
 
-/// After so many orphans the clock and the signals are looked at.
+/// How many children are reaped before the clock and the signals are checked again.
 const REAPED_AT_ONCE: u32 = 1000;
 
 pub struct Supervisor<'a> {
     config: &'a Config,
-    /// What the options were typed in: companions read them again.
+    /// The words of the options: companions parse them again.
     words: Arguments,
     command: Arguments,
-    /// As it was found before the app was started, if it has yet to be.
+    /// The signals found ignored at the start, until the app is started.
     found: Found,
-    /// From its start on.
+    /// Present from the app's start on.
     app: Option<App>,
     state: State,
     clock: Clock,
     companions: Companions,
     readiness: Readiness,
-    /// Waits for the app's start.
+    /// The companion that waits for the targets of --start-after.
     start: Option<StartCompanion>,
-    /// It has seen all ready. The app is started when all signals that have come are taken: one of
-    /// them may ask for a stop.
+    /// That companion has seen all targets ready. The app is started once all pending signals are
+    /// taken, as one of them may request a stop.
     all_ready: bool,
     drain: Option<DrainCompanion<'a>>,
-    /// Runs the handlers of the end.
+    /// The companion that runs the exit handlers.
     exit: Option<Pid>,
-    /// Why the drain is over, or what was not ready for the start, as the companion told.
+    /// Why the drain is over, or which targets were not ready, as the companion reported.
     why: String,
     hooks: Hooks,
     termination_log: TerminationLog,
-    /// There may be more that have ended.
+    /// More children may have ended.
     more_to_reap: bool,
     exit_code: Option<u8>,
-    /// A signal of the event at hand could not be sent.
+    /// A signal of the current event could not be sent.
     is_unsent: bool,
-    /// That one could not be sent was said.
+    /// It was logged that a signal could not be sent.
     refusal_said: bool,
 }
 
@@ -77,16 +80,16 @@ struct StartCompanion {
     account: Option<Account>,
 }
 
-/// The companion that a drain has, from its start until it has ended or nobody waits for it.
+/// The companion of a drain, from its start until it has ended or is no longer waited for.
 struct DrainCompanion<'a> {
     pid: Pid,
     account: Option<Account>,
-    /// Where it may borrow.
+    /// Lends it the app's sockets.
     lender: Option<Lender<'a>>,
 }
 
 impl<'a> Supervisor<'a> {
-    /// Takes over an app that was just started, or is to start COMMAND itself.
+    /// Takes over an app that was just started, or one that it has to start itself.
     pub fn new(
         config: &'a Config,
         words: Arguments,
@@ -131,13 +134,13 @@ impl<'a> Supervisor<'a> {
         supervisor
     }
 
-    /// Until the app has ended, and what it left.
+    /// Runs until the app and the processes that it left have ended.
     pub fn run(mut self) -> u8 {
         loop {
             let mut now = self.now();
             let mut deadline = self.config.plan.deadline(self.state);
             while deadline.is_some_and(|deadline| deadline <= now) {
-                // The scan for those that were killed may have taken the time that they had to end.
+                // The scan for processes to kill may have taken the time that they had to end.
                 if let State::Killing { .. } = self.state {
                     self.reap();
                 }
@@ -150,14 +153,14 @@ impl<'a> Supervisor<'a> {
             }
             self.readiness.due(self.config, &mut self.companions, now);
             let deadline = deadline.into_iter().chain(self.readiness.deadline()).min();
-            // Starting a companion takes its time.
+            // Starting a companion takes time.
             let mut timeout = deadline.map(|deadline| deadline.saturating_sub(self.now()));
             let more_to_reap = std::mem::take(&mut self.more_to_reap);
             if more_to_reap || self.all_ready || self.lends_at_once() {
                 timeout = Some(Duration::ZERO);
             }
             let received = sys::wait_for_signal(timeout);
-            // Where signals can't be read, this one is made up.
+            // If signals cannot be read, this SIGCHLD is made up.
             let is_made_up = |it: Received| it.signal == Signal::CHLD && it.sender == 0;
             if self.all_ready && received.is_none_or(is_made_up) {
                 self.all_ready = false;
@@ -189,13 +192,13 @@ impl<'a> Supervisor<'a> {
                 return self.reap();
             }
             Signal::DRAIN => {
-                // The app is there for as long as the drain: that it is says nothing.
+                // The app lives as long as the drain, so waiting for its end would mean nothing.
                 if !self.is_app(sender) {
                     self.hooks.asked(sender);
                 }
                 return self.handle(Event::DrainAsked, self.now());
             }
-            // A log that nobody reads any more, and nothing that the app should hear of.
+            // The log has lost its reader. That is no signal for the app.
             Signal::PIPE if sender == nix::unistd::getpid().as_raw() => return,
             _ if signal.excepted().is_some() => return,
             _ => {}
@@ -209,8 +212,8 @@ impl<'a> Supervisor<'a> {
         self.handle(Event::Signal { signal, came }, self.now());
     }
 
-    /// Reaps all who have ended, as signals of one kind merge and children don't; not without end,
-    /// as they may come as fast as they are reaped, and the deadline is to be looked at.
+    /// Reaps all children that have ended, since signals of one kind merge. The number is bounded:
+    /// children may end as fast as they are reaped, and the deadline has to be checked.
     fn reap(&mut self) {
         let mut app_ended: Option<Status> = None;
         let mut orphans = 0_u32;
@@ -263,7 +266,7 @@ impl<'a> Supervisor<'a> {
         self.lender().is_some_and(|lender| lender.is_awake())
     }
 
-    /// Last of all in a turn, and a bounded part of it.
+    /// The last part of a turn; bounded.
     fn lend(&mut self) {
         if let Some(drain) = &mut self.drain {
             drain.lender.take_if(|lender| lender.is_awake() && !lender.serve());
@@ -337,8 +340,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Listening sockets that the app was given, `PORT:INODE,...`: the companion has no copies, and
-    /// cannot see them in the kernel's table if they are of another network.
+    /// The listening sockets that the app inherits, as `PORT:INODE,...`. The companion has no
+    /// duplicates, and cannot see sockets of another network namespace in the kernel's table.
     fn given(&self) -> String {
         let mut words = String::new();
         if self.config.watched.is_some() {
@@ -356,7 +359,7 @@ impl<'a> Supervisor<'a> {
             Ok(app) => {
                 self.app = Some(app);
                 sys::take_closed();
-                // What is named relative to it has its whole path already.
+                // Relative paths have been made absolute already.
                 let _ = sys::leave_folder();
                 self.started(now);
                 Ok(())
@@ -369,13 +372,13 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The app runs.
+    /// The app has been started.
     fn started(&mut self, now: Time) {
         sys::show_that_it_takes(Signal::DRAIN);
         self.readiness.begin(self.config, &self.companions, now);
     }
 
-    /// Whether the app's start has a companion that waits for it.
+    /// Starts the companion that waits for the app's targets. Returns whether it is running.
     fn await_start(&mut self, left: Duration) -> bool {
         let left = CString::new(duration::millis(left).to_string()).unwrap_or_default();
         let news = self.readiness.news();
@@ -392,7 +395,7 @@ impl<'a> Supervisor<'a> {
         self.start.is_some()
     }
 
-    /// Whether the handlers of the end have a companion that runs them.
+    /// Starts the companion that runs the exit handlers. Returns whether it is running.
     fn tell_exit(&mut self, left: Duration) -> bool {
         let left = CString::new(duration::millis(left).to_string()).unwrap_or_default();
         let folder = CString::new(self.config.folder.unwrap_or(".")).unwrap_or_default();
@@ -405,7 +408,8 @@ impl<'a> Supervisor<'a> {
         self.exit.is_some()
     }
 
-    /// Whether the drain has a companion now. Where it has none, the clock is what is left.
+    /// Starts the drain companion. Returns whether it is running; if not, the clock alone ends the
+    /// drain.
     fn start_drain(&mut self, after: Duration) -> bool {
         let after = CString::new(duration::millis(after).to_string()).unwrap_or_default();
         let folder = CString::new(self.config.folder.unwrap_or(".")).unwrap_or_default();
@@ -415,10 +419,10 @@ impl<'a> Supervisor<'a> {
         for word in self.words.iter() {
             words.push(word);
         }
-        // Without one it says by itself what it has seen.
+        // Without a pipe the companion logs the reason itself.
         let (account, their_end) = Account::open().ok().unzip();
         let second_input = their_end.as_ref().map(AsFd::as_fd);
-        // Where there is none, it tries by itself.
+        // Without a lender it tries to take the sockets itself.
         let lends = self.config.watched.as_ref().filter(|watched| watched.close_idle.is_some());
         let lends = lends.zip(self.app.as_ref());
         let pair = lends.and_then(|(watched, app)| Lender::new(app.parent(), &watched.ports).ok());
@@ -447,7 +451,7 @@ impl<'a> Supervisor<'a> {
                     marker::create(path, log);
                 }
             }
-            // `apply` has done it: it makes an event of a failure.
+            // `apply` has started it, since a failure becomes an event.
             Action::AwaitStart(_)
             | Action::StartApp
             | Action::StartCompanion(_)
@@ -478,13 +482,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Nobody waits for what becomes of them.
+    /// Kills the companions; their results are no longer needed.
     fn kill_companions(&mut self) {
         (self.start, self.drain) = (None, None);
         self.companions.kill_all();
     }
 
-    /// To the app, or what it left. What comes back is whether that was permitted.
+    /// Sends a signal to the app, or to the processes that it left. Returns whether that was
+    /// permitted.
     fn send(&mut self, signal: impl Fn(&App) -> bool) {
         let Some(app) = &self.app else {
             return;
@@ -500,7 +505,7 @@ impl<'a> Supervisor<'a> {
 
     fn say(&mut self, note: Note) {
         let is_unsent = match note {
-            // Nothing has become of it, and that was said.
+            // It was not forwarded, which has been logged.
             Note::Forwarded(_) if self.is_unsent => return,
             Note::Unkillable => self.app.as_ref().is_some_and(App::is_any_out_of_reach),
             _ => self.is_unsent,
@@ -513,7 +518,7 @@ impl<'a> Supervisor<'a> {
 
     fn name_rest(&mut self, kill_in: Duration) {
         let rest = processes::named(nix::unistd::getpid().as_raw());
-        // Without a /proc nobody has a name, and all that there is to say has been said.
+        // Without a /proc there are no names to log.
         if rest.is_empty() {
             return;
         }
@@ -524,7 +529,7 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// The companion that was started; a failure is logged.
+/// The pid of the companion; a failure to start it is logged.
 fn said(started: io::Result<Pid>, name: &str, log: Log) -> Option<Pid> {
     started
         .map_err(|error| {

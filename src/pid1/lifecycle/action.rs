@@ -1,4 +1,4 @@
-//! What the machine wants done: actions, and the few of them that one step may have.
+//! The machine's output: actions, and the short list of them that one step returns.
 
 #![forbid(unsafe_code)]
 
@@ -9,33 +9,33 @@ use crate::signal::Signal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The companion that waits for the app's start is started: it has so long.
+    /// Start the companion that waits for the app's targets, with this much time.
     AwaitStart(Duration),
     StartApp,
-    /// The companion that runs the handlers of the end is started: it has so long.
+    /// Start the companion that runs the exit handlers, with this much time.
     TellExit(Duration),
-    /// Readiness goes.
+    /// Withdraw readiness.
     Unready,
-    /// Running again, and ready.
+    /// Running again: become ready.
     Ready,
     /// The drain begins, however short.
     BeginDrain,
-    /// The drain companion is started: the drain has been going on for so long.
+    /// Start the drain companion; the drain began this long ago.
     StartCompanion(Duration),
-    /// The drain companion has nothing more to wait for.
+    /// The drain companion has nothing left to wait for.
     EndCompanion,
-    /// All companions are sent SIGKILL, and none is started any more.
+    /// Send SIGKILL to all companions, and start no more.
     EndCompanions,
     Forward(Signal),
-    /// SIGTERM to all that the app left.
+    /// Send SIGTERM to all processes that the app left.
     TerminateRest,
-    /// SIGKILL to all that is left.
+    /// Send SIGKILL to all remaining processes.
     KillRest,
-    /// Who is waited for is said, for so long still.
+    /// Log the remaining processes, and how much longer they have.
     NameRest {
         kill_in: Duration,
     },
-    /// To the terminal's job control: the app was stopped.
+    /// Job control at the terminal: the app was stopped.
     Suspend {
         by: Signal,
     },
@@ -43,10 +43,10 @@ pub enum Action {
     Exit(u8),
 }
 
-/// As many as the longest step has.
+/// The number of actions of the longest step.
 const MOST: usize = 5;
 
-/// What one event leads to, in order.
+/// The actions that follow from one event, in order.
 #[must_use = "actions are to be performed"]
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Actions([Option<Action>; MOST]);
@@ -60,7 +60,7 @@ impl Actions {
         list
     }
 
-    /// Those of these that there are.
+    /// Collects the actions that are present.
     pub(super) fn some(actions: [Option<Action>; MOST]) -> Self {
         Self(actions)
     }

@@ -1,6 +1,8 @@
-//! What the machine has to say: each note's text, how much it matters, and its short name.
+//! The machine's log lines: the text of each note, its level, and its short name.
 //!
-//! What a companion has told stands in a note's text as it is: nothing here reads it.
+//! A companion's report is part of a text, and is never parsed.
+//!
+//! Longer than 300 lines because the notes and their texts are one list.
 
 #![forbid(unsafe_code)]
 
@@ -12,13 +14,13 @@ use crate::log::Level;
 use crate::signal::Signal;
 use crate::sys::Status;
 
-/// A wait for the app's start of so long has had a line in the log.
+/// A wait for the app's start that lasts this long is logged.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 
-/// What is worth a line in the log.
+/// Events that are worth a line in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// The targets that the app's start waited for.
+    /// The targets that the app's start waited for are ready.
     AllReady {
         after: Duration,
     },
@@ -29,20 +31,20 @@ pub enum Note {
         by: Signal,
         after: Duration,
     },
-    /// A signal that there is nobody to forward to.
+    /// A signal that came before there was an app to forward it to.
     NoAppYet(Signal),
-    /// Handlers that were told of the end have not ended in time.
+    /// Exit handlers did not end in time.
     HandlersKilled,
-    /// There was no time for them.
+    /// There was no time for the exit handlers.
     HandlersNotRun,
-    /// `at_most`: a companion may hold it so long.
+    /// `at_most`: a companion may hold the drain this long.
     Draining {
         by: Option<Signal>,
         lasts: Duration,
         at_most: Duration,
         kill_in: Duration,
     },
-    /// The stop signal has come in a drain that a hook asked for.
+    /// The stop signal came in a drain that a hook asked for.
     StillDraining {
         by: Signal,
         after: Duration,
@@ -78,13 +80,13 @@ pub enum Note {
         after: Duration,
     },
     Forwarded(Signal),
-    /// A stop signal so soon after the first one that it asks for the same.
+    /// A stop signal so soon after the first one that it is the same request.
     SameRequest {
         signal: Signal,
         first: Signal,
         after: Duration,
     },
-    /// The app has ended after a signal that asks for no stop here.
+    /// The app has ended after a signal that requests no stop here.
     MayBeStopSignal {
         signal: Signal,
         after: Duration,
@@ -98,11 +100,11 @@ pub enum Note {
         kill_in: Duration,
     },
     OrphansKilled,
-    /// SIGKILL was sent, and 100 ms later somebody is there still.
+    /// A process still exists 100 ms after SIGKILL.
     Unkillable,
 }
 
-/// What has ended a drain before its time.
+/// The signal that ended a drain early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     pub by: Signal,
@@ -111,21 +113,21 @@ pub struct Cut {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyCut {
-    /// It came first too.
+    /// The same signal came first too.
     Again,
-    /// Another one came first, or a hook; or a person has sent it.
+    /// A different signal or a hook came first; or a person sent it.
     Asked,
-    /// The hook that has asked for the drain still waits: its time is over.
+    /// The hook that asked for the drain still waits: its time is over.
     HookWaits,
 }
 
-/// A note, with what became of it.
+/// A note, and what became of it.
 #[derive(Clone, Copy)]
 pub struct Told<'a> {
     pub note: Note,
-    /// Why a drain is over, as its companion has told. Empty where nothing was told.
+    /// Why a drain is over, as its companion reported. Empty without a report.
     pub why: &'a str,
-    /// The signal that the note speaks of could not be sent.
+    /// The signal that the note mentions could not be sent.
     pub is_unsent: bool,
 }
 
@@ -154,10 +156,10 @@ impl fmt::Display for Why<'_> {
 }
 
 impl Note {
-    /// How much it matters, and its short name: the state that the machine is in from then on.
+    /// Its level, and its short name: the state that the machine is in from then on.
     pub fn class(self) -> (Level, &'static str) {
         match self {
-            // Then it was said that it is waited for.
+            // In that case the wait was logged as well.
             Note::AllReady { after } if after >= SAID_AFTER => (Level::Info, "starting"),
             Note::AllReady { .. } => (Level::Debug, "starting"),
             Note::NoAppYet(signal) if signal.controls_jobs() => (Level::Debug, "starting"),
@@ -174,7 +176,7 @@ impl Note {
             Note::Unkillable => (Level::Error, "ended"),
             Note::Orphaned { .. } => (Level::Info, "orphaned"),
             Note::AppEnded { after: Some(_), .. } => (Level::Info, "ended"),
-            // Out of the blue, and by no doing of its own.
+            // Unexpected, and not of the app's own accord.
             Note::AppEnded { status: Status::Killed(_), after: None } => (Level::Info, "ended"),
             Note::AppEnded { status: Status::Exited(_), after: None } => (Level::Debug, "ended"),
             Note::MayBeStopSignal { .. } => (Level::Info, "ended"),

@@ -1,4 +1,4 @@
-//! The steps of `lifecycle`'s machine before the app is started, where that waits for targets.
+//! The steps of `lifecycle`'s machine before the app is started, if it waits for targets.
 
 #![forbid(unsafe_code)]
 
@@ -11,14 +11,14 @@ use crate::exit_code;
 use crate::options::plan::Plan;
 use crate::signal::Signal;
 
-/// Before a companion that has failed is started again.
+/// The pause before a failed companion is restarted.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How much longer than its time a companion has before the clock ends the wait.
+/// How long past its time a companion may run before the clock ends the wait.
 const COMPANION_MARGIN: Duration = Duration::from_secs(1);
 
 impl Plan {
-    /// What the machine begins with.
+    /// The first state of the machine.
     pub fn begin(&self, now: Time) -> (State, Actions) {
         match self.start_timeout {
             None => (State::Running(None), Actions::of(&[Action::StartApp])),

@@ -1,4 +1,4 @@
-//! What each step of `lifecycle`'s machine does: one function a change of state.
+//! The steps of `lifecycle`'s machine: one function for each change of state.
 
 #![forbid(unsafe_code)]
 
@@ -13,13 +13,13 @@ use crate::options::plan::{Escalation, HeldBy, Plan};
 use crate::signal::Signal;
 use crate::sys::Status;
 
-/// How long the app's status is waited for after SIGKILL.
+/// How long to wait for the app's status after SIGKILL.
 const STATUS_WAIT: Duration = Duration::from_millis(100);
 
-/// Processes that the app left and that are still there after so long are named.
+/// When to log the names of processes that the app left.
 const NAMED_AFTER: Duration = Duration::from_secs(1);
 
-/// What the exit code says of an app that was still there after its SIGKILL.
+/// The exit code for an app that was still there after its SIGKILL.
 pub(super) const KILLED: u8 = 128 + 9;
 
 impl Plan {
@@ -39,7 +39,8 @@ impl Plan {
         self.begin_drain(stop, until)
     }
 
-    /// A hook waits for the companion's end: there is one, whatever holds the drain.
+    /// Begins a drain with a companion, even if nothing holds it: the hook waits for the
+    /// companion's end.
     pub(super) fn begin_hooked_drain(&self, now: Time) -> (State, Actions) {
         self.begin_drain(Stop { first: None, began: now }, Until::Companion)
     }
@@ -62,8 +63,7 @@ impl Plan {
         (State::Draining(Drain { stop, until, ready }), Actions::some(actions))
     }
 
-    /// A hook in a drain that is going on: it wants a companion to wait for. The handlers ran, or
-    /// run, in the one that there was.
+    /// A hook joins a drain: it needs a companion to wait for. The handlers are not run again.
     pub(super) fn join_drain(&self, drain: Drain, now: Time) -> (State, Actions) {
         match (drain.until, self.held_by) {
             (Until::Delay, HeldBy::Nothing) => {
@@ -78,8 +78,9 @@ impl Plan {
         }
     }
 
-    /// The first stop signal joins a hook's drain, unless that hook still waits: then whoever runs it
-    /// has given it up, and kills soon. After the first one, or by hand, one ends the drain.
+    /// The first stop signal joins a hook's drain, unless that hook still waits: then its time is
+    /// over, and SIGKILL follows soon. After the first one, or by hand, a stop signal ends the
+    /// drain.
     pub(super) fn stop_in_drain(
         &self,
         drain: Drain,
@@ -141,8 +142,8 @@ impl Plan {
         (State::Stopping(stop, 0), Actions::some(actions))
     }
 
-    /// The next escalation, or SIGKILL after the last one: one a step, so that they keep their
-    /// order where several are due at once.
+    /// Sends the next escalation, or SIGKILL after the last one: one per step, so that they keep
+    /// their order when several are due at once.
     pub(super) fn escalate(&self, stop: Stop, escalation: usize, now: Time) -> (State, Actions) {
         let after = now.saturating_sub(stop.began);
         let Some(Escalation { signal, .. }) = self.escalate.get(escalation).copied() else {
@@ -165,8 +166,8 @@ impl Plan {
         (State::Killing { stop, status, until }, Actions::of(&actions))
     }
 
-    /// What to say of an app that has ended after a signal that it was forwarded, where that may
-    /// have been meant to stop it: in the time in which whoever stops a container kills it.
+    /// A hint for an app that has ended after a forwarded signal which may have been meant to stop
+    /// it: it ended within the grace period, after which the container would be killed.
     pub(super) fn stop_signal_hint(
         &self,
         forwarded: Taken,
@@ -191,7 +192,7 @@ impl Plan {
         hint: Option<Action>,
         now: Time,
     ) -> (State, Actions) {
-        // With a stop readiness has gone already, which makes this one idle.
+        // After a stop, readiness is withdrawn already, and this does nothing.
         let unready = Some(Action::Unready);
         match left {
             Left::Nobody => self.exit_of_app(stop, status, [unready, hint], now),
@@ -202,7 +203,7 @@ impl Plan {
                 (state, Actions::some(actions))
             }
             Left::Orphans => {
-                // One that is still to be started would hold the exit up.
+                // A companion that is still to be started would delay the exit.
                 let before = [unready, Some(Action::EndCompanions), hint];
                 self.orphaned(stop, status, before, now)
             }
@@ -226,7 +227,7 @@ impl Plan {
         (state, Actions::some([before, then, tell, hint, say]))
     }
 
-    /// The app has ended and left nobody.
+    /// The app has ended and left no other process.
     pub(super) fn exit_of_app(
         &self,
         stop: Option<Stop>,
@@ -251,7 +252,7 @@ impl Plan {
         self.tell(stop, code, before, now)
     }
 
-    /// All have ended: handlers are run, if there are any and there is time for them.
+    /// All processes have ended: runs the exit handlers, if there are any and there is time.
     pub(super) fn tell(
         &self,
         stop: Option<Stop>,
@@ -275,7 +276,7 @@ impl Plan {
     }
 }
 
-/// The exit code that tells of a status, as shells have it.
+/// The exit code for a status, as in shells.
 pub(super) fn code(status: Status) -> u8 {
     match status {
         Status::Exited(code) => code,

@@ -1,4 +1,5 @@
-//! Timelines, and a walk through every history up to a length that checks the laws.
+//! Timelines, and a walk that checks the laws in every history up to a length. One file, as all of
+//! them share a plan.
 
 mod walk;
 
@@ -39,7 +40,7 @@ fn sent(name: &str) -> Event {
     Event::Signal { signal: signal(name), came: Came::Sent }
 }
 
-/// While a hook that has asked waits.
+/// While the hook that asked still waits.
 fn sent_in_hook(name: &str) -> Event {
     Event::Signal { signal: signal(name), came: Came::WhileHookWaits }
 }
@@ -52,7 +53,7 @@ fn ended(code: u8, left: Left) -> Event {
     Event::AppEnded { status: Status::Exited(code), left }
 }
 
-/// A plan as it is lived through: every wake that is due comes before what happens then.
+/// Runs a plan: before each event, every wake that is due.
 struct Life {
     plan: Plan,
     state: State,
@@ -64,7 +65,7 @@ impl Life {
         Self { plan, state }
     }
 
-    /// The log's lines of it.
+    /// The log lines of the event.
     fn says(&mut self, millis: u64, event: Event) -> Vec<String> {
         let (state, actions) = self.plan.step(self.state, event, MS(millis));
         self.state = state;
@@ -75,7 +76,8 @@ impl Life {
         notes.collect()
     }
 
-    /// Time goes on to `millis`, and `event` happens then; a line for each action but the log's.
+    /// Advances the time to `millis`, and then takes `event`. Returns a line for each action except
+    /// log lines.
     fn at(&mut self, millis: u64, event: Option<Event>) -> Vec<String> {
         let now = MS(millis);
         let mut lines = Vec::new();
@@ -184,7 +186,7 @@ fn orphans_get_nothing_past_the_deadline() {
     assert_eq!(life.at(5_500, None), ["KillRest"]);
 }
 
-/// Whoever was forked while the others were killed.
+/// A process that was forked while the others were killed.
 #[test]
 fn who_is_left_after_the_sigkill_is_killed_again() {
     let reaped = |left| Some(Event::OthersReaped { left });
@@ -197,7 +199,7 @@ fn who_is_left_after_the_sigkill_is_killed_again() {
     assert_eq!(life.at(5_540, reaped(Left::Nobody)), ["Exit(0)"]);
 }
 
-/// timeout(1) signals its child and the group that it is in; people and runtimes repeat themselves.
+/// timeout(1) signals its child and its own group; people and runtimes repeat themselves.
 #[test]
 fn within_a_second_of_the_first_every_stop_signal_is_the_same_request() {
     let mut life = Life::new(plan());
@@ -213,7 +215,7 @@ fn within_a_second_of_the_first_every_stop_signal_is_the_same_request() {
         ["SIGINT 0.3s after the SIGTERM: the same request, not forwarded"]
     );
     assert_eq!(life.at(400, Some(by_hand())), ["SIGTERM"], "a person has seen the first one");
-    // Told already: one SIGTERM is one for the app too.
+    // Signalled already: the app gets one SIGTERM too.
     let mut life = Life::new(Plan { delay: Duration::ZERO, ..plan() });
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain", "SIGTERM"]);
     assert!(life.at(999, Some(sent("TERM"))).is_empty());
@@ -248,17 +250,17 @@ fn a_stop_signal_while_the_hook_waits_tells_the_app_at_once() {
     let mut life = Life::new(held());
     assert_eq!(life.at(0, Some(Event::DrainAsked)).len(), 3);
     assert_eq!(life.at(1_500, Some(sent_in_hook("TERM"))), ["EndCompanion", "SIGTERM"]);
-    // A hook that waits for the drain that a stop signal has begun says nothing of the time.
+    // A hook that waits for a drain that a stop signal began proves nothing about the time.
     let mut life = Life::new(held());
     assert_eq!(life.at(0, Some(sent("TERM"))).len(), 3);
     assert!(life.at(100, Some(Event::DrainAsked)).is_empty());
     assert!(life.at(200, Some(sent_in_hook("TERM"))).is_empty(), "the same request");
-    // Nor one that has nothing to wait for any more.
+    // Nor does one that has nothing left to wait for.
     let mut life = Life::new(plan());
     assert_eq!(life.at(0, Some(sent_in_hook("TERM"))), ["Unready", "BeginDrain"]);
 }
 
-/// `npm start`, `sh -c 'setup; server'`: the server is what is left.
+/// `npm start`, `sh -c 'setup; server'`: the server is left.
 #[test]
 fn after_a_requested_stop_those_that_are_left_have_the_rest_of_the_grace_period() {
     let plan = Plan { orphan_grace: None, escalate: vec![], ..plan() };
@@ -301,7 +303,7 @@ fn a_signal_that_may_have_been_the_images_stop_signal_is_said_when_the_app_has_e
     assert_eq!(hint("TERM", 300, exited), None, "it is one");
 }
 
-/// A plan whose drain a companion holds.
+/// A plan whose drain is held by a companion.
 fn held() -> Plan {
     Plan { held_by: HeldBy::Handlers, ..plan() }
 }
@@ -371,7 +373,7 @@ fn a_hook_drains_and_the_stop_signal_after_it_is_forwarded_at_once() {
     assert_eq!(life.at(5_500, None), ["KillRest"], "counted from the hook");
 }
 
-/// With a hook alone none was asked for: the app has ended by itself.
+/// A hook alone requests no stop: the app has ended by itself.
 #[test]
 fn the_stop_signal_after_a_hook_makes_it_a_stop() {
     let exit_codes = ExitCodes { always: vec![], after_stop: vec![(3, 0)] };
@@ -608,7 +610,7 @@ fn handlers_are_told_when_the_app_and_what_it_left_have_ended() {
 #[test]
 fn handlers_have_what_the_grace_period_leaves() {
     let code = Some(Event::HandlersDone);
-    // Not past the SIGKILL, but at least what the margin leaves.
+    // Not past the SIGKILL, but at least as long as the margin allows.
     for (ended_at, has) in [(3_000, "2.5s"), (5_000, "500ms"), (5_400, "400ms")] {
         let mut life = Life::new(telling());
         assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
@@ -616,14 +618,14 @@ fn handlers_have_what_the_grace_period_leaves() {
         assert_eq!(lines.last(), Some(&format!("TellExit({has})")), "at {ended_at}");
         assert_eq!(life.at(ended_at + 10, code), ["Exit(0)"]);
     }
-    // Killed at 5.5 s, reaped at 5.51 s: until 5.9 s, and it is out at 5.95 s.
+    // Killed at 5.5 s, reaped at 5.51 s: handlers run until 5.9 s, and it exits at 5.95 s.
     let mut life = Life::new(telling());
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
     assert_eq!(life.at(5_500, None), ["SIGTERM", "KillRest"]);
     assert_eq!(life.at(5_510, Some(ended(0, Left::Nobody))), ["TellExit(390ms)"]);
     assert!(life.at(5_949, None).is_empty());
     assert_eq!(life.at(5_950, None), ["KillRest", "Exit(0)"]);
-    // No margin, no time.
+    // Without a margin there is no time.
     let mut life = Life::new(Plan { kill_margin: Duration::ZERO, ..telling() });
     assert_eq!(life.at(0, Some(sent("TERM"))), ["Unready", "BeginDrain"]);
     assert_eq!(life.at(6_000, None), ["SIGTERM", "KillRest"]);
@@ -651,7 +653,7 @@ fn where_command_cannot_be_executed_handlers_are_told() {
     assert_eq!(lines, ["Unready", "EndCompanions", "Exit(126)"]);
 }
 
-/// The diagram in docs/design.md has each way from one state to another, and no other.
+/// The diagram in docs/design.md shows exactly the transitions that exist.
 #[test]
 fn the_design_draws_each_way_between_states() {
     let name = |state: State| {

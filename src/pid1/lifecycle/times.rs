@@ -1,4 +1,4 @@
-//! A stop and a drain, and when what is due in each state: the deadlines.
+//! A stop and a drain, and the deadline of each state.
 
 #![forbid(unsafe_code)]
 
@@ -7,11 +7,11 @@ use crate::clock::Time;
 use crate::options::plan::{Plan, SAME_REQUEST};
 use crate::signal::Signal;
 
-/// A start that waits.
+/// A start that waits for targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     pub(super) began: Time,
-    /// When a companion is started again, if there is none.
+    /// When to restart a companion, if none is running.
     pub(super) again_at: Option<Time>,
 }
 
@@ -22,20 +22,20 @@ pub struct Taken {
     pub(super) at: Time,
 }
 
-/// A stop that has been asked for.
+/// A stop that was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
-    /// The first stop signal. None: a hook has asked for the drain, and it has yet to come.
+    /// The first stop signal. None if a hook asked for the drain, and it has not come yet.
     pub(super) first: Option<Taken>,
     pub(super) began: Time,
 }
 
-/// A drain that is going on.
+/// A drain in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     pub(super) stop: Stop,
     pub(super) until: Until,
-    /// Readiness has yet to go.
+    /// The app is still ready.
     pub(super) ready: bool,
 }
 
@@ -46,19 +46,19 @@ pub(super) enum Until {
     Delay,
     /// The companion's end, and the delay.
     Companion,
-    /// The longest time: nobody can tell any more when it could be shorter.
+    /// The longest time: there is no companion to end it sooner.
     Longest,
 }
 
 impl Stop {
-    /// The first stop signal, if one that is taken now asks for the same.
+    /// The first stop signal, if one taken now is the same request.
     pub(super) fn repeated(self, now: Time) -> Option<Taken> {
         self.first.filter(|first| now.saturating_sub(first.at) < SAME_REQUEST)
     }
 }
 
 impl Plan {
-    /// When something is due without anything having happened.
+    /// When the machine has to act without an event.
     pub fn deadline(&self, state: State) -> Option<Time> {
         match state {
             State::Running(_) | State::Ended => None,
@@ -85,7 +85,7 @@ impl Plan {
         stop.began.saturating_add(self.kill_after())
     }
 
-    /// When all has to be over.
+    /// When all processes have to be gone.
     pub(super) fn latest(&self, stop: Option<Stop>) -> Time {
         stop.map_or(Time::MAX, |stop| self.kill_at(stop))
     }

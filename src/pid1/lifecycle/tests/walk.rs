@@ -1,4 +1,5 @@
-//! A walk through every history up to a length that checks the laws.
+//! A walk that checks the laws in every history up to a length. Longer than 300 lines because each
+//! law has its case here.
 
 #![forbid(unsafe_code)]
 
@@ -7,38 +8,38 @@ use crate::exit_code;
 use crate::options::plan::ORPHAN_GRACE;
 use crate::pid1::lifecycle::steps::KILLED;
 
-/// What has happened in one history, for the laws to be checked against.
+/// The events of one history that the laws refer to.
 #[derive(Clone, Copy, Default)]
 struct Past {
     now: Time,
-    /// The companion that waits for the start is there.
+    /// The companion that waits for the start is running.
     awaits: bool,
-    /// With the last step.
+    /// The last step started it.
     just_started: bool,
     started: bool,
-    /// It could not be started, though it was tried.
+    /// Starting the app was tried, and failed.
     not_started: Option<u8>,
-    /// A stop signal has come before the app was started: with this code it ends.
+    /// The exit code of a stop signal that came before the app was started.
     stopped_before: Option<u8>,
-    /// Handlers were told of the end, at that time.
+    /// When the exit handlers began.
     told: Option<Time>,
     handlers_run: bool,
     /// By a stop signal or by a hook.
     stop_began: Option<Time>,
-    /// When the first stop signal has come.
+    /// When the first stop signal came.
     signalled: Option<Time>,
-    /// The stop signal that comes now is one more within a second of the first.
+    /// The present stop signal is another one within a second of the first.
     repeats: bool,
-    /// The stop signal that comes now is the first one, in a hook's drain.
+    /// The present stop signal is the first one, in a hook's drain.
     in_hooks_drain: bool,
     /// When the app was last sent another signal, before any drain.
     other: Option<Time>,
-    /// When those that the app left were told, and whether they were named since.
+    /// When the processes that the app left were signalled, and whether they have been named since.
     orphaned: Option<Time>,
     named: bool,
     app_ended: Option<(Time, u8)>,
     none_left: bool,
-    /// Stop signals sent to the app by the clock.
+    /// Stop signals that the clock sent to the app.
     by_clock: u32,
     draining: bool,
     companion: bool,
@@ -47,7 +48,7 @@ struct Past {
     exits: u32,
 }
 
-/// Performs one step and checks what holds for every one.
+/// Takes one step, and checks the laws that hold for every step.
 fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State {
     let (next, actions) = plan.step(state, event, past.now);
     past.just_started = false;
@@ -191,7 +192,7 @@ fn walk_step(plan: &Plan, state: State, past: &mut Past, event: Event) -> State 
     next
 }
 
-/// The clock goes to `now`, and everything that is due by then is done.
+/// Advances the clock to `now`, and does everything that is due by then.
 fn walk_to(plan: &Plan, mut state: State, past: &mut Past, now: Time) -> State {
     past.now = now;
     for _ in 0..8 {
@@ -305,7 +306,7 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
         }
         for left in lefts {
             branch(ended(7, left), &|past| {
-                // Handlers were told of the end of one that does not end on SIGKILL.
+                // Exit handlers ran although a process has not ended on SIGKILL.
                 if past.told.is_some() {
                     return;
                 }
@@ -315,7 +316,7 @@ fn walk(plan: &Plan, state: State, past: Past, length: u32) -> u64 {
         }
     } else {
         for left in lefts {
-            // What a handler leaves is not the app's.
+            // A handler's leftovers are not the app's.
             let mark = |past: &mut Past| {
                 past.none_left = left == Left::Nobody || past.told.is_some();
             };
