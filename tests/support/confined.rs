@@ -1,5 +1,5 @@
-//! What a process can be denied: system calls, memory, processes, privileges, the processor. And cgroups, by which one that
-//! runs is frozen or given less.
+//! Limits on a process: system calls, memory, processes, privileges, processor time. Also cgroups,
+//! which freeze or throttle a running process.
 
 use std::ffi::{CString, c_int, c_long, c_ulong};
 use std::fs::{self, File};
@@ -15,19 +15,19 @@ use super::{Folder, Init, LIMIT, becomes_true, ms, needs};
 pub struct Confined {
     limits: Vec<(Limit, u64)>,
     no_new_privileges: bool,
-    /// Files to which the process writes itself.
+    /// Files that the process writes its own pid to.
     cgroups: Vec<CString>,
     filter: Vec<libc::sock_filter>,
-    /// It stops as it has executed its program, for `hide_vdso`.
+    /// It stops once it has executed its program, for `hide_vdso`.
     pub stops: bool,
 }
 
 #[derive(Clone, Copy)]
 pub enum Limit {
-    /// Of addresses, in bytes.
+    /// Address space in bytes.
     Memory,
     Descriptors,
-    /// Of the user; root has none.
+    /// Processes of the user; root has no limit.
     Processes,
 }
 
@@ -48,19 +48,19 @@ impl Init {
         self
     }
 
-    /// Whatever it starts has the filter too.
+    /// Its children inherit the filter.
     pub fn filtered(mut self, filter: Vec<libc::sock_filter>) -> Self {
         self.beginning.confined.filter = filter;
         self
     }
 
-    /// It asks the kernel for the time by system calls, which a filter sees; what it starts does not.
+    /// It asks the kernel for the time by system calls, which a filter sees; its children do not.
     pub fn without_vdso(mut self) -> Self {
         self.beginning.confined.stops = true;
         self
     }
 
-    /// As `in_empty_root`, and nothing can be written there.
+    /// Like `in_empty_root`, but read-only.
     pub fn in_read_only_root(mut self, root: &Folder) -> Self {
         self.beginning.read_only_root = true;
         self.in_empty_root(root)
@@ -74,7 +74,7 @@ impl Confined {
     /// Between fork and exec.
     pub unsafe fn join(&self) -> io::Result<()> {
         for path in &self.cgroups {
-            // SAFETY: a C string; 0 stands for whoever writes it.
+            // SAFETY: a C string; 0 means the writing process.
             unsafe {
                 let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
                 check(file)?;
@@ -85,7 +85,7 @@ impl Confined {
         Ok(())
     }
 
-    /// The last thing before exec, which has to be allowed.
+    /// The last step before exec, which the limits have to allow.
     ///
     /// # Safety
     /// Between fork and exec.
@@ -98,7 +98,7 @@ impl Confined {
                     Limit::Descriptors => libc::RLIMIT_NOFILE,
                     Limit::Processes => libc::RLIMIT_NPROC,
                 };
-                // The witness raises that of its descriptors again.
+                // The witness raises its descriptor limit again.
                 let hard = if matches!(limit, Limit::Descriptors) { 4096 } else { value };
                 let limit = libc::rlimit { rlim_cur: value, rlim_max: hard };
                 check(libc::setrlimit(resource, &raw const limit))?;
@@ -125,12 +125,12 @@ impl Confined {
 
 // ---- system calls
 
-/// What becomes of a system call.
+/// The result of a system call.
 #[derive(Clone, Copy)]
 pub enum Verdict {
     Allowed,
     Fails(i32),
-    /// It ends the process, with SIGSYS.
+    /// Ends the process with SIGSYS.
     Kills,
 }
 
@@ -144,7 +144,7 @@ impl Verdict {
     }
 }
 
-/// These calls so, all others so.
+/// These calls have one result, all others another.
 pub fn filter(
     calls: impl IntoIterator<Item = c_long>,
     these: Verdict,
@@ -158,7 +158,7 @@ pub fn filter(
     program
 }
 
-/// This call only with this as its first argument.
+/// This call only with this first argument.
 pub fn only_with(call: c_long, first_argument: u32, other: Verdict) -> Vec<libc::sock_filter> {
     const FIRST_ARGUMENT: u32 = 16; // where it is in struct seccomp_data, the lower half of it
     let is_call = if_equal(call as u32, 0, 2);
@@ -182,8 +182,8 @@ fn end(verdict: Verdict) -> libc::sock_filter {
     step(libc::BPF_RET | libc::BPF_K, 0, 0, verdict.code())
 }
 
-/// A process that has stopped at its first instruction goes on without the vDSO, the kernel's code that tells the time without
-/// a system call.
+/// Removes the vDSO, which tells the time without a system call, from a process that has stopped at
+/// its first instruction, and lets it continue.
 pub fn hide_vdso(pid: i32) -> io::Result<()> {
     const SYSINFO_EHDR: u64 = 33;
     const IGNORE: u64 = 1;
@@ -192,7 +192,8 @@ pub fn hide_vdso(pid: i32) -> io::Result<()> {
     check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
     assert!(libc::WIFSTOPPED(status), "it stops at its exec: {status:x}");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The 28th field, counted from the state, which is the third: where the stack begins, with argc.
+    // Field 28: the start of the stack, with argc. These fields are counted from the state, field
+    // 3.
     let stack = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(25)?.parse().ok());
     let mut at: u64 = stack.expect("the stack's beginning");
     let mut memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))?;
@@ -222,7 +223,7 @@ pub fn hide_vdso(pid: i32) -> io::Result<()> {
 
 // ---- cgroups
 
-/// False, said aloud, where there is none of this kind that can be made: cgroup v1, and root.
+/// False, with a message, if no cgroup of this kind can be created: that takes cgroup v1 and root.
 pub fn needs_cgroup(kind: &str) -> bool {
     let is_there = Path::new(CGROUPS).join(kind).join("cgroup.procs").exists();
     needs(&format!("cgroup v1, {kind}, and root"), is_there && super::system::is_root())

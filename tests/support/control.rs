@@ -1,5 +1,5 @@
-//! How late this machine is at the moment: a thread that does next to nothing, and how long it takes for that. It is the control
-//! of every time that is measured beside it, as a busy machine is late for both.
+//! Measures how late this machine is at the moment: a thread that does next to nothing, and how
+//! long that takes. It is the control of every measured time, as a loaded machine delays both.
 //!
 //! It must not know what is tested.
 
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use super::ms;
 use super::system::{now, pause};
 
-/// How much later than it is due a thing may come on an idle machine.
+/// How late an event may be on an idle machine.
 pub const SLACK: Duration = ms(300);
 
-/// How many times the control's own lateness is allowed besides: one wake-up was late by that much, where what is tested takes
-/// several of several processes, and work in between.
+/// How many times the control's own lateness is allowed on top. That is one late wake-up, while the
+/// tested event takes several of them in several processes, and work in between.
 const FACTOR: u32 = 100;
 
 /// How long a lateness counts.
@@ -24,21 +24,22 @@ const RECENT: Duration = ms(15_000);
 const TURN: Duration = ms(10);
 
 struct Control {
-    /// When the turn that goes on should be over.
+    /// When the current turn should be over.
     due: Option<Instant>,
-    /// When a turn was over, and how late; none that a later and worse one has made meaningless.
+    /// When each turn ended, and how late, without those that a later and worse one outweighs.
     late: VecDeque<(Instant, Duration)>,
 }
 
 static CONTROL: Mutex<Control> = Mutex::new(Control { due: None, late: VecDeque::new() });
 
-/// From now on; whatever is measured begins after this.
+/// Starts the control, before anything is measured.
 pub fn begin() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| drop(std::thread::spawn(take_turns)));
 }
 
-/// Each is a sleep; and now and then a file is made and removed, where the tests have theirs: disks can be busy too.
+/// Each turn is a sleep. Some also create and remove a file where the tests have theirs, since
+/// disks can be busy too.
 fn take_turns() {
     let file = std::env::temp_dir().join(format!("drain-init-test-{}-control", std::process::id()));
     for turn in 0_u64.. {
@@ -63,7 +64,7 @@ fn control<R>(run: impl FnOnce(&mut Control) -> R) -> R {
     run(&mut CONTROL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The worst of the last seconds.
+/// The greatest recent lateness.
 fn worst() -> Duration {
     control(|control| {
         while control.late.front().is_some_and(|(at, _)| at.elapsed() > RECENT) {
@@ -76,7 +77,7 @@ fn worst() -> Duration {
     })
 }
 
-/// How much later than it is due a thing may come that comes about now.
+/// How late an event may be that happens now.
 pub fn slack() -> Duration {
     SLACK + worst() * FACTOR
 }

@@ -1,4 +1,5 @@
-//! A small name server, RFC 1035, and a thread's own files in /etc that name it. What is answered is the test's to say.
+//! A small name server, RFC 1035, and a thread's own files in /etc that name it. The test decides
+//! the answers.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -27,22 +28,22 @@ pub struct Question {
     pub name: String,
     pub kind: u16,
     pub is_tcp: bool,
-    /// How often this server has been asked for this before, by UDP or by TCP.
+    /// How many times this server was asked this before, by UDP or by TCP.
     pub turn: usize,
 }
 
 pub enum Reply {
-    /// Not a word.
+    /// No answer.
     Lost,
-    /// A code alone; 0 says that the name has no such record.
+    /// Only a code; 0 means that the name has no such record.
     Code(u8),
-    /// Those of the kind that was asked for.
+    /// The addresses of the requested family.
     Addresses(Vec<IpAddr>),
-    /// The name is another one's alias, which has these.
+    /// The name is an alias of another one, which has these.
     Alias(&'static str, Vec<IpAddr>),
-    /// As many as these, and the mark that there are more.
+    /// These addresses, with the truncation bit.
     Cut(Vec<IpAddr>),
-    /// As `Addresses`, with another number than the question's.
+    /// Like `Addresses`, with a wrong id.
     Forged(Vec<IpAddr>),
 }
 
@@ -54,7 +55,7 @@ pub fn parsed(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
-/// Port 53 of an address of this network, by UDP and by TCP.
+/// Listens on port 53 of an address in this network, by UDP and by TCP.
 pub struct NameServer {
     asked: Arc<Mutex<Vec<Question>>>,
 }
@@ -86,12 +87,12 @@ impl NameServer {
         server
     }
 
-    /// What it was asked, in order.
+    /// The questions so far, in order.
     pub fn asked(&self) -> Vec<Question> {
         self.asked.lock().expect("the questions").clone()
     }
 
-    /// In short: `A app.test`, `AAAA app.test`; over TCP with a T before.
+    /// In short: `A app.test`, `AAAA app.test`; over TCP after a T.
     pub fn log(&self) -> Vec<String> {
         let line = |question: Question| {
             let kind = if question.kind == A { "A" } else { "AAAA" };
@@ -161,7 +162,7 @@ fn answered(
     Some(answer)
 }
 
-/// The name, and where it ends.
+/// The name, and the offset of its end.
 fn name_in(packet: &[u8]) -> Option<(String, usize)> {
     let (mut labels, mut at) = (vec![], HEADER);
     loop {
@@ -182,7 +183,7 @@ fn encoded(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Those of the kind, as records of the name that stands at `owner`.
+/// Appends the addresses of that family, as records of the name at offset `owner`.
 fn append(answer: &mut Vec<u8>, kind: u16, owner: usize, addresses: &[IpAddr]) {
     for address in addresses {
         match address {
@@ -204,18 +205,18 @@ fn append_record(answer: &mut Vec<u8>, owner: usize, kind: u16, data: &[u8]) {
     answer[7] += 1;
 }
 
-/// What this thread, and whatever it starts from now on, finds in /etc.
+/// The files in /etc that this thread, and every process it starts from now on, sees.
 pub struct OwnEtc(Folder);
 
 impl OwnEtc {
-    /// With no host and no name server.
+    /// Without hosts and name servers.
     pub fn enter() -> Self {
         let own = Self(Folder::new());
         nix::sched::unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(NO, "/", NO, private, NO).expect("mounts of its own");
         own.set("", "");
-        // glibc's alone.
+        // Only glibc reads it.
         fs::write(own.0.path("nsswitch.conf"), "hosts: files dns\n").expect("a file");
         for name in ["resolv.conf", "hosts", "nsswitch.conf"] {
             let place = Path::new("/etc").join(name);
@@ -226,7 +227,7 @@ impl OwnEtc {
         own
     }
 
-    /// resolv.conf and hosts.
+    /// Writes resolv.conf and hosts.
     pub fn set(&self, servers: &str, hosts: &str) {
         fs::write(self.0.path("resolv.conf"), servers).expect("a file");
         fs::write(self.0.path("hosts"), hosts).expect("a file");
@@ -235,7 +236,7 @@ impl OwnEtc {
 
 const NO: Option<&Path> = None;
 
-/// Accepts connections at this address, for as long as it is kept.
+/// Accepts connections at this address while it is kept.
 pub fn listener(address: &str) -> (TcpListener, u16) {
     let listener = TcpListener::bind(address).expect("a port");
     let port = listener.local_addr().map(|address: SocketAddr| address.port());

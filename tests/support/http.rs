@@ -1,4 +1,4 @@
-//! A small HTTP client, and a steady load. It must not know who serves.
+//! A small HTTP client, and a steady load. It must not know the server.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::LIMIT;
 use super::system::{now, pause};
 
-/// A connection that is kept.
+/// A keep-alive connection.
 pub struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -27,7 +27,7 @@ impl Client {
         self.0.get_mut().write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes())
     }
 
-    /// Sends so many pieces, one each `every`.
+    /// Sends a body in `pieces`, one each `every`.
     pub fn upload(&mut self, pieces: usize, every: Duration) -> io::Result<usize> {
         let piece = [b'.'; 1000];
         let length = pieces * piece.len();
@@ -41,7 +41,7 @@ impl Client {
         self.answer()
     }
 
-    /// How long it is. An end before its own is an error.
+    /// Reads an answer and returns its length. A premature end is an error.
     pub fn answer(&mut self) -> io::Result<usize> {
         let mut length = None;
         if !self.line()?.contains(" 200 ") {
@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    /// Whether the server has closed it. Nothing is read.
+    /// Whether the server has closed it. Reads nothing.
     pub fn is_at_its_end(&self) -> bool {
         let stream = self.0.get_ref();
         stream.set_nonblocking(true).expect("set");
@@ -98,7 +98,7 @@ impl Client {
     }
 }
 
-/// A request on a connection of its own, which the client closes first.
+/// Sends a request on its own connection, which the client closes first.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<usize> {
     Client::connect(address)?.get(path)
 }
@@ -108,7 +108,7 @@ pub fn answered(address: SocketAddr) {
     get(address, "/").unwrap_or_else(|e| panic!("a request was lost: {e}"));
 }
 
-/// One each `every` until then; when the last one began.
+/// Sends a request each `every` until then. Returns when the last one began.
 pub fn steady(every: Duration, until: Instant, mut request: impl FnMut()) -> Instant {
     let mut last = now();
     let mut next = last;

@@ -1,4 +1,5 @@
-//! The whole life of a container with every option, in whatever surroundings: what holds in each of them.
+//! The whole life of a container with every option, in any surroundings, and the checks that hold
+//! in all of them.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use super::{Ended, Folder, Init, LIMIT, Running, Server, becomes_true, ms, slack};
 
-/// An address of the loopback that is nobody else's: a port of 127.0.0.1 may be taken meanwhile for somebody's connection.
+/// A loopback address used by nothing else: a port of 127.0.0.1 may be taken by an outgoing
+/// connection.
 pub fn own_address() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let [_, high, middle, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     format!("127.{}.{middle}.{low}:{}", high + 1, 10_000 + std::process::id() % 20_000)
 }
 
-/// What /readyz answers there; none where nobody does.
+/// The status of /readyz there, or None without an answer.
 pub fn readyz(address: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(ms(1000))).ok()?;
@@ -25,12 +27,13 @@ pub fn readyz(address: &str) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
-/// A delay of 300 ms, held by handlers and traffic that are over before; SIGKILL 3 s after the stop signal, for an app that is deaf.
+/// A delay of 300 ms, held by handlers and traffic that end earlier. SIGKILL 3 s after the stop
+/// signal, for an app that ignores it.
 pub struct Life {
     folder: Folder,
     address: String,
     server: Server,
-    /// Its files are in the folder; in a root of its own there is none.
+    /// Its files are in the folder; a root of its own has none.
     files: bool,
     traced: bool,
 }
@@ -62,12 +65,13 @@ impl Life {
         slack() + if self.traced { ms(4000) } else { ms(0) }
     }
 
-    /// Where the files of its options are. Anybody can write there.
+    /// The folder of the files in its options. Every user can write there.
     pub fn folder(&self) -> &Path {
         self.folder.0.as_path()
     }
 
-    /// With these options, in two words each. `--until-quiet` has its port named, as in the network of the tests there are many.
+    /// Adds these options, two words each. `--until-quiet` gets a port, as the tests' network has
+    /// many.
     pub fn options(&self, init: Init, obeys: bool) -> Init {
         let Server { port: server, .. } = self.server;
         let init = init
@@ -90,9 +94,9 @@ impl Life {
         init.arg("--termination-log").arg(self.folder.path("log"))
     }
 
-    /// From here to its end, by a stop signal that the app obeys, or not.
+    /// From here to its end, by a stop signal that the app obeys or ignores.
     pub fn lived(&self, init: Init, obeys: bool) -> Ended {
-        // What obeys ends when it has been looked at.
+        // An app that obeys ends after the checks.
         let [told, over] = if obeys { ["until:3", "until:14"] } else { ["trap", "trap"] };
         let app = ["descriptors", "orphans:5", "release", "reaped", "ready", told, over, "exit:3"];
         let mut run = self.options(init, obeys).static_app(app).start();
@@ -109,7 +113,7 @@ impl Life {
 
     fn ended(&self, mut run: Running, asked: Instant, obeys: bool) -> Ended {
         let told = run.line("signal 3") - asked;
-        // The end of the traffic is looked for in steps.
+        // The end of the traffic is checked in steps.
         let slack = self.slack();
         assert!(told >= Self::DELAY && told < ms(900) + slack, "told after {told:?}");
         assert!(!self.files || self.exists() == (false, true));
@@ -132,10 +136,11 @@ impl Life {
     }
 }
 
-/// What a lived life's log must not say.
+/// Checks that the log reports no failure.
 pub fn nothing_failed(ended: &Ended) {
     let failures = ended.err.iter().filter(|line| line.contains("\"level\":\"error\""));
-    // Of the end of an app that is deaf; and on a loaded machine 100 ms may not be enough for it to be gone.
+    // An app that ignores the signal is killed; on a loaded machine 100 ms may not be enough for
+    // that.
     let expected = ["grace period is over", "does not end on SIGKILL"];
     let failures: Vec<_> =
         failures.filter(|line| !expected.iter().any(|part| line.contains(part))).collect();

@@ -41,10 +41,12 @@ use std::time::{Duration, Instant};
 pub use control::slack;
 use system::{Beginning, now, pause};
 
-/// For whatever should happen at once: long, as the machine may be loaded, and no test passes by waiting it out.
+/// The limit for events that should come at once. It is long, as the machine may be loaded, and no
+/// test passes by waiting it out.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Marks the processes of one start in their environment, so that what is left of them can be found and killed.
+/// Marks the processes of one start in their environment, so that leftovers can be found and
+/// killed.
 const MARK: &str = "STARTED_BY_TEST";
 
 pub const fn ms(milliseconds: u64) -> Duration {
@@ -84,20 +86,21 @@ fn kind_of(path: &Path) -> Kind {
     }
 }
 
-/// drain-init. With a peer under test every test of drain-init alone fails, and says so: tests/signals.rs is what runs then.
+/// drain-init. With a peer under test, tests of drain-init alone fail and say so; use
+/// tests/signals.rs then.
 pub fn init() -> Init {
     let init = any_init();
     assert_eq!(init.kind, Kind::DrainInit, "INIT_UNDER_TEST: only `--test signals` is for peers");
     init
 }
 
-/// The init under test, a peer's included.
+/// The init under test, including a peer.
 pub fn any_init() -> Init {
     let (kind, path) = init_under_test();
     Init::new(kind, path)
 }
 
-/// What the drain-init that cargo built is not: the release build that ships, static, for an empty root.
+/// The release build that ships: static, for an empty root. cargo's own build of drain-init is not.
 pub fn static_init() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -111,14 +114,14 @@ pub fn static_init() -> PathBuf {
         .clone()
 }
 
-/// By another process: while one of ours has it open for writing, as any child of another test would between its fork and its
-/// exec, it can't be executed (ETXTBSY).
+/// Copies with another process. If this one had the copy open for writing, a child that another
+/// test has just forked would have it open too, and it could not be executed (ETXTBSY).
 pub fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("--remove-destination").args([from, to]).status();
     assert!(copied.is_ok_and(|status| status.success()), "cp {} {}", from.display(), to.display());
 }
 
-/// The release build for arm64, or none, said aloud, where it can't be built or run here.
+/// The release build for arm64; None, with a message, if it cannot be built or run here.
 pub fn arm64_init() -> Option<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if !needs_program(ARM64_EMULATOR) || !needs_target(ARM64) {
@@ -130,7 +133,7 @@ pub fn arm64_init() -> Option<PathBuf> {
     Some(built.clone())
 }
 
-/// For `static_init`, `static_witness` and what is made of them.
+/// For `static_init`, `static_witness` and images made of them.
 pub fn needs_static() -> bool {
     needs_target(MUSL)
 }
@@ -164,7 +167,7 @@ fn is_static(path: &Path) -> bool {
     !bytes.windows(8).any(|part| part == b"/ld-linu" || part == b"/ld-musl")
 }
 
-/// cargo builds no example for `cargo test --test NAME`.
+/// cargo builds no examples for `cargo test --test NAME`.
 pub fn witness() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -180,7 +183,7 @@ pub fn server() -> PathBuf {
         .clone()
 }
 
-/// And the server that it runs, so that it has nothing more to build.
+/// Also builds the server that it runs, so that it need not build anything itself.
 pub fn rolling_update() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -214,7 +217,7 @@ pub fn load() -> PathBuf {
     BUILT.get_or_init(|| build(&["--example", "load"], None).join("debug/examples/load")).clone()
 }
 
-/// Builds into the directory that these tests were built into; says where things are then.
+/// Builds into the target directory of these tests, and returns the directory of the result.
 fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
     let target_dir =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent");
@@ -242,7 +245,7 @@ fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
 
 // ---- what a test needs of its surroundings
 
-/// False, said aloud, where the test can't run here; panics where all have to.
+/// False, with a message, if the test cannot run here; panics if all tests have to run.
 pub fn needs(what: &str, is_there: bool) -> bool {
     if !is_there {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -255,7 +258,8 @@ pub fn needs(what: &str, is_there: bool) -> bool {
     is_there
 }
 
-/// Not eprintln!, which libtest captures: a test that hasn't run must not look like one that passed.
+/// Not eprintln!, which libtest captures: a test that has not run must not look like one that
+/// passed.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -282,7 +286,7 @@ pub fn needs_program(program: &str) -> bool {
     needs(program, env::split_paths(&paths).any(|folder| folder.join(program).exists()))
 }
 
-/// Runs it with drain-init as a subreaper and as PID 1.
+/// Runs the test with drain-init as a subreaper and as PID 1.
 pub fn at_both_levels(test: impl Fn(&dyn Fn() -> Init)) {
     at_both_levels_of(init, test);
 }
@@ -354,13 +358,13 @@ impl Init {
         }
     }
 
-    /// An option of the init, or what follows one.
+    /// An option of the init, or its value.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.options.push(arg.as_ref().to_owned());
         self
     }
 
-    /// Options and their values, as one types them: split at spaces.
+    /// Options and values as typed: split at spaces.
     pub fn args(mut self, args: &str) -> Self {
         self.options.extend(args.split_whitespace().map(OsString::from));
         self
@@ -373,7 +377,7 @@ impl Init {
         self.command([program.as_os_str()].into_iter().chain(steps.iter().map(OsStr::new)))
     }
 
-    /// As `app`, with the witness that needs no libc, and fewer system calls.
+    /// Like `app`, with the static witness, which makes fewer system calls.
     pub fn static_app<const N: usize>(self, steps: [&str; N]) -> Self {
         if self.beginning.root.is_some() {
             return self.app(steps);
@@ -387,13 +391,13 @@ impl Init {
         self
     }
 
-    /// Another program that starts the init: its words come first.
+    /// Another program that starts the init; its words come first.
     pub fn under(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.before = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
-    /// No init at all: the app alone, to compare with.
+    /// No init: the app alone, for comparison.
     pub fn bare(mut self) -> Self {
         self.bare = true;
         self
@@ -409,7 +413,7 @@ impl Init {
         self
     }
 
-    /// In the container of one that runs: its PID and mount namespaces.
+    /// In the container of a running init: its PID and mount namespaces.
     pub fn beside(self, other: &Running) -> Self {
         self.inside(other.pid)
     }
@@ -441,13 +445,13 @@ impl Init {
         self
     }
 
-    /// Every descriptor that it may have is in use: it can open nothing.
+    /// Every descriptor number is in use: it can open nothing.
     pub fn no_descriptor_left(mut self) -> Self {
         self.beginning.no_descriptor_left = true;
         self
     }
 
-    /// A root with nothing in it but the static drain-init and the static witness, given before `app`.
+    /// A root that contains only the static drain-init and the static witness. Comes before `app`.
     pub fn in_empty_root(mut self, root: &Folder) -> Self {
         for (from, name) in [(static_init(), "drain-init"), (static_witness(), "witness")] {
             copy_program(&from, &root.path(name));
@@ -472,7 +476,7 @@ impl Init {
         self
     }
 
-    /// An empty read-only file system is mounted there.
+    /// Mounts an empty read-only file system there.
     pub fn read_only(mut self, folder: &Path) -> Self {
         self.beginning.read_only = CString::new(folder.as_os_str().as_bytes()).ok();
         self
@@ -488,7 +492,7 @@ impl Init {
         self
     }
 
-    /// Where it goes instead of to the test.
+    /// Sends standard output there instead of to the test.
     pub fn stdout(mut self, stream: impl Into<Stdio>) -> Self {
         self.streams[1] = Some(stream.into());
         self
@@ -499,7 +503,7 @@ impl Init {
         self
     }
 
-    /// Standard input is the controlling terminal of a new session.
+    /// Makes standard input the controlling terminal of a new session.
     pub fn own_terminal(mut self, stdin: OwnedFd) -> Self {
         self.beginning.own_terminal = true;
         self.stdin(stdin)
@@ -509,7 +513,7 @@ impl Init {
         &self.program
     }
 
-    /// The words that start it.
+    /// The words of the command line.
     pub fn words(&self) -> Vec<OsString> {
         let mut words = self.before.clone();
         if self.bare {
@@ -568,7 +572,7 @@ impl Init {
 
 pub struct Running {
     child: Child,
-    /// The init's, as seen by the tests, whatever namespace it is in.
+    /// The init's pid in the tests' own namespace.
     pub pid: i32,
     mark: String,
     out: Lines,
@@ -584,9 +588,9 @@ pub struct Ended {
     pub at: Instant,
     pub out: Vec<String>,
     pub err: Vec<String>,
-    /// `out`, with the times.
+    /// `out`, with times.
     pub heard: Vec<Line>,
-    /// Processes that it has left behind, by their command lines.
+    /// The command lines of processes that it has left behind.
     pub left: Vec<String>,
 }
 
@@ -597,7 +601,7 @@ impl Running {
         at
     }
 
-    /// Waits for this line of the app's, past any other, and says when it came.
+    /// Waits for this line of the app's, skipping others, and returns when it came.
     pub fn line(&mut self, line: &str) -> Instant {
         match self.out.wait(LIMIT, |l| l == line) {
             Some(line) => line.at,
@@ -612,14 +616,14 @@ impl Running {
         }
     }
 
-    /// Waits for this line of the app's, unless it has come already, among those that were waited past.
+    /// Like `line`, but also accepts a line that was skipped earlier.
     pub fn says(&mut self, line: &str) {
         if !self.out.come.iter().any(|l| l.text == line) {
             self.line(line);
         }
     }
 
-    /// When this line of the app's came, that has been waited past.
+    /// When a skipped line of the app's came.
     pub fn when(&self, line: &str) -> Instant {
         self.out.come.iter().find(|l| l.text == line).expect("it has come").at
     }
@@ -630,7 +634,7 @@ impl Running {
         self.line(&format!("signal {number}")) - sent
     }
 
-    /// Waits for a line of the init's log with this in it.
+    /// Waits for a line of the init's log that contains `part`.
     pub fn log(&mut self, part: &str) -> Line {
         match self.err.wait(LIMIT, |line| line.contains(part)) {
             Some(line) => line,
@@ -638,7 +642,7 @@ impl Running {
         }
     }
 
-    /// Nothing more comes on stdout for so long; what came is said.
+    /// Checks that stdout stays silent for this long.
     pub fn silent_for(&mut self, time: Duration) {
         if let Some(line) = self.out.wait(time, |_| true) {
             self.give_up(&format!("`{}` on stdout, where nothing should come", line.text));
@@ -652,7 +656,7 @@ impl Running {
         system::ends_within(&self.child, limit)
     }
 
-    /// Waits for its end, and for the end of what it wrote.
+    /// Waits for its end, and for the end of its output.
     pub fn ended(self) -> Ended {
         self.ended_within(LIMIT)
     }
@@ -664,7 +668,8 @@ impl Running {
         let at = now();
         let status = self.child.wait().expect("wait");
         self.waited = true;
-        // Whatever it has just killed may take an instant to be gone; what stays is no accident.
+        // A process that it has just killed may take an instant to be gone; a process that stays is
+        // a fault.
         let closed = self.out.ends_within(ms(500)) && self.err.ends_within(ms(500));
         let left = if closed && (self.out.is_piped || self.err.is_piped) {
             vec![]
@@ -683,7 +688,7 @@ impl Running {
         }
     }
 
-    /// Kills it; all that the app has said.
+    /// Kills it, and returns all output of the app.
     pub fn killed(mut self) -> Vec<String> {
         self.end();
         self.out.ends_within(LIMIT);
@@ -735,7 +740,7 @@ impl Ended {
     }
 }
 
-/// Kills whatever carries the mark, until nothing does; says what it was.
+/// Kills every process with the mark, until none is left. Returns their command lines.
 fn kill_all(mark: &str) -> Vec<String> {
     let mut killed = vec![];
     let wanted = format!("{MARK}={mark}");
@@ -762,7 +767,7 @@ fn kill_all(mark: &str) -> Vec<String> {
     killed
 }
 
-/// Whatever these tests have started and is there still, by its command line.
+/// The command lines of processes that these tests have left behind.
 pub fn left_by_these_tests() -> Vec<String> {
     let mark = format!("{MARK}={}-", std::process::id());
     let is_ours = |pid: &i32| {
@@ -798,9 +803,9 @@ pub struct Stat {
     pub state: char,
     pub parent: i32,
     pub group: i32,
-    /// Time that it has computed, in hundredths of a second.
+    /// Its processor time, in hundredths of a second.
     pub ticks: u64,
-    /// That and its children's that were reaped.
+    /// The same, with that of its reaped children.
     pub ticks_with_children: u64,
 }
 
@@ -830,8 +835,8 @@ pub fn status_of(pid: i32, field: &str) -> u64 {
         .expect("a number")
 }
 
-/// Holds a time against the one it should be: never sooner, and not much later, by the control. What was measured is printed,
-/// to be read with --show-output.
+/// Checks a time against its expected value: never sooner, and no later than the control allows.
+/// Prints both, for --show-output.
 #[track_caller]
 pub fn assert_after(what: &str, measured: Duration, expected: Duration) {
     let (late, slack) = (measured.saturating_sub(expected), slack());
@@ -840,7 +845,7 @@ pub fn assert_after(what: &str, measured: Duration, expected: Duration) {
     assert!(late < slack, "{what}: due after {expected:?}, came {late:?} later, not {slack:?}");
 }
 
-/// Waits until it is so, which should be so long after that instant.
+/// Waits until `is_so`, which is due this long after that instant.
 #[track_caller]
 pub fn becomes_true_after(
     what: &str,
@@ -852,7 +857,7 @@ pub fn becomes_true_after(
     assert_after(what, now() - since, expected);
 }
 
-/// Waits until it is so, looking again and again; false when the time is over. For what sends no event.
+/// Polls until `is_so` returns true; false after the limit. For changes without an event.
 pub fn becomes_true(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let end = now() + limit;
     loop {
@@ -881,7 +886,7 @@ pub fn settled<T: PartialEq>(look: impl Fn() -> T) -> T {
 
 // ---- the network
 
-/// Runs it with each of them at once, each in a network of its own.
+/// Runs all cases at once, each in a network of its own.
 pub fn in_networks<T: Sync, R: Send>(cases: &[T], run: impl Fn(&T) -> R + Sync) -> Vec<R> {
     server(); // is built before any time is measured
     let run = &run;
@@ -898,7 +903,8 @@ pub fn in_networks<T: Sync, R: Send>(cases: &[T], run: impl Fn(&T) -> R + Sync) 
     })
 }
 
-/// A port on which nobody listens. None that the kernel may give to somebody's connection meanwhile, and each once.
+/// A port without a listener, outside the kernel's range for outgoing connections, and never
+/// returned twice.
 pub fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -910,7 +916,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// An HTTP server that keeps the first line of each request, and answers with 200, or never.
+/// An HTTP server that keeps the first line of each request, and answers with 200 or not at all.
 pub struct Server {
     pub port: u16,
     calls: Arc<Mutex<Vec<String>>>,
@@ -959,7 +965,7 @@ pub struct Line {
     pub at: Instant,
 }
 
-/// The lines of a stream, as they come.
+/// The lines of a stream, as they arrive.
 struct Lines {
     is_piped: bool,
     coming: Receiver<Line>,

@@ -1,6 +1,6 @@
-//! The options that there are, for the tests that go through all of them.
+//! The list of options, for tests that go through all of them.
 
-/// Each option that takes a value: a value that isn't its default, and one that makes no sense.
+/// Each option that takes a value: a value that is not its default, and an invalid one.
 pub const VALUES: [(&str, &str, &str); 30] = [
     ("delay", "7s", "5x"),
     ("max-delay", "9s", "-1"),

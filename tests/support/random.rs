@@ -1,4 +1,4 @@
-//! Numbers and bytes that nobody has chosen, the same each time.
+//! Pseudorandom numbers and bytes, the same in each run.
 
 pub struct Random(u64);
 
@@ -15,7 +15,7 @@ impl Random {
         self.0
     }
 
-    /// Fewer than `limit` of them.
+    /// Fewer than `limit` bytes.
     pub fn bytes(&mut self, limit: u64) -> Vec<u8> {
         let count = self.next() % limit;
         (0..count).map(|_| self.next().to_le_bytes()[3]).collect()

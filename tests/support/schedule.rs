@@ -1,8 +1,10 @@
-//! Lives of a container that chance has made: options, an app, and what happens to them and when, all from a seed. What comes of
-//! one is held to the laws that the walk through `lifecycle` has, as far as they can be seen from outside.
+//! Random lives of a container: options, an app, and timed events, all from a seed. Each is checked
+//! against the laws of the walk through `lifecycle`, as far as they are visible from outside.
 //!
-//! A law that says "never" is broken by once. One that says "by then" may be broken by a loaded machine: whoever runs schedules
-//! runs such a one again.
+//! One violation breaks a law that says "never". A law that says "by then" may also break on a
+//! loaded machine, so the caller runs that schedule again.
+//!
+//! Longer than 300 lines because a schedule and its laws share one model.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,16 +28,17 @@ const ESCALATION: i32 = 50;
 const TOLD: i32 = 51;
 const DRAIN: i32 = 64;
 
-/// What asks for a stop here: each is sent once, so that none is lost by merging with another.
+/// Signals that request a stop. Each is sent once, so that none is lost by merging with another.
 const STOPS: [i32; 3] = [INT, QUIT, TERM];
 
-/// Others, each sent once for the same reason.
+/// Other signals, each sent once for the same reason.
 const OTHERS: [i32; 8] = [HUP, USR1, USR2, 14, 28, 34, 40, 63];
 
-/// So long after the first stop signal every other one is the same request.
+/// Stop signals this soon after the first one are the same request.
 const SAME_REQUEST: Duration = ms(1000);
 
-/// How much sooner, where what it follows is known by a line of the app's, which may be read late, on an idle machine.
+/// How much sooner something may seem to happen on an idle machine, if it is measured from a line
+/// of the app's, which may be read late.
 const EARLY: Duration = ms(50);
 
 /// SplitMix64.
@@ -62,7 +65,7 @@ impl Chance {
         values[self.below(values.len() as u64) as usize]
     }
 
-    /// One in so many.
+    /// True once in `many` times.
     fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
@@ -71,9 +74,9 @@ impl Chance {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Happens {
     Signal(i32),
-    /// What `prestop` sends.
+    /// The signal of `prestop`.
     Hook,
-    /// drain-init is stopped for so long.
+    /// drain-init is stopped for this long.
     Paused(u64),
     AppPaused(u64),
     CompanionsDie,
@@ -90,17 +93,17 @@ struct Schedule {
     unready: u64,
     orphan_grace: u64,
     stop_signal: Option<i32>,
-    /// So long before the SIGKILL.
+    /// How long before SIGKILL.
     escalate: Option<u64>,
-    /// A handler that takes so long.
+    /// A handler that takes this long.
     handler: Option<u64>,
     until_quiet: bool,
     listens: bool,
     group: bool,
-    /// HUP becomes USR2's neighbour, or nothing.
+    /// HUP is rewritten to USR2's neighbour, or dropped.
     drops_hup: bool,
     maps_exit: bool,
-    /// What the app ends by; deaf where there is none.
+    /// The signal that ends the app; None if it ignores all.
     ends_by: Option<i32>,
     cleans_up: u64,
     code: u8,
@@ -222,31 +225,31 @@ impl Schedule {
     }
 }
 
-/// A law that was broken.
+/// A violated law.
 pub struct Broken {
     /// A law that says "never".
     pub for_sure: bool,
     pub what: String,
 }
 
-/// What was done to it and seen of it.
+/// The events of a life, as sent and as seen.
 struct Story<'a> {
     schedule: &'a Schedule,
     sent: Vec<(i32, Instant)>,
-    /// While drain-init was stopped.
+    /// The times at which drain-init was stopped.
     pauses: Vec<(Instant, Instant)>,
     app_pauses: Vec<(Instant, Instant)>,
     companions_died: bool,
     app_killed: Option<Instant>,
-    /// The ready-file came, went, came...
+    /// When the ready-file appeared and disappeared.
     ready: Vec<(Instant, bool)>,
     started: Instant,
     ended: Ended,
-    /// How much later than it is due something may come.
+    /// How late an event may be.
     slack: Duration,
 }
 
-/// Lives the life of this seed.
+/// Runs the life of this seed.
 pub fn live(seed: u64, pid1: Option<bool>) -> Result<(), Broken> {
     let schedule = Schedule::new(seed, pid1);
     let lived = catch_unwind(AssertUnwindSafe(|| schedule.live()));
@@ -279,7 +282,7 @@ impl Schedule {
         let (mut sent, mut pauses, mut app_pauses) = (vec![], vec![], vec![]);
         let (mut companions_died, mut app_killed) = (false, None);
         let mut ended_at = None;
-        // True when it has ended meanwhile.
+        // True once it has ended.
         let mut wait_until = |run: &Running, at: Instant| {
             loop {
                 look(&mut ready);
@@ -372,12 +375,12 @@ fn is_companion(pid: i32) -> bool {
 }
 
 impl Story<'_> {
-    /// How much sooner, where what it follows is known by a line of the app's.
+    /// How much sooner something may seem to happen, if it is measured from a line of the app's.
     fn early(&self) -> Duration {
         EARLY + (self.slack - SLACK)
     }
 
-    /// By when drain-init has read what was sent then: after the pause that came before it did.
+    /// By when drain-init has read a signal: after the pause in which it was sent.
     fn read(&self, sent: Instant) -> Instant {
         self.pauses.iter().fold(
             sent,
@@ -387,7 +390,7 @@ impl Story<'_> {
         )
     }
 
-    /// By when what is due then is done: later on a loaded machine, and not in a pause.
+    /// By when a due action is done: later on a loaded machine, and not in a pause.
     fn done_by(&self, due: Instant) -> Instant {
         let mut by = due + self.slack;
         for (from, to) in &self.pauses {
@@ -403,7 +406,7 @@ impl Story<'_> {
         self.ended.heard.iter().filter(|l| l.text == line).map(|l| l.at).collect()
     }
 
-    /// What the app hears of what was sent.
+    /// The signal that reaches the app.
     fn becomes(&self, number: i32) -> Option<i32> {
         match number {
             HUP if self.schedule.drops_hup => None,
@@ -419,7 +422,8 @@ impl Story<'_> {
         let stops: Vec<Instant> =
             self.sent.iter().filter(|(n, _)| STOPS.contains(n)).map(|(_, at)| *at).collect();
         let hook = self.sent.iter().find(|(n, _)| *n == DRAIN).map(|(_, at)| *at);
-        // These tests themselves ask, and live on: a hook that waits, to whoever can see them.
+        // The tests ask for the drain and live on, so they count as a waiting hook where they can
+        // be seen.
         let hook_waits = hook.is_some() && !self.schedule.pid1;
         // Where it ended before one was sent, none counts.
         let never_sent = self.ended.at + Duration::from_secs(3600);

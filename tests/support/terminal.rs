@@ -1,4 +1,4 @@
-//! A terminal with a person in front of it: types keys, and waits for what appears.
+//! A terminal with a person in front of it: types keys, and waits for output.
 //!
 //! It must not know what is tested.
 
@@ -19,7 +19,7 @@ pub struct Terminal {
     coming: Receiver<Vec<u8>>,
     shown: String,
     read_up_to: usize,
-    /// What runs there, as the leader of the terminal's session.
+    /// The program that runs there, as the leader of the terminal's session.
     pub leader: Running,
 }
 
@@ -33,7 +33,7 @@ impl Terminal {
         let mut screen = File::from(ours.try_clone().expect("a copy"));
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // Reading fails with EIO when the last program there has closed it.
+            // Reading fails with EIO once the last program there has closed it.
             while let Ok(count @ 1..) = screen.read(&mut bytes) {
                 if to.send(bytes[..count].to_vec()).is_err() {
                     break;
@@ -48,7 +48,7 @@ impl Terminal {
         keyboard.write_all(keys.as_bytes()).expect("typed");
     }
 
-    /// Waits for this, after what was waited for before; gives what came in between.
+    /// Waits for `text` after the text found before. Returns the output in between.
     pub fn shows(&mut self, text: &str) -> String {
         let end = now() + LIMIT;
         loop {
@@ -68,7 +68,7 @@ impl Terminal {
         }
     }
 
-    /// The process group that has the foreground.
+    /// The process group in the foreground.
     pub fn foreground(&self) -> i32 {
         system::foreground(&self.keyboard)
     }
