@@ -1,16 +1,16 @@
-//! The demo: `cargo run --release --example demo`, and nothing else to set up.
+//! The demo: `cargo run --release --example demo`, without any set-up.
 //!
-//! It models a rolling update on one machine. Clients send requests at a steady rate to a server
-//! that is then stopped with SIGTERM. In a cluster, taking the server's address away from the
-//! clients begins at the same moment but reaches the last of them (kube-proxy, ingress) some time
-//! later; until then they go on sending. Here that is [`LAG`]. The story is told twice: with the
-//! server run bare, and with the same server under drain-init. With `-- --until-quiet` it is told a
-//! third time, with a drain that ends when the traffic has ended instead of after a fixed delay.
+//! It models a rolling update on one machine. Clients send requests at a steady rate to a server,
+//! which is then stopped with SIGTERM. In a cluster, the clients' load balancers (kube-proxy,
+//! ingress) begin to remove the server's address at the same moment, but the last of them takes a
+//! while; until then clients keep sending. Here that time is [`LAG`]. The demo runs twice: with the
+//! bare server, and with the same server under drain-init. With `-- --until-quiet` it runs a third
+//! time, with a drain that ends when the traffic has ended instead of after a fixed delay.
 //!
 //! Exit code: 0 if drain-init lost no request and the bare server lost some, else 1.
 //!
-//! Nothing stays behind, not even after a SIGKILL: the kernel sends the child SIGTERM when the demo
-//! dies, and Ctrl-C sends drain-init the kernel's SIGINT too: a person's, which ends a drain at once.
+//! No process is left behind, not even after a SIGKILL: the kernel sends the child SIGTERM when the
+//! demo dies, and ctrl-C at the terminal reaches drain-init too, which ends a drain at once.
 
 #[path = "support/cargo.rs"]
 mod cargo;
@@ -35,28 +35,28 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The clients have been at it for this long when the stop signal is sent.
+/// How long the clients run before the stop signal is sent.
 const BEFORE: Duration = Duration::from_secs(2);
-/// From the stop signal until the last client has heard that the server is going away. The slow
-/// requests that are sent just before that must have their answers when the drain is over.
+/// From the stop signal until the last client knows that the server is going away. Slow requests
+/// sent just before that must be answered when the drain is over.
 const LAG: Duration = Duration::from_secs(2);
 /// No child may be left this long after the stop signal: later than drain-init's own deadline.
 const LATEST: Duration = Duration::from_secs(12);
-/// For a server to listen.
+/// How long a server has to start listening.
 const START: Duration = Duration::from_secs(5);
 
 const DRAIN: [&str; 5] = ["--delay", "3s", "--grace", "10s", "--"];
 const UNTIL_QUIET: [&str; 8] =
     ["--delay", "0", "--until-quiet", "1s", "--max-delay", "8s", "--grace", "10s"];
 
-/// What one mark of the strip of requests stands for.
+/// The time that one mark in the strip of requests stands for.
 const COLUMN: Duration = Duration::from_millis(100);
 const COLUMNS_BEFORE: u32 = (BEFORE.as_millis() / COLUMN.as_millis()) as u32;
 const COLUMNS: u32 = COLUMNS_BEFORE + (LAG.as_millis() / COLUMN.as_millis()) as u32;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-// On one thread: PR_SET_PDEATHSIG is about the thread that started the child, not its process.
+// One thread: PR_SET_PDEATHSIG refers to the thread that started the child, not to its process.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match demo().await {
@@ -94,7 +94,7 @@ async fn demo() -> Result<bool> {
     let mut told = vec![("bare", bare), ("drain-init", drained)];
     if until_quiet {
         let title = format!("until it is quiet:  drain-init {} -- server", UNTIL_QUIET.join(" "));
-        // On this machine others may have traffic too.
+        // Other programs on this machine may have traffic too.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(&init);
         command.args(UNTIL_QUIET).args(["--watch-port", &address.port().to_string(), "--"]);
@@ -105,13 +105,13 @@ async fn demo() -> Result<bool> {
     Ok(verdict(&told))
 }
 
-/// Builds drain-init as it ships and the server, and says where they are.
+/// Builds the server, and drain-init as it ships, and returns their paths.
 fn build() -> Result<(PathBuf, PathBuf)> {
     let target = cargo::target()?;
     println!("  Building drain-init and the server; the first time takes a minute.\n");
     cargo::build(&target, &["--example", "server"])?;
     let server = target.join("release/examples/server");
-    // For work on the demo itself: another program that takes the same options.
+    // For work on the demo itself: another program with the same options.
     if let Some(init) = env::var_os("DEMO_INIT") {
         return Ok((init.into(), server));
     }
@@ -122,7 +122,7 @@ fn build() -> Result<(PathBuf, PathBuf)> {
 #[derive(Default)]
 struct Tally {
     requests: usize,
-    /// Why, and when the request was sent.
+    /// The reason, and when the request was sent.
     lost: Vec<(Loss, Instant)>,
     seconds_to_stop: f64,
 }
@@ -133,12 +133,12 @@ impl Tally {
     }
 }
 
-/// The story once, on a port that is free.
+/// Runs the demo once, on a free port.
 async fn tell(title: &str, command: &mut Command) -> Result<Tally> {
     tell_at(title, command, SocketAddr::from(([127, 0, 0, 1], 0))).await
 }
 
-/// The story once, from start to end: prints what happens while it happens.
+/// Runs the demo once, and prints events as they happen.
 async fn tell_at(title: &str, command: &mut Command, address: SocketAddr) -> Result<Tally> {
     println!("\n{}\n", bold(title));
     let mut app = App::start(command, address).await?;
@@ -195,7 +195,7 @@ async fn tell_at(title: &str, command: &mut Command, address: SocketAddr) -> Res
                 say(&format!("gone: {}", outcome(status?)));
             }
             () = sleep_until(stop + LATEST) => {
-                // What is still there, and only that: a pid that is free may be anyone's.
+                // Only a process that still exists: an unused pid may belong to any process.
                 if !gone {
                     kill(app.child_pid, Signal::SIGKILL)?;
                 }
@@ -210,16 +210,16 @@ async fn tell_at(title: &str, command: &mut Command, address: SocketAddr) -> Res
     Ok(tally)
 }
 
-/// A server that is being run, bare or under drain-init.
+/// A running server, bare or under drain-init.
 struct App {
     child: Child,
     child_pid: Pid,
-    /// The server's own, which is the child's if it is run bare.
+    /// The server's own pid, which is the child's if it runs bare.
     pid: Pid,
     address: SocketAddr,
-    /// What drain-init says. The server has nothing to say here.
+    /// drain-init's log. The server logs nothing here.
     log: Lines<BufReader<ChildStderr>>,
-    /// Open for as long as the server might print there.
+    /// Kept open, since the server might print there.
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
@@ -267,13 +267,13 @@ fn outcome(status: ExitStatus) -> String {
     }
 }
 
-/// Seconds since then, negative before it.
+/// Seconds since `then`, negative before it.
 fn since(then: Instant) -> f64 {
     let now = Instant::now();
     (now - then).as_secs_f64() - (then - now).as_secs_f64()
 }
 
-/// A line of the timeline. A long one goes on below its own beginning.
+/// Prints a line of the timeline. A long text continues below its own beginning.
 fn say(time: f64, text: &str) {
     const WIDTH: usize = 80 - 9;
     let mut lines = vec![String::new()];
@@ -289,7 +289,7 @@ fn say(time: f64, text: &str) {
     println!("{time:>5.1} s  {}", lines.join("\n         "));
 }
 
-/// One mark for all requests that were sent within the same tenth of a second.
+/// One mark for all requests sent within the same tenth of a second.
 fn strip(tally: &Tally, begin: Instant) {
     let mark = |column: u32| {
         let from = begin + COLUMN * column;
@@ -308,7 +308,7 @@ fn strip(tally: &Tally, begin: Instant) {
     println!("       {:width$}SIGTERM", "", width = COLUMNS_BEFORE as usize);
 }
 
-/// A column for each time that the story was told.
+/// One column for each run.
 fn table(told: &[(&str, Tally)]) {
     let row = |name: &str, value: &dyn Fn(&Tally) -> String| {
         let values: String =
@@ -320,7 +320,7 @@ fn table(told: &[(&str, Tally)]) {
     row("requests", &|tally| tally.requests.to_string());
     row("failed", &|tally| tally.lost.len().to_string());
     for loss in Loss::ALL {
-        // The others are the known ways to fail; this one is shown if it has come about.
+        // The others are the known failures and always shown; this one is shown if it occurred.
         if loss != Loss::Unanswered || told.iter().any(|(_, tally)| tally.lost_by(loss) > 0) {
             row(&format!("  {}", loss.name()), &|tally| tally.lost_by(loss).to_string());
         }
@@ -328,7 +328,7 @@ fn table(told: &[(&str, Tally)]) {
     row("seconds to stop", &|tally| format!("{:.1}", tally.seconds_to_stop));
 }
 
-/// Whether the demo has shown what it is for: the first one told is bare.
+/// Whether the demo has shown its point. The first run is the bare one.
 fn verdict(told: &[(&str, Tally)]) -> bool {
     let lost = |told: &[(&str, Tally)]| told.iter().map(|(_, tally)| tally.lost.len()).sum();
     let (bare, drained): (usize, usize) = (lost(&told[..1]), lost(&told[1..]));

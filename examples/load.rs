@@ -20,7 +20,7 @@ use std::time::Duration;
 use clients::{Event, Load, Loss};
 use tokio::time::{Instant, sleep};
 
-/// For the first answer: also a Service's address takes a moment to lead to its first pod.
+/// For the first answer: even a Service's address takes a moment to reach its first pod.
 const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The address that answers, as soon as one does.
+/// The first address that answers.
 async fn first_answer(server: &str) -> Option<SocketAddr> {
     let limit = Instant::now() + PATIENCE;
     while Instant::now() < limit {

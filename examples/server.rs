@@ -1,8 +1,8 @@
 //! A small HTTP server for demos and tests: the app that drain-init wraps.
 //!
-//! It knows nothing of drain-init. Without options it is the naive app: it takes no notice of
-//! SIGTERM, whose default action ends it at once, with whatever is in flight. (As PID 1 of a
-//! container the same app never sees the signal: there the kernel drops what has no handler.)
+//! It must not know drain-init. Without options it is the naive app: it does not handle SIGTERM,
+//! whose default action kills it at once, with all requests in flight. (As PID 1 of a container the
+//! same app never sees the signal: the kernel drops a signal that PID 1 does not handle.)
 //!
 //! It prints `listening on ADDR:PORT` with the real port, then a line a request:
 //!
@@ -59,7 +59,7 @@ enum OnTerm {
 }
 
 impl Options {
-    /// None if there is anything that USAGE does not know.
+    /// None if any argument is not in USAGE.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Options> {
         let mut options = Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
@@ -117,7 +117,7 @@ async fn run(options: &Options) -> io::Result<()> {
     }
 }
 
-/// Resolves when the server is to stop gracefully. The handler is there when this returns, not only
+/// Resolves when the server has to stop gracefully. The handler is installed when this returns, not
 /// when the future is first polled, so a signal during --start-after counts.
 fn stop_signal(on_term: OnTerm) -> io::Result<impl Future<Output = ()>> {
     let mut sigterm = match on_term {
@@ -155,7 +155,7 @@ fn serve_connection(
     options: &Options,
     connections: &GracefulShutdown,
 ) {
-    // Without it the second small write of a kept connection waits for an acknowledgement.
+    // Otherwise the second small write on a keep-alive connection waits for an ACK.
     let _ = stream.set_nodelay(true);
     let (quiet, name) = (options.quiet, options.name.clone());
     let service = service_fn(move |request| {
@@ -169,7 +169,7 @@ fn serve_connection(
         }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // A connection that breaks is the client's affair.
+    // A broken connection is the client's problem.
     tokio::spawn(connections.watch(connection));
 }
 
@@ -229,7 +229,7 @@ async fn answer(
     Ok(response)
 }
 
-/// None where the client went before its end.
+/// None if the client went away before the end.
 async fn length(mut body: Incoming) -> Option<usize> {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
@@ -246,7 +246,7 @@ fn seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
-/// `println!` would panic when nobody reads any more, and the server is to go on.
+/// `println!` would panic without a reader, and the server has to go on.
 fn print(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -11,7 +11,8 @@ use support::{ARM64_EMULATOR, Init, Kind, arm64_init, assert_after, ms};
 const INT: i32 = 2;
 const TERM: i32 = 15;
 
-/// What drain-init, emulated, keeps from the app or never sees: fault signals, SIGKILL, SIGCHLD, SIGSTOP, the libc's own.
+/// Signals that the emulated drain-init does not forward or never sees: fault signals, SIGKILL,
+/// SIGCHLD, SIGSTOP, the libc's own.
 const EXCEPTED: [i32; 12] = [4, 5, 6, 7, 8, 9, 11, 17, 19, 31, 32, 33];
 
 fn emulated() -> Option<impl Fn() -> Init> {

@@ -168,7 +168,7 @@ fn a_client_that_comes_back_starts_the_window_anew() {
     });
 }
 
-/// What is in flight is not closed, however long it takes; nor is it cut.
+/// A request in flight is never closed or cut off, however long it takes.
 #[test]
 fn nothing_is_closed_before_its_answer_is_out() {
     if !can_run() {

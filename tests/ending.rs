@@ -14,7 +14,7 @@ use support::{Ended, Folder, Init, LIMIT, at_both_levels, becomes_true, companio
 
 const TERM: i32 = 15;
 
-/// What handlers have written, a line each.
+/// The output of the handlers, by line.
 fn told(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()

@@ -132,7 +132,8 @@ fn a_readiness_server_that_cannot_be_forked_is_tried_again_and_nothing_spins() {
 
 // ---- the other calls of PID 1
 
-/// What a pod would suffer from all its life: the pipe that tells the server of the drain is made once.
+/// A fault that would last for the pod's whole life: the pipe that tells the server of the drain is
+/// made once.
 #[test]
 fn a_pipe_that_fails_once_costs_no_readiness() {
     if !can_inject() {

@@ -24,7 +24,8 @@ const TERM: i32 = 15;
 const CONT: i32 = 18;
 const STOP: i32 = 19;
 
-/// What drain-init keeps from the app, by README: fault signals, SIGCHLD, the libc's own, and SIGRTMAX.
+/// Signals that drain-init does not forward, according to README: fault signals, SIGCHLD, the
+/// libc's own, and SIGRTMAX.
 const EXCEPTED: [i32; 11] = [4, 5, 6, 7, 8, 11, 17, 31, 32, 33, 64];
 
 /// All that is forwarded, save the two that ask for a stop.
@@ -542,7 +543,7 @@ fn what_an_app_leaves_that_ended_by_itself_has_three_seconds() {
     assert_eq!((ended.code, ended.left), (5, vec![]));
 }
 
-/// Nobody waits longer for them than for an app that was told then.
+/// They get no more time than an app that is signalled at that moment.
 #[test]
 fn a_stop_asked_for_in_the_orphans_time_has_its_deadline() {
     let app = ["child:setsid,ignore:15,name:grandchild,print:there,pause", "until:10", "exit:5"];
@@ -620,7 +621,8 @@ fn stopped_past_the_drain_it_forwards_late_and_kills_on_time() {
     assert_eq!(ended.code, 137);
 }
 
-/// What came while it was stopped is kept, and a drain that begins late has its whole length.
+/// Signals that came while it was stopped are kept, and a drain that begins late has its full
+/// length.
 #[test]
 fn signals_that_came_while_stopped_are_kept() {
     let mut run = init()

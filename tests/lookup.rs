@@ -82,7 +82,7 @@ fn assert_says(ended: &Ended, why: &str) {
     assert!(ended.left.is_empty(), "{ended:?}");
 }
 
-/// Nobody listens there.
+/// Nothing listens there.
 fn deaf(count: u8) -> Vec<IpAddr> {
     (0..count).map(|last| [127, 88, 0, last].into()).collect()
 }
@@ -160,7 +160,7 @@ fn a_failure_of_the_server_may_pass() {
     });
 }
 
-/// Nobody has said that the host is unknown.
+/// No server has said that the host is unknown.
 #[test]
 fn a_name_that_no_server_could_be_asked_for_is_not_called_unknown() {
     in_each_build(|prober| {

@@ -71,7 +71,7 @@ fn start_proxy(folder: &Path, listen: SocketAddr) -> Running {
     run
 }
 
-/// What a controller does that has seen the endpoint go.
+/// A controller's reaction to the endpoint's removal.
 fn take_out(folder: &Path) {
     let mut admin = UnixStream::connect(folder.join("admin")).expect("haproxy's socket");
     admin.write_all(b"set server pods/old state maint\n").expect("asked");

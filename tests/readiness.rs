@@ -142,7 +142,7 @@ fn without_ipv6_every_address_is_every_address_of_ipv4() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-/// What a tcp:// check can't see, as the kernel accepts for an app that hangs.
+/// A tcp:// check cannot see this: the kernel accepts for an app that hangs.
 #[test]
 fn an_app_that_hangs_is_not_ready_until_it_goes_on() {
     let (port, server) = (free_port(), Server::on(0));

@@ -13,7 +13,7 @@ use support::{
 };
 
 const TERM: i32 = 15;
-/// What `prestop` sends.
+/// The signal of `prestop`.
 const DRAIN: i32 = 64;
 
 /// The connections of this network that are in TIME_WAIT on this side of them.
@@ -58,7 +58,7 @@ fn started(init: Init) -> Running {
     run
 }
 
-/// Nobody else gets the port, by the address that is probed or by all of them, whatever options they set.
+/// No other process gets the port, by the probed address or the wildcard one, whatever its options.
 #[track_caller]
 fn is_taken(probed: SocketAddr) {
     let all = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), probed.port());

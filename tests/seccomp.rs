@@ -271,7 +271,7 @@ fn every_way(confined: &dyn Fn(Init) -> Init) {
     assert_eq!(shipped().beside(&alone).args(own).ended().code, 0);
 }
 
-/// What is not listed ends the process, and is so found out.
+/// A call that is not listed ends the process, and so is found out.
 #[test]
 fn under_the_profile_everything_works() {
     if !needs_static() || !needs_namespaces() || !needs_program("tini") {

@@ -33,7 +33,7 @@ fn thousands_of_lives_leave_nothing_and_a_long_one_does_not_grow() {
     }
     witness(); // built before any time is measured
     let mut long = LongLife::start();
-    // What it needs for the first ones of all kinds, it has from then on.
+    // Memory that it needs for the first of each kind is kept from then on.
     (0..50).for_each(|_| long.lives_on());
     let before = long.costs();
     println!("after {} rounds: {before:?}", long.rounds);

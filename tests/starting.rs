@@ -74,7 +74,7 @@ impl Sidecar {
     }
 }
 
-/// What /readyz says there.
+/// The answer of /readyz there.
 fn readyz(address: &str) -> String {
     let mut answer = String::new();
     if let Ok(mut stream) = TcpStream::connect(address) {

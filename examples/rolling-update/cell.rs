@@ -18,17 +18,17 @@ use crate::plan::{Balancer, Cell};
 use crate::pod::{Name, PORT, Pod, Stopped};
 use crate::service::{ADDRESS, KubeProxy};
 
-/// The clients go on for this long with the old pod alone, with both, and with the new one alone.
+/// How long the clients run with the old pod alone, with both, and with the new one alone.
 const ALONE: Duration = Duration::from_secs(1);
 const BOTH: Duration = Duration::from_secs(1);
 const AFTER: Duration = Duration::from_secs(2);
-/// With no lag, for what was sent before the removal to have reached the pod.
+/// If there is no lag: time for packets sent before the removal to reach the pod.
 const ON_ITS_WAY: Duration = Duration::from_millis(200);
 
-/// What happened, and when.
+/// The events of a cell, and their times.
 pub struct Measured {
     pub requests: Vec<Request>,
-    /// The beginning of the stop: preStop, or SIGTERM where there is none.
+    /// The beginning of the stop: preStop, or else SIGTERM.
     pub stop: Instant,
     pub sigterm: Instant,
     pub removed: Instant,
@@ -53,8 +53,8 @@ impl Measured {
         self.seconds_after_stop(self.gone)
     }
 
-    /// When a stop that loses nothing could have been over at the earliest, as the clients saw it: nobody was
-    /// routed to the old pod any more, and it had answered what it had been asked until then.
+    /// When a stop that loses no request could have been over at the earliest, as the clients saw
+    /// it: no request was routed to the old pod any more, and it had answered all earlier ones.
     pub fn shortest(&self) -> Instant {
         let asked_in_time = |request: &&Request| {
             request.sent <= self.removed && request.by != Ok(Name::New) && request.done > self.stop
@@ -104,7 +104,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// None if what the row needs is not installed.
+/// None if a program that the row needs is not installed.
 pub fn measure(cell: &Cell, programs: &Programs, logs: &Path) -> Result<Option<Measured>> {
     let app = cell.app.command(&programs.server, PORT);
     let balancer = cell.column.balancer;
@@ -136,7 +136,7 @@ pub fn measure(cell: &Cell, programs: &Programs, logs: &Path) -> Result<Option<M
     Ok(Some(Measured { requests: load.finish(), stop, sigterm, removed, gone, status }))
 }
 
-/// The two races of a stop: the kubelet ends the pod, the balancer hears of it in its own time.
+/// The two races of a stop: the kubelet stops the pod, and the balancer learns of it after the lag.
 fn replace(
     cell: &Cell,
     service: &mut Service,

@@ -1,4 +1,4 @@
-//! One request of an HTTP client, and what came of it.
+//! One request of an HTTP client, and its result.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,17 +10,18 @@ use crate::pod::Name;
 /// Longer than the slowest answer takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why a request got no full answer.
+/// Why a request got no complete answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody listened.
+    /// Nothing was listening.
     Refused,
-    /// By the other side's kernel: the request was not read, or its sender no longer there.
+    /// The peer's kernel reset the connection: the request was not read, or the process no longer
+    /// existed.
     Reset,
-    /// The connection was closed without an answer, or in the midst of it.
+    /// The connection was closed without an answer, or in the middle of it.
     Cut,
     TimedOut,
-    /// A balancer answered itself: 502, 503 or 504.
+    /// The balancer answered by itself: 502, 503 or 504.
     Error,
 }
 
@@ -44,7 +45,7 @@ impl From<io::Error> for Failure {
         match error.kind() {
             ErrorKind::ConnectionRefused => Failure::Refused,
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Reset,
-            // No answer in PATIENCE is WouldBlock; nobody at that address is HostUnreachable.
+            // No answer within PATIENCE is WouldBlock; no host at that address is HostUnreachable.
             ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::HostUnreachable => {
                 Failure::TimedOut
             }
@@ -57,7 +58,7 @@ impl From<io::Error> for Failure {
 /// the server had read this one, and cut it.
 const CLOSED_BEFORE: Duration = Duration::from_millis(50);
 
-/// A connection that is kept for the next request.
+/// A connection kept for the next request.
 pub struct Connection(BufReader<TcpStream>);
 
 struct Answer {
@@ -67,7 +68,7 @@ struct Answer {
 
 struct Broken {
     why: Failure,
-    /// Some of the answer had come.
+    /// Part of the answer had arrived.
     begun: bool,
 }
 
@@ -76,7 +77,7 @@ pub struct Got {
     pub retried: bool,
 }
 
-/// A request on a connection of its own.
+/// Sends a request on its own connection.
 pub fn get_once(service: SocketAddr, path: &str) -> Got {
     let answer = connect(service).and_then(|mut connection| {
         exchange(&mut connection, path, "close").map_err(|broken| broken.why)

@@ -1,4 +1,4 @@
-//! Reads the clock and waits: nothing else here does.
+//! The only file that reads the clock and sleeps.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -17,7 +17,7 @@ pub fn sleep(duration: Duration) {
     thread::sleep(duration);
 }
 
-/// Asks again each 10 ms; whether it became true in time.
+/// Polls every 10 ms. Returns whether it became true in time.
 pub fn becomes_true(deadline: Instant, mut is_true: impl FnMut() -> bool) -> bool {
     loop {
         if is_true() {

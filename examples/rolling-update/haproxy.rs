@@ -1,8 +1,8 @@
-//! HAProxy in front of the pods, as an ingress controller runs it: it routes to the pods' own addresses, and
-//! an endpoint is added and removed through its runtime API.
+//! HAProxy in front of the pods, set up like an ingress controller's: it routes to the pods' own
+//! addresses, and endpoints are added and removed through its runtime API.
 //!
-//! Removing is `set server ... state maint`, which is what ingress controllers send: from then on
-//! nothing new is routed there, while what is in flight may end. (`drain` would be the same here,
+//! An endpoint is removed by `set server ... state maint`, as ingress controllers do: from then on
+//! no request is routed there, while those in flight may finish. (`drain` would be the same here,
 //! and differs for requests with a persistence cookie.)
 
 use std::io::{Read, Write};
@@ -61,7 +61,7 @@ impl<'a> HaProxy<'a> {
         self.ask(&format!("set server pods/{} state maint", name.text()))
     }
 
-    /// It answers with an empty line to what it has done, and with a reason to what it has not.
+    /// HAProxy answers with an empty line if it has done the command, otherwise with a reason.
     fn ask(&self, command: &str) -> Result<()> {
         let answer = self.node.within(|| {
             let mut api = TcpStream::connect(RUNTIME_API)?;
@@ -84,8 +84,8 @@ impl Drop for HaProxy<'_> {
     }
 }
 
-/// There are no health checks: what is measured is the removal of an endpoint, and checks would find
-/// out by themselves that a pod has ended.
+/// There are no health checks: the removal of an endpoint is measured, and checks would notice by
+/// themselves that a pod has ended.
 fn configuration(http_reuse: &str, retries: Retries) -> String {
     let retries = match retries {
         Retries::Redispatch => "option redispatch",

@@ -1,5 +1,5 @@
-//! The load on the Service: clients of three kinds, at a steady rate until they are told to stop.
-//! They know nothing of pods and of what is done to them.
+//! The load on the Service: clients of several kinds, at a steady rate until they are stopped. They
+//! must not know the pods.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -18,25 +18,25 @@ use crate::pod::Name;
 
 /// A new connection for each request: 40 a second.
 const NEW_EVERY: Duration = Duration::from_millis(25);
-/// Clients that keep their connection, with 4 requests a second each.
+/// Keep-alive clients, with 4 requests a second each.
 const KEEP_ALIVE_CLIENTS: u32 = 10;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(250);
-/// Requests whose answers take a while, in turn, each on a connection of its own.
+/// Requests with slow answers, in turn, each on a connection of its own.
 const SLOW: [&str; 4] = ["/slow/6", "/slow/2", "/slow/4", "/slow/0.5"];
 const SLOW_EVERY: Duration = Duration::from_secs(1);
-/// Clients that keep their connection and are busy half of the time: an answer takes 0.3 s, and so
-/// does the pause after it, on average.
+/// Keep-alive clients that are busy half of the time: an answer takes 0.3 s, and so does the pause
+/// after it, on average.
 const BUSY_CLIENTS: u32 = 60;
 const BUSY: &str = "/slow/0.3";
 const BUSY_PAUSE: Range<u64> = 150..450;
-/// And some that are busy nearly all the time.
+/// Keep-alive clients that are busy nearly all the time.
 const HOT_CLIENTS: u32 = 10;
 const HOT_PAUSE: Range<u64> = 10..11;
 
-/// A request that is over.
+/// A finished request.
 pub struct Request {
     pub sent: Instant,
-    /// Its answer had come, or its failure.
+    /// When its answer was complete, or it failed.
     pub done: Instant,
     pub path: &'static str,
     pub by: Result<Name, Failure>,
@@ -48,7 +48,7 @@ pub struct Load {
     requests: Receiver<Request>,
 }
 
-/// What a client has: where to, when to stop, whom to tell.
+/// A client's settings: the address, the end, and where to send results.
 #[derive(Clone)]
 struct Client {
     service: SocketAddr,
@@ -68,7 +68,7 @@ impl Load {
             thread::spawn(move || slow.each_on_its_own(&SLOW, SLOW_EVERY));
             for number in 0..KEEP_ALIVE_CLIENTS {
                 let client = client.clone();
-                // Not all in the same instant.
+                // Spread over time.
                 let first = now() + KEEP_ALIVE_EVERY * number / KEEP_ALIVE_CLIENTS;
                 thread::spawn(move || client.keep_alive(first));
             }
@@ -87,7 +87,7 @@ impl Load {
         Ok(Load { over, requests })
     }
 
-    /// No more requests; those that are in flight are waited for.
+    /// Sends no more requests, and waits for those in flight.
     pub fn finish(self) -> Vec<Request> {
         self.over.store(true, Ordering::Relaxed);
         self.requests.into_iter().collect()
@@ -95,7 +95,7 @@ impl Load {
 }
 
 impl Client {
-    /// However long the answers take: as from many clients.
+    /// At a steady rate, however long the answers take: like many clients.
     fn each_on_its_own(&self, paths: &'static [&'static str], every: Duration) {
         let mut next = now();
         for path in paths.iter().cycle() {
@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// One request after the other, on the same connection for as long as it holds.
+    /// One request after the other, on the same connection while it lasts.
     fn keep_alive(&self, first: Instant) {
         let (mut next, mut kept) = (first, None);
         loop {
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// One request, then a pause of so many milliseconds, on the same connection for as long as it holds.
+    /// One request, then a pause of that many milliseconds, on the same connection while it lasts.
     fn with_pauses(&self, pause: Range<u64>) {
         let mut kept = None;
         let pause = || sleep(Duration::from_millis(fastrand::u64(pause.clone())));
@@ -136,7 +136,7 @@ impl Client {
     fn timed(&self, path: &'static str, get: impl FnOnce() -> Got) {
         let sent = now();
         let Got { by, retried } = get();
-        // Nobody receives any more only when the cell has failed.
+        // Without a receiver, the cell has failed.
         let _ = self.requests.send(Request { sent, done: now(), path, by, retried });
     }
 }

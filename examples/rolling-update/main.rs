@@ -1,11 +1,12 @@
-//! What a rolling update does to requests, measured on one machine and without a cluster:
-//! `cargo run --release --example rolling-update`.
+//! Measures what a rolling update does to requests, on one machine and without a cluster: `cargo
+//! run --release --example rolling-update`.
 //!
-//! A pod is replaced by another one under load, in real network and PID namespaces, behind a Service as
-//! kube-proxy makes it or behind HAProxy; the balancer hears of the stop only after a lag. That is
-//! done for every way to run the app that is compared, and what failed is counted.
+//! A pod is replaced by another one under load, in real network and PID namespaces, behind a
+//! Service as kube-proxy sets it up, or behind HAProxy. The balancer learns of the stop only after
+//! a lag. The run compares ways to run the app, and counts the failed requests of each.
 //!
-//! Exit code: 0, or 1 if --until-quiet lost a request or the run shows nothing (`report::verdict`).
+//! Exit code: 0, or 1 if --until-quiet lost a request or the run proves nothing
+//! (`report::verdict`).
 
 #[path = "../support/cargo.rs"]
 mod cargo;
@@ -45,7 +46,7 @@ struct Options {
 }
 
 impl Options {
-    /// None if there is anything that USAGE does not know.
+    /// None if any argument is not in USAGE.
     fn parse(mut arguments: impl Iterator<Item = String>, out: PathBuf) -> Option<Options> {
         let mut options = Options { quick: false, only: String::new(), jobs: 8, out };
         while let Some(name) = arguments.next() {

@@ -1,5 +1,5 @@
-//! Network namespaces without a name: each is gone when the last descriptor and the last process in
-//! it are, so that there is nothing to clean up, however this program ends.
+//! Unnamed network namespaces: each disappears with its last descriptor and its last process, so
+//! there is nothing to clean up, however this program ends.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,11 +19,12 @@ impl Network {
             unshare(CloneFlags::CLONE_NEWNET)?;
             Ok(Network(File::open("/proc/thread-self/ns/net")?))
         };
-        // The namespace is that of a thread, and this one is to stay where it is.
+        // unshare(2) moves the calling thread, and this thread has to stay.
         thread::scope(|scope| scope.spawn(own).join().expect("no panic"))
     }
 
-    /// Runs it on a thread of its own in here. Threads and processes that it starts are in here too.
+    /// Calls `run` on a new thread in this namespace, with all threads and processes that it
+    /// starts.
     pub fn within<T: Send>(&self, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let run = || {
             setns(&self.0, CloneFlags::CLONE_NEWNET)?;
@@ -32,8 +33,8 @@ impl Network {
         thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
     }
 
-    /// A pair of devices that joins this network and the other, where it is called `eth0`. The first
-    /// address of a /24 is ours, the second one theirs, and we are their way to everywhere.
+    /// A pair of devices that joins this network and the other, where it is called `eth0`. The
+    /// first address of a /24 is ours and the second theirs; we are their default route.
     pub fn connect(&self, device: &str, other: &Network, subnet: &str) -> Result<()> {
         self.ip(&format!(
             "link add {device} type veth peer name eth0 netns {}\n\
@@ -49,12 +50,12 @@ impl Network {
         ))
     }
 
-    /// Runs ip(8) in here, one command a line.
+    /// Runs ip(8) in here, one command per line.
     pub fn ip(&self, commands: &str) -> Result<()> {
         self.feed(Command::new("ip").args(["-batch", "-"]), commands)
     }
 
-    /// Runs nft(8) in here: all of the commands in one transaction.
+    /// Runs nft(8) in here, all commands in one transaction.
     pub fn nft(&self, commands: &str) -> Result<()> {
         self.feed(Command::new("nft").args(["-f", "-"]), commands)
     }
@@ -73,7 +74,7 @@ impl Network {
         Ok(())
     }
 
-    /// For other processes, as long as this one is there.
+    /// For other processes, while this one exists.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.0.as_raw_fd())
     }

@@ -1,9 +1,9 @@
-//! What happens outside of the namespaces: builds what is measured, looks for the tools, and starts
-//! this program once more in namespaces of its own, in which all the rest happens.
+//! The part outside the namespaces: builds the programs, looks for the tools, and starts this
+//! program again in namespaces of its own, where everything else happens.
 //!
-//! Nothing that it makes there has a name or outlives its processes, and all of them end with the
-//! first one of their PID namespace. That one ends when its standard input does: a pipe, whose other
-//! end only this process has. So whatever ends this process, SIGKILL included, ends it all.
+//! Nothing created there has a name or outlives its processes, and all of them end with the first
+//! process of their PID namespace. That process ends when its standard input does: a pipe whose
+//! other end only this process has. So the end of this process, even by SIGKILL, ends everything.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -19,10 +19,10 @@ use crate::Result;
 use crate::cargo;
 use crate::plan::find;
 
-/// The first argument of the one inside.
+/// The first argument of the process inside.
 pub const INSIDE: &str = "inside";
 
-/// Debian's packages of them.
+/// The tools, and their Debian packages.
 const TOOLS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -32,10 +32,10 @@ const TOOLS: [(&str, &str); 6] = [
     ("sleep", "coreutils"),
 ];
 
-/// Names another program that takes drain-init's options: the tests' own, which loses requests.
+/// Names another program that takes drain-init's options: the tests use one that loses requests.
 const OTHER_INIT: &str = "ROLLING_UPDATE_INIT";
 
-/// What is measured.
+/// The programs to measure.
 pub struct Programs {
     pub drain_init: PathBuf,
     pub server: PathBuf,
@@ -60,7 +60,7 @@ pub fn build() -> Result<()> {
     Ok(cargo::build(&target, &["--example", "server"])?)
 }
 
-/// With the folders that an ordinary user's lacks, where `ip` and `nft` are.
+/// PATH with the folders of `ip` and `nft`, which an ordinary user's lacks.
 pub fn path() -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");

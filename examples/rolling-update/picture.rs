@@ -1,7 +1,7 @@
-//! The picture: how the same stop goes for some of the rows, as timelines one below the other. Each
-//! request is a mark at the time it was sent, in the lane that says who answered.
+//! The picture: the same stop in some of the rows, as timelines one below the other. Each request
+//! is a mark at the time it was sent, in the lane of the pod that answered.
 //!
-//! On a card of its own colour, so that it reads the same on a light and on a dark page.
+//! It has a background of its own, to be readable on a light and on a dark page.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -20,7 +20,7 @@ const LEFT: f64 = 204.0;
 const RIGHT: f64 = 28.0;
 const HEADER: f64 = 76.0;
 const PANEL: f64 = 142.0;
-/// From a panel's top to its lanes: its title, and above the lines what they are.
+/// From a panel's top to its lanes: the title, and the labels of the lines.
 const LANES: f64 = 56.0;
 const LANE: f64 = 21.0;
 const MARK: f64 = 13.0;
@@ -95,7 +95,7 @@ impl Panel<'_> {
         self.measured.seconds_after_stop(at)
     }
 
-    /// In the order of time.
+    /// In order of time.
     fn events(&self) -> Vec<Event> {
         let event = |what, at| Event { at: self.seconds(at), what };
         let Measured { stop, sigterm, removed, gone, .. } = *self.measured;
@@ -134,8 +134,8 @@ impl Panel<'_> {
             + &text(WIDTH - RIGHT, top + 16.0, &outcome_style, &outcome)
     }
 
-    /// A line for each event, with what it is above it. Where the next one leaves no room for that it
-    /// is higher up than the next one's, so that no line crosses a text.
+    /// A line for each event, with its label above it. If the next line leaves no room for the
+    /// label, it is placed above the next one's, so that no line crosses a text.
     fn lines(&self, lanes: f64, scale: &Scale) -> String {
         let mut svg = String::new();
         let (mut next, mut level) = (f64::MAX, 0);
@@ -161,7 +161,7 @@ impl Panel<'_> {
     ) -> String {
         let top = lanes + LANE * number as f64 + (LANE - MARK) / 2.0;
         let requests = self.measured.requests.iter().filter(|request| is_in(request));
-        // Those of the same pixel are one mark.
+        // Requests in the same pixel are one mark.
         let marks: BTreeSet<i64> = requests
             .map(|request| scale.x(self.seconds(request.sent)).round() as i64)
             .filter(|x| (LEFT as i64..=(WIDTH - RIGHT) as i64).contains(x))
@@ -197,7 +197,7 @@ impl Scale {
     }
 }
 
-/// Whole seconds, so many that they have room.
+/// Whole seconds, as many as fit.
 fn axis(top: f64, scale: &Scale) -> String {
     let step = if scale.to > 20.0 { 5 } else { 2 };
     let mut svg = String::new();

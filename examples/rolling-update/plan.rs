@@ -1,11 +1,11 @@
-//! What is compared: the rows, the columns, and which of the cells a run measures.
+//! The comparison: the rows, the columns, and the cells that a run measures.
 
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What runs the app in its container. Each row of the table is one of these.
+/// The program that runs the app in its container: a row of the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Row {
     Bare,
@@ -49,7 +49,7 @@ impl Row {
         }
     }
 
-    /// One that has what is needed where it stands alone.
+    /// A name that needs no context.
     pub fn full_name(self) -> String {
         match self {
             Row::Fixed | Row::UntilQuietOnRequests => format!("drain-init {}", self.name()),
@@ -107,12 +107,12 @@ pub fn find(program: &str, folders: &OsStr) -> Option<PathBuf> {
     env::split_paths(folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// How the app takes SIGTERM.
+/// How the app handles SIGTERM.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum App {
     /// Stops accepting, closes idle connections, finishes what is in flight, exits with 0.
     Polite,
-    /// Does nothing about it: dies of it, or as PID 1 never sees it.
+    /// Ignores it: SIGTERM kills it, or as PID 1 it never sees the signal.
     Naive,
 }
 
@@ -138,18 +138,18 @@ impl App {
     }
 }
 
-/// What sends a request to a pod.
+/// The balancer in front of the pods.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Balancer {
     KubeProxy,
     HaProxy { http_reuse: &'static str, retries: Retries },
 }
 
-/// What HAProxy does where a pod gives no answer.
+/// How HAProxy handles a pod that gives no answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Retries {
-    /// `option redispatch`, as ingress controllers set it: a connection that cannot be made is tried three times
-    /// more, the last time at another pod.
+    /// `option redispatch`, as ingress controllers set it: a failed connection is tried three more
+    /// times, the last time with another pod.
     Redispatch,
     /// `retries 0`: the client gets an error at once.
     None,
@@ -167,14 +167,14 @@ impl Balancer {
     }
 }
 
-/// Who sends requests.
+/// The clients.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
-    /// New connections, a few that are kept, and slow answers.
+    /// New connections, a few keep-alive connections, and slow answers.
     Usual,
-    /// And 60 kept connections that are busy half of the time, as of a service under load.
+    /// Also 60 keep-alive connections that are busy half of the time, as under load.
     Busy,
-    /// And 10 on which the next request follows the answer after 10 ms.
+    /// Also 10 on which the next request follows the answer after 10 ms.
     Hot,
 }
 
@@ -194,8 +194,8 @@ impl Traffic {
 pub struct Column {
     pub traffic: Traffic,
     pub balancer: Balancer,
-    /// From the beginning of the stop until the balancer has removed the endpoint. With 0 it is
-    /// removed first.
+    /// From the beginning of the stop until the balancer has removed the endpoint. If it is 0, the
+    /// endpoint is removed first.
     pub lag: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! A pod of one container, and what the kubelet does with it: starts it in namespaces of its own,
-//! waits until it is ready, and ends it within its grace period.
+//! A pod of one container, and the kubelet's part: starts it in namespaces of its own, waits until
+//! it is ready, and stops it within its grace period.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -21,10 +21,11 @@ pub const PORT: u16 = 8080;
 const START: Duration = Duration::from_secs(20);
 /// Kubernetes' default, terminationGracePeriodSeconds.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// What the kubelet leaves a container after SIGTERM, even if preStop has used up the grace period.
+/// The time that the kubelet leaves a container after SIGTERM, even if preStop has used up the
+/// grace period.
 const LEAST: Duration = Duration::from_secs(2);
 
-/// The pod that is replaced, and the one that replaces it.
+/// The pod to replace, and its replacement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     Old,
@@ -52,8 +53,8 @@ impl Name {
     }
 }
 
-/// The network stays until this is dropped, as a pod's does while its other containers run: what is
-/// sent to a container that has ended is refused. (Where the whole pod has gone, it is lost.)
+/// The network stays until this is dropped, as a pod's does while its other containers run: packets
+/// to a container that has ended are refused. (If the whole pod is gone, they are lost.)
 pub struct Pod {
     _network: Network,
     container: Child,
@@ -67,7 +68,7 @@ pub struct Stopped {
 }
 
 impl Pod {
-    /// What the container prints goes to the log.
+    /// The container's output goes to the log.
     pub fn start(node: &Network, name: Name, command: &[String], log: &Path) -> Result<Pod> {
         let network = Network::new()?;
         node.connect(name.text(), &network, name.subnet())?;
@@ -88,7 +89,7 @@ impl Pod {
             });
         }
         let container = network.within(|| {
-            // Of this thread's children: the next process is PID 1 in there.
+            // For children of this thread: the next process is PID 1 in there.
             unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)?;
             Ok(command.spawn()?)
         })?;
@@ -97,7 +98,7 @@ impl Pod {
         Ok(pod)
     }
 
-    /// As a readiness probe with tcpSocket does.
+    /// Like a readiness probe with tcpSocket.
     fn wait_until_ready(&self, node: &Network, name: Name) -> Result<()> {
         let deadline = now() + START;
         let accepts =
@@ -132,7 +133,8 @@ impl Pod {
         Ok(Stopped { sigterm, gone: now(), status })
     }
 
-    /// In the container, as an exec hook. One that outlives the grace period is left to end with it.
+    /// Runs in the container, like an exec hook. A hook that outlives the grace period is killed
+    /// with the container.
     fn run_hook(&self, command: &[&str], deadline: Instant) -> Result<()> {
         let target = self.container.id().to_string();
         let mut hook = Command::new("nsenter")
@@ -145,7 +147,7 @@ impl Pod {
     }
 
     fn send(&mut self, signal: Signal) -> Result<()> {
-        // The pid is the container's until it has been waited for.
+        // The pid is the container's until it is reaped.
         if self.container.try_wait()?.is_none() {
             kill(Pid::from_raw(self.container.id().cast_signed()), signal)?;
         }
@@ -155,7 +157,7 @@ impl Pod {
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        // With PID 1 goes all that is left in its namespace.
+        // PID 1 takes every process of its namespace with it.
         let _ = self.send(Signal::SIGKILL);
         let _ = self.container.wait();
     }

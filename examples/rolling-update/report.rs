@@ -1,4 +1,4 @@
-//! What a run says: a line a cell, the table, the CSV, and what is wrong with it all.
+//! The output of a run: a line per cell, the table, the CSV, and any complaints.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -50,7 +50,7 @@ fn outcome(status: ExitStatus) -> String {
     }
 }
 
-/// For each kind of traffic and of app: failed requests, and the seconds until the pod was gone.
+/// For each kind of traffic and app: failed requests, and the seconds until the pod was gone.
 pub fn table(done: &[Done]) -> String {
     let mut text = String::new();
     for traffic in Traffic::ALL {
@@ -64,10 +64,10 @@ pub fn table(done: &[Done]) -> String {
             it serves on, and is killed after the grace period of 30 s.\n"
 }
 
-/// None if nothing of it was measured.
+/// None if no cell of it was measured.
 fn table_of(done: &[Done], traffic: Traffic, app: App) -> Option<String> {
     let is_of_it = |cell: &Cell| cell.app == app && cell.column.traffic == traffic;
-    // The control, which has no lag, is no column: it has a line of its own.
+    // The control, which has no lag, has a line of its own instead of a column.
     let of_it =
         || done.iter().filter(|done| is_of_it(&done.cell) && !done.cell.column.lag.is_zero());
     let mut columns: Vec<Column> = vec![];
@@ -185,7 +185,7 @@ pub fn csv(done: &[Done]) -> String {
     text
 }
 
-/// Each request that failed: for who wants to know why.
+/// Lists each failed request.
 pub fn failures(done: &[Done]) -> String {
     let mut text = "cell,sent_after_stop_s,path,retried,why\n".to_owned();
     for Done { cell, measured } in done {
@@ -201,7 +201,7 @@ pub fn failures(done: &[Done]) -> String {
     text
 }
 
-/// What must not be: a request that --until-quiet lost, or a run that shows nothing.
+/// Reports faults: a request that --until-quiet lost, or a run that proves nothing.
 pub fn complaints(done: &[Done]) -> Vec<String> {
     let complaint = |done: &Done| {
         let failed = done.measured.as_ref()?.failed();
@@ -220,28 +220,28 @@ enum Expected {
     Some,
 }
 
-/// Nothing where it depends.
+/// None if it depends.
 fn expected(cell: &Cell) -> Option<Expected> {
     let Column { traffic, balancer, lag } = cell.column;
     let behind_kube_proxy = balancer == Balancer::KubeProxy;
     match (cell.row, cell.app) {
         (Row::CloseIdle, _) | (Row::InFlightApp, App::Polite) => Some(Expected::None),
-        // What is in flight at its end is the app's to finish, and this one does not.
+        // The app has to finish the requests in flight at the end, and this one does not.
         (Row::InFlightApp, App::Naive) => None,
-        // Where connections are always busy it ends at its longest, and cuts.
+        // If connections are always busy it ends at its longest, and cuts requests off.
         (Row::UntilQuietOnRequests | Row::UntilQuietOnConnections, _)
             if traffic != Traffic::Usual =>
         {
             None
         }
         (Row::UntilQuietOnRequests, _) => Some(Expected::None),
-        // Behind a proxy with a pool this option is the wrong one.
+        // Behind a proxy with a pool this is the wrong option.
         (Row::UntilQuietOnConnections, _) if behind_kube_proxy => Some(Expected::None),
-        // The harness loses none by itself.
+        // The harness itself loses none.
         _ if lag.is_zero() => Some(Expected::None),
-        // Never sees SIGTERM, and serves on.
+        // It never sees SIGTERM, and keeps serving.
         (Row::Bare, App::Naive) => None,
-        // It counts what is lost: these stop at once.
+        // These stop at once, which proves that losses are counted.
         (Row::Bare | Row::Tini | Row::DumbInit | Row::Catatonit, _) if behind_kube_proxy => {
             Some(Expected::Some)
         }

@@ -1,4 +1,4 @@
-//! A run: measures the cells, several at a time, tells how it goes, and writes what came of it.
+//! A run: measures several cells at a time, prints its progress, and writes the results.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +14,7 @@ use crate::outside::Programs;
 use crate::plan::{self, Cell};
 use crate::{Options, Result, picture, report};
 
-/// A cell that has been run. None: what it needs is not installed.
+/// A cell that was run. None: a program it needs is not installed.
 pub struct Done {
     pub cell: Cell,
     pub measured: Option<Measured>,
@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// In the order of the cells, whatever the order they ended in.
+/// In the order of the cells, whatever order they finished in.
 fn measure_all(cells: &[Cell], options: &Options) -> Result<Vec<Done>> {
     let (programs, logs) = (Programs::in_target()?, options.out.join("logs"));
     fs::create_dir_all(&logs)?;
@@ -65,7 +65,7 @@ fn measure_all(cells: &[Cell], options: &Options) -> Result<Vec<Done>> {
                     let measured = measure(cell, programs, logs)
                         .map_err(|error| format!("{}: {error}", cell.name()));
                     let failed = measured.is_err();
-                    // Nobody receives any more only when another cell has failed.
+                    // Without a receiver, another cell has failed.
                     if sender.send((index, measured)).is_err() || failed {
                         return;
                     }

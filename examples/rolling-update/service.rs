@@ -1,6 +1,6 @@
-//! The Service, as kube-proxy's nftables mode makes it on a node: a chain that sends each new
-//! connection to a random endpoint. Connections that are there already stay where they are, also when
-//! their endpoint is removed: the kernel tracks them.
+//! The Service as kube-proxy's nftables mode sets it up on a node: a chain that sends each new
+//! connection to a random endpoint. Existing connections stay with their endpoint even when it is
+//! removed, since the kernel tracks them.
 
 use std::net::SocketAddr;
 

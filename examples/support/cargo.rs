@@ -1,11 +1,11 @@
-//! Builds what an example runs.
+//! Builds the programs that an example runs.
 
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder that this program was built in: it is TARGET/PROFILE/examples/NAME.
+/// The target folder of this program, which is TARGET/PROFILE/examples/NAME.
 pub fn target() -> io::Result<PathBuf> {
     let exe = env::current_exe()?;
     let target = exe
@@ -15,7 +15,7 @@ pub fn target() -> io::Result<PathBuf> {
     Ok(target.to_owned())
 }
 
-/// `cargo build` of `what`, as it ships.
+/// Builds `what` as it ships.
 pub fn build(target: &Path, what: &[&str]) -> io::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)

@@ -1,6 +1,6 @@
-//! The demo's clients: a steady load of HTTP requests until a given instant, and what came of it.
+//! The demo's clients: a steady load of HTTP requests until a given instant, and the results.
 //!
-//! They know nothing of stops and drains. They behave as real clients do, also in what they retry.
+//! They must not know stops and drains. They behave like real clients, including retries.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -18,10 +18,10 @@ use tokio::time::{Instant, interval_at, timeout};
 
 /// A new connection for each request: 200 a second.
 const NEW_EVERY: Duration = Duration::from_millis(5);
-/// Clients that keep their connection, with 10 requests a second each.
+/// Keep-alive clients, with 10 requests a second each.
 const KEEP_ALIVE_CLIENTS: u32 = 20;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(100);
-/// Requests that take a while: 10 a second.
+/// Requests with a slow answer: 10 a second.
 const SLOW: &str = "/slow/0.5";
 const SLOW_EVERY: Duration = Duration::from_millis(100);
 
@@ -40,7 +40,7 @@ pub enum Event {
     Done { path: &'static str, sent: Instant, result: Result<(), Loss> },
 }
 
-/// Why a request got no full answer.
+/// Why a request got no complete answer.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Loss {
     Refused,
@@ -62,8 +62,8 @@ impl Loss {
     }
 }
 
-/// hyper's errors have the kernel's as their source, if there is one. Without one the connection was
-/// closed before the answer had come in full.
+/// hyper's errors have the kernel's as their source, if there is one. Without one, the connection
+/// was closed before the answer was complete.
 impl<E: Error + 'static> From<E> for Loss {
     fn from(error: E) -> Loss {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
@@ -79,20 +79,20 @@ impl<E: Error + 'static> From<E> for Loss {
 }
 
 impl Load {
-    /// The receiver's end is reached when the last request is done.
+    /// The receiver ends when the last request is done.
     pub fn start(self) -> UnboundedReceiver<Event> {
         let (events, receiver) = unbounded_channel();
         tokio::spawn(self.new_connections("/", NEW_EVERY, events.clone()));
         tokio::spawn(self.new_connections(SLOW, SLOW_EVERY, events.clone()));
         for client in 0..KEEP_ALIVE_CLIENTS {
-            // Not all in the same instant.
+            // Spread over time.
             let first = self.from + KEEP_ALIVE_EVERY * client / KEEP_ALIVE_CLIENTS;
             tokio::spawn(self.keep_alive(first, events.clone()));
         }
         receiver
     }
 
-    /// At a steady rate, however long the answers take: as from many clients.
+    /// At a steady rate, however long the answers take: like many clients.
     async fn new_connections(
         self,
         path: &'static str,
@@ -106,7 +106,7 @@ impl Load {
         }
     }
 
-    /// One request after the other, on the same connection for as long as it holds.
+    /// One request after the other, on the same connection while it lasts.
     async fn keep_alive(self, first: Instant, events: UnboundedSender<Event>) {
         let mut ticks = interval_at(first, KEEP_ALIVE_EVERY);
         let mut kept = None;
@@ -122,7 +122,7 @@ impl Load {
         events: &UnboundedSender<Event>,
     ) {
         let sent = Instant::now();
-        // Nobody receives any more only when the demo has given up.
+        // Without a receiver, the demo has given up.
         let _ = events.send(Event::Sent);
         let result = match timeout(PATIENCE, get(self.server, path, kept)).await {
             Ok(result) => result.map(drop),
@@ -134,10 +134,10 @@ impl Load {
 
 pub type Connection = SendRequest<Empty<Bytes>>;
 
-/// One request, on the kept connection if there is one.
+/// Sends one request, on the keep-alive connection if there is one.
 ///
-/// As HTTP clients do it: a kept connection that turns out to be closed before any byte of the
-/// answer has come is no failure yet, the request is sent once more on a new one.
+/// As in real HTTP clients, a keep-alive connection that turns out to be closed before any byte of
+/// the answer is not a failure: the request is sent again on a new connection.
 pub async fn get(
     server: SocketAddr,
     path: &str,
@@ -162,7 +162,7 @@ pub async fn get(
 async fn connect(server: SocketAddr) -> Result<Connection, Loss> {
     let stream = TcpStream::connect(server).await?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // What breaks the connection is told to the request as well.
+    // The request also gets the error that breaks the connection.
     tokio::spawn(connection);
     Ok(sender)
 }
