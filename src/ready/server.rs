@@ -4,7 +4,7 @@
 //! to it. It is one loop that never waits for a single client: a slow or hostile client delays no
 //! probe. It must not know why a drain begins: a pipe that closes is the signal.
 //!
-//! Longer than 300 lines because the four small servers of the listener share their helpers.
+//! Longer than 300 lines because four small companions share its helpers.
 
 #![forbid(unsafe_code)]
 

@@ -225,9 +225,9 @@ impl Schedule {
     }
 }
 
-/// A violated law.
+/// A law that was violated.
 pub struct Broken {
-    /// A law that says "never".
+    /// The law says "never".
     pub for_sure: bool,
     pub what: String,
 }

@@ -1,6 +1,6 @@
-//! What the tests need of the kernel: how a process is to begin (mask, ignored signals, namespaces, terminal), signals by number,
-//! waiting for a process with a limit, and the clock. All the unsafe of the tests is here, in
-//! confined.rs and in the witness.
+//! The tests' access to the kernel: how a process starts (mask, ignored signals, namespaces,
+//! terminal), signals by number, waiting for a process with a limit, and the clock. All unsafe code
+//! of the tests is here, in confined.rs and in the witness.
 //!
 //! It must not know what is tested.
 
@@ -20,7 +20,8 @@ use super::confined::{self, Confined};
 
 pub const KILL: i32 = libc::SIGKILL;
 
-/// How the process is to begin. Whatever isn't asked for is the plain default, wherever the tests themselves were started.
+/// How the process starts. Anything not set is the plain default, however the tests themselves were
+/// started.
 #[derive(Default)]
 pub struct Beginning {
     pub pid_namespace: bool,
@@ -30,7 +31,7 @@ pub struct Beginning {
     pub ignored: Vec<i32>,
     pub closed: Vec<i32>,
     pub kept: Vec<Arc<OwnedFd>>,
-    /// As many descriptors as are open are all that it may have, until it raises the limit.
+    /// The descriptors that are open are all it may have, until it raises the limit.
     pub no_descriptor_left: bool,
     pub root: Option<CString>,
     pub without_proc: bool,
@@ -47,7 +48,8 @@ pub struct Beginning {
     pub confined: Confined,
 }
 
-/// Starts it; also says the pid of the process that was asked for, which in a PID namespace isn't our child but our grandchild.
+/// Starts it. Also returns the pid of the requested process, which in a PID namespace is not our
+/// child but our grandchild.
 pub fn spawn(mut command: Command, beginning: Beginning) -> io::Result<(Child, i32)> {
     let (pid_from, pid_to) = pipe()?;
     let namespace = beginning.pid_namespace || beginning.beside.is_some();
@@ -115,7 +117,7 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         for &fd in &beginning.closed {
             libc::close(fd);
         }
-        // Whatever the tests were started with themselves.
+        // Descriptors that the tests inherited.
         let cloexec = c_long::from(libc::CLOSE_RANGE_CLOEXEC);
         libc::syscall(libc::SYS_close_range, 3 as c_long, c_long::from(c_int::MAX), cloexec);
         for fd in &beginning.kept {
@@ -174,7 +176,7 @@ unsafe fn enter_pid_namespace(pid_to: c_int) -> io::Result<()> {
     }
 }
 
-/// As above, in the namespaces of a process that is there.
+/// As above, in the namespaces of an existing process.
 ///
 /// # Safety
 /// One thread; between fork and exec.
@@ -194,7 +196,7 @@ unsafe fn join_namespaces(other: i32, pid_to: c_int) -> io::Result<()> {
     }
 }
 
-/// Ends as that child ends.
+/// Exits with the status of that child.
 ///
 /// # Safety
 /// One thread; between fork and exec.
@@ -202,7 +204,8 @@ unsafe fn stay_behind(pid: c_int, pid_to: c_int) -> ! {
     // SAFETY: plain system calls.
     unsafe {
         libc::write(pid_to, (&raw const pid).cast(), 4);
-        // Whoever waits for the end of our streams, or for std's "exec has worked", waits for the new process, not for us.
+        // The end of our streams, or of std's exec pipe, has to come from the new process, not from
+        // this one.
         libc::syscall(libc::SYS_close_range, 0 as c_long, c_long::from(c_int::MAX), 0 as c_long);
         let mut status = 0;
         while libc::waitpid(pid, &raw mut status, 0) != pid {}
@@ -222,7 +225,7 @@ fn mount(what: &CStr, target: &CStr, kind: &CStr, flags: c_ulong) -> io::Result<
     })
 }
 
-/// socket(AF_NETLINK, ...) fails with EACCES from now on; any other call is as before.
+/// From now on socket(AF_NETLINK, ...) fails with EACCES; other calls are unchanged.
 fn deny_netlink() -> io::Result<()> {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let (load, if_equal) =
@@ -264,7 +267,7 @@ pub fn check(result: c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Both ends are closed by exec.
+/// Exec closes both ends.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: an array of two; the descriptors are ours alone.
@@ -274,7 +277,7 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// A pipe that is full, and stays so as long as the first of the two is kept: whoever writes to the second blocks for ever.
+/// A pipe that is full for as long as the first end is kept: a write to the second blocks for ever.
 pub fn stuck_pipe() -> (OwnedFd, OwnedFd) {
     let (from, to) = pipe().expect("a pipe");
     // SAFETY: descriptors of ours and a valid buffer. The flag is taken back: a reader that is merely slow is what is tested.
@@ -287,7 +290,7 @@ pub fn stuck_pipe() -> (OwnedFd, OwnedFd) {
     (from, to)
 }
 
-/// A terminal that nobody reads, with room for a part of a line: poll(2) says that it is writable.
+/// An unread terminal with room for part of a line: poll(2) reports it as writable.
 pub fn stuck_terminal() -> (OwnedFd, OwnedFd) {
     const LEFT: usize = 20;
     let (ours, theirs) = terminal();
@@ -312,7 +315,7 @@ pub fn stuck_terminal() -> (OwnedFd, OwnedFd) {
     };
     // SAFETY: as above. The flag is taken back, as for the pipe.
     unsafe { libc::fcntl(to, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) };
-    // The kernel passes on what was written a little later, which makes room.
+    // The kernel passes the output on a little later, which makes room.
     while write(1 << 20) > 0 || writable(50) {}
     let mut room = 0;
     for _ in 0..2 {
@@ -328,7 +331,7 @@ pub fn stuck_terminal() -> (OwnedFd, OwnedFd) {
     (ours, theirs)
 }
 
-/// The two sides of a new terminal; it echoes nothing, so that what is read is what programs wrote.
+/// The two sides of a new terminal. It echoes nothing, so that only the programs' output is read.
 pub fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC; // from the start: other threads start programs meanwhile
     // SAFETY: descriptors that are ours alone from where they are made on; settings read are written back, changed.
@@ -360,13 +363,13 @@ pub fn signal(pid: i32, number: i32) {
         .unwrap_or_else(|e| panic!("signal {number} to {pid}: {e}"));
 }
 
-/// As `signal`, where the process may be gone.
+/// As `signal`, if the process may be gone.
 pub fn try_signal(pid: i32, number: i32) {
     // SAFETY: a signal to a process that the tests started.
     unsafe { libc::kill(pid, number) };
 }
 
-/// True when the child has ended within the time; it is left to be waited for.
+/// True if the child ends within the limit; it is not reaped.
 pub fn ends_within(child: &Child, limit: Duration) -> bool {
     let pid = c_long::from(child.id());
     // SAFETY: the child has not been waited for, so its pid is its own; the descriptor is ours, and polled for at most the limit.
@@ -380,7 +383,8 @@ pub fn ends_within(child: &Child, limit: Duration) -> bool {
     }
 }
 
-/// This thread, and the threads and processes that it starts from now on, are in a network of their own: a loopback alone.
+/// Moves this thread, and the threads and processes that it starts from now on, to a network of
+/// their own, with only a loopback.
 pub fn enter_own_network() {
     // SAFETY: a socket of ours; all zeros is a valid ifreq, and the kernel reads it alone.
     unsafe {
@@ -397,7 +401,7 @@ pub fn enter_own_network() {
     }
 }
 
-/// Another network, and a link to it from that of this thread.
+/// Another network, linked to this thread's.
 pub struct NetworkBeside {
     /// This end of the link.
     pub ours: IpAddr,
@@ -421,7 +425,7 @@ impl NetworkBeside {
         Self { ours: [10, 0, 0, 1].into(), there }
     }
 
-    /// Runs it there, in a thread of its own.
+    /// Calls `run` there, on a new thread.
     pub fn run<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
         let there = self.there.as_raw_fd();
         std::thread::scope(|scope| {
@@ -442,7 +446,7 @@ fn ip(arguments: &str) {
     assert!(ran.success(), "ip {arguments}");
 }
 
-/// A duplicate of a descriptor of another process.
+/// Duplicates a descriptor of another process.
 pub fn take_descriptor(pid: i32, number: i32) -> io::Result<OwnedFd> {
     // SAFETY: numbers alone; both descriptors are ours as soon as they are there.
     unsafe {
@@ -456,7 +460,8 @@ pub fn take_descriptor(pid: i32, number: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// This process, and those that it starts from now on, may have as many descriptors as there can be; how many that is.
+/// Raises the descriptor limit of this process, and of those it starts from now on, to the maximum.
+/// Returns it.
 pub fn raise_descriptor_limit() -> u64 {
     // SAFETY: all zeros is a valid rlimit, which the first call fills.
     unsafe {
@@ -478,13 +483,14 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Lets time pass: where nothing is to happen for so long, and between two looks at what can't be waited for.
+/// Lets time pass: when nothing should happen, and between two looks at a change that sends no
+/// event.
 #[allow(clippy::disallowed_methods)] // the tests' one sleep
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Whether another socket may have this port now, with these options or without.
+/// Whether another socket could bind this port now, with or without these options.
 pub fn can_bind(address: SocketAddr, reuse_address: bool, reuse_port: bool) -> bool {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);

@@ -1,11 +1,14 @@
-//! The app that the tests run under an init. Its arguments are steps, done in order, so that a test reads as a script:
-//! `witness ready until:15 wait:1000 print:cleaned exit:0`. What it saw goes to stdout, a line a thing, each in one write.
+//! The app that the tests run under an init. Its arguments are steps, done in order, so that a test
+//! reads as a script: `witness ready until:15 wait:1000 print:cleaned exit:0`. It reports what it
+//! saw on stdout, one line each, in one write.
 //!
-//! It must not know what is tested, and must not touch what it reports: there is no Rust start-up in front of `main`
-//! (std's ignores SIGPIPE and opens missing standard descriptors), and signals are handled by raw system calls on a 64-bit
-//! mask (a libc's own keep 32 and 33 for themselves, and disagree on where SIGRTMIN is).
+//! It must not know what is tested, and must not change what it reports. So there is no Rust
+//! start-up before `main` (std's ignores SIGPIPE and opens missing standard descriptors), and
+//! signals are handled by raw system calls on a 64-bit mask (a libc keeps 32 and 33 for itself, and
+//! libcs disagree on SIGRTMIN).
 //!
-//! `witness -- COMMAND...` is the negative control: an init that waits for its command alone and reaps nobody else.
+//! `witness -- COMMAND...` is the negative control: an init that waits for its command alone and
+//! reaps no other process.
 #![no_main]
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_long};
@@ -76,7 +79,8 @@ fn waits_for_signals(word: &[u8]) -> bool {
     word == b"trap" || word.starts_with(b"until:")
 }
 
-/// The signals that were blocked and ignored when the process began, bit n-1 for signal n, as in /proc/self/status.
+/// The signals that were blocked and ignored at the start, bit n-1 for signal n, as in
+/// /proc/self/status.
 struct Found {
     blocked: u64,
     ignored: u64,
@@ -182,7 +186,7 @@ impl Witness {
     }
 
     fn steps_of_a_child(&mut self, steps: &str) -> ! {
-        // As at the start of the program: the parent may have blocked all signals, or none.
+        // As at the program's start: the parent may have blocked all signals, or none.
         self.signals = None;
         set_mask(if steps.split(',').any(|word| waits_for_signals(word.as_bytes())) {
             !0
@@ -199,7 +203,8 @@ impl Witness {
         unsafe { libc::write(self.out, line.as_ptr().cast(), line.len()) };
     }
 
-    /// Which descriptors are open, what on (device and inode), and with which flags. Asks the kernel, not /proc, which may be missing.
+    /// Reports which descriptors are open, on which device and inode, and with which flags. Asks
+    /// the kernel, as /proc may be missing.
     fn say_descriptors(&self) {
         for fd in 0..100 {
             // SAFETY: all zeros is a valid stat; fstat and fcntl only report on the descriptor.
@@ -236,7 +241,7 @@ impl Witness {
         self.say("read end");
     }
 
-    /// Prints signals as they come, in between answers connections, until `last` has come.
+    /// Prints signals as they come, and answers connections meanwhile, until `last` has come.
     fn trap(&mut self, last: Option<u32>) {
         let signals = *self.signals.get_or_insert_with(|| {
             let all = !0_u64;
@@ -314,7 +319,7 @@ impl Witness {
         self.say(&format!("orphans {count}"));
     }
 
-    /// A zombie still takes a signal 0; only what has been reaped is no such process.
+    /// A zombie still accepts signal 0; a reaped process does not exist.
     fn wait_until_reaped(&self, limit: u32) {
         let start = monotonic_micros();
         for (i, &orphan) in self.orphans.iter().enumerate() {
@@ -396,7 +401,8 @@ fn never_reap(words: &[&[u8]]) -> c_int {
     wait_for(child)
 }
 
-/// Waits for that child and no other one; its exit code, or 128 + its signal. With SIGCHLD ignored it only waits.
+/// Waits for that child alone. Returns its exit code, or 128 + its signal. With SIGCHLD ignored it
+/// only waits.
 fn wait_for(child: c_int) -> c_int {
     let mut status = 0;
     // SAFETY: one int to write to. All signals are blocked or deadly: nothing interrupts it.
@@ -410,7 +416,7 @@ fn fork() -> c_int {
     if pid < 0 { fail("fork") } else { pid }
 }
 
-/// Zeros in memory that children share with this process.
+/// Zeros in memory that is shared with child processes.
 fn shared_numbers(count: usize) -> &'static mut [c_int] {
     // SAFETY: a new anonymous mapping, zeroed, that nobody else refers to and that is never unmapped.
     unsafe {
@@ -450,7 +456,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Moves a descriptor of our own out of the range that `fds` reports.
+/// Moves one of our descriptors out of the range that `fds` reports.
 fn keep_high(fd: c_int) -> c_int {
     // SAFETY: duplicates a descriptor of ours and closes the first one.
     unsafe {
