@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::SockType};
-use support::confined::{Verdict, filter};
+use support::confined::{Verdict, call, filter};
 use support::http::{Client, get};
 use support::system::{
     NetworkBeside, enter_own_network, now, pause, raise_descriptor_limit, take_descriptor,
@@ -378,7 +378,7 @@ fn a_filter_that_denies_it_is_said_once_and_everything_is_as_without() {
         return;
     }
     let filtered = || {
-        let denied = filter([libc::SYS_pidfd_getfd], Verdict::Fails(libc::EPERM), Verdict::Allowed);
+        let denied = filter([call("pidfd_getfd")], Verdict::Fails(libc::EPERM), Verdict::Allowed);
         init().filtered(denied)
     };
     refused(filtered, &hyper(V4), "the seccomp profile denies pidfd_getfd");

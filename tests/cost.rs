@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
 use support::http::{Client, answered, steady};
 use support::life::own_address;
+use support::proc::{computed_by, try_status_of};
 use support::system::{NetworkBeside, now, pause, raise_descriptor_limit};
 use support::{
     Folder, Init, Kind, LIMIT, Running, Server, becomes_true, companion_of, in_networks, init, ms,
@@ -124,16 +124,10 @@ fn ten_thousand_connections_cost_little() {
         let companion = found.expect("found");
         let (mut used, mut peak) = (Duration::ZERO, 0);
         let mut look = || {
-            let times = fs::read_to_string(format!("/proc/{companion}/schedstat"));
-            let ns = times.ok().and_then(|text| text.split(' ').next()?.parse().ok());
-            if let Some(ns) = ns.filter(|ns| *ns > 0) {
+            if let Some(ns) = computed_by(companion).filter(|ns| *ns > 0) {
                 used = Duration::from_nanos(ns);
             }
-            let memory = fs::read_to_string(format!("/proc/{companion}/status"));
-            let memory = memory.unwrap_or_default();
-            let line = memory.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-            peak = peak.max(kib.unwrap_or(0));
+            peak = peak.max(try_status_of(companion, "VmHWM").unwrap_or(0));
         };
         let last = steady(ms(250), stopped + ms(4000), || {
             answered(address);

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use support::system::{self, stuck_pipe, stuck_terminal};
@@ -88,11 +89,11 @@ fn the_json_log_is_an_object_a_line() {
         log_of_a_stop("--log-format json -v").iter().map(|line| object(line)).collect();
     for entry in &log {
         for key in ["level", "event", "msg"] {
-            assert!(entry.iter().any(|(k, v)| k == key && !v.is_empty()), "{key}: {entry:?}");
+            assert!(entry.get(key).is_some_and(|it| !it.is_empty()), "{key}: {entry:?}");
         }
     }
     let with = |key: &str, value: &str| {
-        log.iter().any(|entry| entry.iter().any(|(k, v)| k == key && v.contains(value)))
+        log.iter().any(|entry| entry.get(key).is_some_and(|it| it.contains(value)))
     };
     for message in ["SIGTERM: draining for 200ms, SIGKILL at 700ms", "SIGUSR1"] {
         assert!(with("msg", message), "{message}: {log:?}");
@@ -106,52 +107,13 @@ fn the_json_log_escapes_what_it_quotes() {
     let ended = init().args("--log-format json").command(["/no/such/\"com\\mand\"\n\u{1}"]).ended();
     assert_eq!((ended.code, ended.err.len()), (127, 1), "{ended:?}");
     let entry = object(&ended.err[0]);
-    let message = &entry.iter().find(|(key, _)| key == "msg").expect("msg").1;
+    let message = &entry["msg"];
     assert!(message.contains("/no/such/"), "{message}");
 }
 
-/// A JSON object of strings, read strictly: what isn't one is a panic.
-fn object(line: &str) -> Vec<(String, String)> {
-    fn string(rest: &mut std::str::Chars) -> String {
-        assert_eq!(rest.next(), Some('"'));
-        let mut text = String::new();
-        loop {
-            match rest.next().expect("a string that ends") {
-                '"' => return text,
-                '\\' => match rest.next().expect("an escape") {
-                    'n' => text.push('\n'),
-                    't' => text.push('\t'),
-                    'r' => text.push('\r'),
-                    'u' => {
-                        let code: String = rest.take(4).collect();
-                        text.push(
-                            char::from_u32(u32::from_str_radix(&code, 16).expect("hex"))
-                                .expect("a character"),
-                        );
-                    }
-                    other if "\"\\/".contains(other) => text.push(other),
-                    other => panic!("escape {other}"),
-                },
-                control if control < ' ' => panic!("a control character"),
-                other => text.push(other),
-            }
-        }
-    }
-    let inner = line
-        .strip_prefix('{')
-        .and_then(|l| l.strip_suffix('}'))
-        .unwrap_or_else(|| panic!("no object: {line}"));
-    let mut rest = inner.chars();
-    let mut entries = vec![];
-    loop {
-        let key = string(&mut rest);
-        assert_eq!(rest.next(), Some(':'), "{line}");
-        entries.push((key, string(&mut rest)));
-        match rest.next() {
-            None => return entries,
-            other => assert_eq!(other, Some(','), "{line}"),
-        }
-    }
+/// A JSON object of strings.
+fn object(line: &str) -> BTreeMap<String, String> {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
 }
 
 // ---- where it can't be written

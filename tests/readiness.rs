@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::proc::descriptors_of;
 use support::random::Random;
 use support::system::{self, KILL, now, pause};
 use support::{
@@ -211,10 +212,6 @@ fn with_unready_delay_it_stays_ready_so_long_into_the_drain() {
     becomes_true_after("no ready-file", asked, ms(2000), || !path.exists());
 }
 
-fn descriptors(pid: i32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
-}
-
 fn switches(pid: i32) -> u64 {
     status_of(pid, "voluntary_ctxt_switches")
 }
@@ -256,7 +253,7 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
     assert!(is_ready(port));
     let companion = companion_of(run.pid, "ready").expect("the companion");
     // PID 1 has started it, and the probe's connection is gone.
-    let before = settled(|| (run.status("VmRSS"), switches(run.pid), descriptors(companion)));
+    let before = settled(|| (run.status("VmRSS"), switches(run.pid), descriptors_of(companion)));
     let seconds = std::env::var("ATTACK_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = now() + Duration::from_secs(seconds.unwrap_or(0));
     let slow = || {
@@ -294,8 +291,8 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
     assert!(unanswered * 5 <= times.len(), "{unanswered} of {}", times.len());
     assert!(at(99) < slack(), "{:?}, not {:?}", at(99), slack());
     assert!(largest < 4096, "{largest} kB");
-    assert!(becomes_true(LIMIT, || descriptors(companion) == before.2));
-    assert_eq!((run.status("VmRSS"), switches(run.pid), descriptors(companion)), before);
+    assert!(becomes_true(LIMIT, || descriptors_of(companion) == before.2));
+    assert_eq!((run.status("VmRSS"), switches(run.pid), descriptors_of(companion)), before);
     assert_eq!(companion_of(run.pid, "ready"), Some(companion), "it was started again");
 }
 

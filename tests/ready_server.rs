@@ -4,7 +4,6 @@
 mod support;
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -14,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::proc::{descriptors_of, name_of};
 use support::random::Random;
 use support::system::{now, pause};
 use support::{
@@ -57,14 +57,9 @@ impl Companion {
         let mut companion = Self { run, listener, address, not_draining, idle: 0 };
         // In its loop, and no longer the shell.
         let sleeps = || stat_of(companion.run.pid).is_some_and(|stat| stat.state == 'S');
-        assert!(becomes_true(LIMIT, || companion.name() == "drain-init" && sleeps()));
+        assert!(becomes_true(LIMIT, || name_of(companion.run.pid) == "drain-init" && sleeps()));
         companion.idle = companion.descriptors();
         companion
-    }
-
-    fn name(&self) -> String {
-        let name = fs::read_to_string(format!("/proc/{}/comm", self.run.pid)).unwrap_or_default();
-        name.trim_end().to_owned()
     }
 
     fn drain(&mut self) {
@@ -72,27 +67,12 @@ impl Companion {
     }
 
     fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.run.pid)).expect("it is there").count()
-    }
-
-    /// In KiB.
-    fn memory(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.run.pid));
-        let status = status.expect("it is there");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
-        line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
+        descriptors_of(self.run.pid)
     }
 
     /// User and system time, in hundredths of a second.
     fn cpu_time(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.run.pid)).expect("it is there");
-        let (_, fields) = stat.rsplit_once(") ").expect("the name's end");
-        fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().expect("a number"))
-            .sum()
+        stat_of(self.run.pid).expect("it is there").ticks
     }
 
     fn get(&self) -> Answer {
@@ -412,7 +392,7 @@ fn slow_and_hostile_clients_delay_no_probe() {
     let companion = Companion::ready(&[&target]);
     companion.assert_tells(200, "ready\n");
     let (address, idle) = (companion.address, companion.idle);
-    let memory = companion.memory("VmRSS");
+    let memory = companion.run.status("VmRSS");
 
     let stop = Arc::new(AtomicBool::new(false));
     let slow_stop = stop.clone();
@@ -446,7 +426,7 @@ fn slow_and_hostile_clients_delay_no_probe() {
         pause(ms(5));
     }
     hostile.join().expect("all sent");
-    let memory_under_load = companion.memory("VmHWM");
+    let memory_under_load = companion.run.status("VmHWM");
     stop.store(true, Ordering::SeqCst);
     let came = slow.join().expect("stopped");
 

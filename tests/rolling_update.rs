@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use support::proc::{processes, stat_of, variables_of};
 use support::system::{KILL, now, pause};
 use support::{Folder, LIMIT, becomes_true, ms, needs, needs_program, needs_root, rolling_update};
 
@@ -100,24 +101,15 @@ fn an_ordinary_user_can_run_it() {
 
 // ---- what is left behind
 
-fn processes() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
 /// Those of the run with this folder, which is in the environment of all of them.
-fn processes_of(folder: &Folder) -> Vec<u32> {
+fn processes_of(folder: &Folder) -> Vec<i32> {
     let mark = folder.path("").display().to_string();
-    let mut all = processes();
-    all.retain(|pid| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        String::from_utf8_lossy(&environment).contains(&mark)
-    });
-    all
+    let is_marked = |pid: &i32| variables_of(*pid).iter().any(|it| it.contains(&mark));
+    processes().filter(is_marked).collect()
 }
 
 /// Of all its threads.
-fn namespaces(pid: u32) -> HashSet<u64> {
+fn namespaces(pid: i32) -> HashSet<u64> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let files = threads
         .flat_map(|thread| ["net", "pid", "mnt"].map(|kind| thread.path().join("ns").join(kind)));
@@ -127,11 +119,7 @@ fn namespaces(pid: u32) -> HashSet<u64> {
 /// Those of all processes that were there at this instant, in hundredths of a second since the machine's start. The kernel
 /// gives the number of a namespace that is gone to the next one, which whoever has started since may be in.
 fn namespaces_of_those_there(at: u64) -> HashSet<u64> {
-    let started = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse::<u64>().ok()
-    };
-    let there = processes().into_iter().filter(|pid| started(pid).is_some_and(|it| it <= at));
+    let there = processes().filter(|pid| stat_of(*pid).is_some_and(|it| it.started <= at));
     there.flat_map(namespaces).collect()
 }
 
@@ -163,7 +151,7 @@ fn leaves_nothing(signal: i32, after: u64, folder: &Folder) {
         assert_ne!(lines.read_line(&mut line).expect("a line"), 0, "it ended by itself");
     }
     pause(ms(after));
-    let host = namespaces(std::process::id());
+    let host = namespaces(std::process::id().cast_signed());
     let look = || {
         let ran = processes_of(folder);
         let made: HashSet<u64> = ran.iter().copied().flat_map(namespaces).collect();

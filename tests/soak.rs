@@ -6,11 +6,11 @@
 mod support;
 
 use std::env;
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use support::life::{own_address, readyz};
+use support::proc::descriptors_of;
 use support::schedule::live;
 use support::system::{self, now, try_signal};
 use support::{
@@ -137,14 +137,12 @@ impl LongLife {
             server = companion_of(self.run.pid, "ready");
             server.is_some()
         }));
-        let descriptors =
-            |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
         let server = server.unwrap_or_default();
         Costs {
             memory: self.run.status("VmRSS"),
             mapped: self.run.status("VmSize"),
-            descriptors: descriptors(self.run.pid),
-            server: (support::status_of(server, "VmRSS"), descriptors(server)),
+            descriptors: descriptors_of(self.run.pid),
+            server: (support::status_of(server, "VmRSS"), descriptors_of(server)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use support::confined::{Cgroup, Verdict, filter, needs_cgroup, only_with};
+use support::confined::{Cgroup, Verdict, call, call_with, filter, needs_cgroup};
 use support::life::{own_address, readyz};
 use support::system::{self, KILL, now, pause};
 use support::{
@@ -100,16 +100,13 @@ fn no_clock_but_the_monotonic_is_read() {
     if !needs_static() {
         return;
     }
-    let calls = [libc::SYS_gettimeofday, libc::SYS_time];
-    let mut only = only_with(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC as u32, Verdict::Kills);
-    // These two before it: each call that is not one of them goes on to what follows.
-    let mut both = filter(calls, Verdict::Kills, Verdict::Allowed);
-    both.pop();
-    both.append(&mut only);
-    let date = init().bare().without_vdso().filtered(both.clone()).command(["/bin/date"]).ended();
+    let another = call_with("clock_gettime", "ne", libc::CLOCK_MONOTONIC);
+    let others = [call("gettimeofday"), call("time"), another];
+    let only = filter(others, Verdict::Kills, Verdict::Allowed);
+    let date = init().bare().without_vdso().filtered(only.clone()).command(["/bin/date"]).ended();
     assert_eq!(date.code, 1000 + 31, "SIGSYS: {date:?}");
     for (last, code) in [("until:15", 3), ("trap", 137)] {
-        let init = Init::new(Kind::DrainInit, static_init()).without_vdso().filtered(both.clone());
+        let init = Init::new(Kind::DrainInit, static_init()).without_vdso().filtered(only.clone());
         let options = "--delay 300ms --grace 2s --kill-margin 300ms --escalate 10:100ms --on-drain exec:/bin/true";
         let mut run = init.args(options).app(["ready", last, "exit:3"]).start();
         run.line("ready");
@@ -258,7 +255,8 @@ fn an_app_that_cannot_be_killed_does_not_delay_the_exit() {
         let left = run.log("leaving it behind").at - asked;
         assert_after("it is given up", left, ms(900));
         if pid1 {
-            assert!(becomes_true(LIMIT, || is_exiting(run.pid)), "exit_group was called");
+            let is_exiting = || stat_of(run.pid).is_none_or(|stat| stat.is_exiting);
+            assert!(becomes_true(LIMIT, is_exiting), "exit_group was called");
             cgroup.thaw();
             assert_eq!(run.ended().code, 137);
         } else {
@@ -267,14 +265,6 @@ fn an_app_that_cannot_be_killed_does_not_delay_the_exit() {
             assert_eq!(run.ended().code, 137);
         }
     }
-}
-
-/// PF_EXITING among the flags of /proc/PID/stat.
-fn is_exiting(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let flags =
-        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u32>().ok());
-    flags.is_none_or(|flags| flags & 4 != 0)
 }
 
 // ---- under pressure

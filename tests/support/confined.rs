@@ -8,8 +8,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use seccompiler::{BpfProgram, apply_filter, compile_from_json};
+use serde_json::{Value, json};
+
 use super::system::{check, pause};
-use super::{Folder, Init, LIMIT, becomes_true, ms, needs};
+use super::{Folder, Init, LIMIT, becomes_true, ms, needs, proc};
 
 #[derive(Default)]
 pub struct Confined {
@@ -17,7 +20,7 @@ pub struct Confined {
     no_new_privileges: bool,
     /// Files that the process writes its own pid to.
     cgroups: Vec<CString>,
-    filter: Vec<libc::sock_filter>,
+    filter: BpfProgram,
     /// It stops once it has executed its program, for `hide_vdso`.
     pub stops: bool,
 }
@@ -49,9 +52,15 @@ impl Init {
     }
 
     /// Its children inherit the filter.
-    pub fn filtered(mut self, filter: Vec<libc::sock_filter>) -> Self {
+    pub fn filtered(mut self, filter: BpfProgram) -> Self {
         self.beginning.confined.filter = filter;
         self
+    }
+
+    /// No netlink socket can be made, as under a strict seccomp profile.
+    pub fn without_netlink(self) -> Self {
+        let netlink = call_with("socket", "eq", libc::AF_NETLINK);
+        self.filtered(filter([netlink], Verdict::Fails(libc::EACCES), Verdict::Allowed))
     }
 
     /// It asks the kernel for the time by system calls, which a filter sees; its children do not.
@@ -90,7 +99,7 @@ impl Confined {
     /// # Safety
     /// Between fork and exec.
     pub unsafe fn apply(&self) -> io::Result<()> {
-        // SAFETY: plain system calls; the filter is valid for the call, which copies it.
+        // SAFETY: plain system calls.
         unsafe {
             for &(limit, value) in &self.limits {
                 let resource = match limit {
@@ -107,19 +116,14 @@ impl Confined {
                 let none = 0 as c_long;
                 check(libc::ptrace(libc::PTRACE_TRACEME, none, none, none) as c_int)?;
             }
-            if self.no_new_privileges || !self.filter.is_empty() {
+            if self.no_new_privileges {
                 check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, 0, 0, 0))?;
             }
-            if !self.filter.is_empty() {
-                let program = libc::sock_fprog {
-                    len: self.filter.len() as u16,
-                    filter: self.filter.as_ptr().cast_mut(),
-                };
-                let mode = libc::SECCOMP_MODE_FILTER as c_ulong;
-                check(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program))?;
-            }
         }
-        Ok(())
+        if self.filter.is_empty() {
+            return Ok(());
+        }
+        apply_filter(&self.filter).map_err(|_| io::Error::last_os_error())
     }
 }
 
@@ -135,51 +139,38 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn code(self) -> u32 {
+    fn action(self) -> Value {
         match self {
-            Self::Allowed => libc::SECCOMP_RET_ALLOW,
-            Self::Fails(errno) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
-            Self::Kills => libc::SECCOMP_RET_KILL_PROCESS,
+            Self::Allowed => json!("allow"),
+            Self::Fails(errno) => json!({ "errno": errno }),
+            Self::Kills => json!("kill_process"),
         }
     }
 }
 
+pub fn call(name: &str) -> Value {
+    json!({ "syscall": name })
+}
+
+/// With a first argument that is this (`eq`), or is not (`ne`).
+pub fn call_with(name: &str, operator: &str, first: i32) -> Value {
+    let argument = json!({ "index": 0, "type": "dword", "op": operator, "val": first });
+    json!({ "syscall": name, "args": [argument] })
+}
+
 /// These calls have one result, all others another.
 pub fn filter(
-    calls: impl IntoIterator<Item = c_long>,
+    calls: impl IntoIterator<Item = Value>,
     these: Verdict,
     others: Verdict,
-) -> Vec<libc::sock_filter> {
-    let mut program = vec![load(0)];
-    for call in calls {
-        program.extend([if_equal(call as u32, 0, 1), end(these)]);
-    }
-    program.push(end(others));
-    program
-}
-
-/// This call only with this first argument.
-pub fn only_with(call: c_long, first_argument: u32, other: Verdict) -> Vec<libc::sock_filter> {
-    const FIRST_ARGUMENT: u32 = 16; // where it is in struct seccomp_data, the lower half of it
-    let is_call = if_equal(call as u32, 0, 2);
-    let is_argument = if_equal(first_argument, 0, 1);
-    vec![load(0), is_call, load(FIRST_ARGUMENT), is_argument, end(Verdict::Allowed), end(other)]
-}
-
-fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
-}
-
-fn load(at: u32) -> libc::sock_filter {
-    step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at)
-}
-
-fn if_equal(value: u32, then: u8, otherwise: u8) -> libc::sock_filter {
-    step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, then, otherwise, value)
-}
-
-fn end(verdict: Verdict) -> libc::sock_filter {
-    step(libc::BPF_RET | libc::BPF_K, 0, 0, verdict.code())
+) -> BpfProgram {
+    let calls: Vec<Value> = calls.into_iter().collect();
+    let (these, others) = (these.action(), others.action());
+    let text =
+        json!({ "it": { "match_action": these, "mismatch_action": others, "filter": calls } });
+    let machine = std::env::consts::ARCH.try_into().expect("a machine that seccompiler knows");
+    let filters = compile_from_json(text.to_string().as_bytes(), machine);
+    filters.unwrap_or_else(|e| panic!("{e}: {text}")).remove("it").expect("it")
 }
 
 /// Removes the vDSO, which tells the time without a system call, from a process that has stopped at
@@ -191,11 +182,7 @@ pub fn hide_vdso(pid: i32) -> io::Result<()> {
     // SAFETY: waits for our child.
     check(unsafe { libc::waitpid(pid, &raw mut status, 0) })?;
     assert!(libc::WIFSTOPPED(status), "it stops at its exec: {status:x}");
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Field 28: the start of the stack, with argc. These fields are counted from the state, field
-    // 3.
-    let stack = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(25)?.parse().ok());
-    let mut at: u64 = stack.expect("the stack's beginning");
+    let mut at = proc::stat_of(pid).expect("it is there").stack; // which begins with argc
     let mut memory = File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))?;
     let next = |memory: &mut File, at: &mut u64| {
         let mut word = [0; 8];

@@ -18,6 +18,7 @@ pub mod dns;
 pub mod http;
 pub mod life;
 pub mod options;
+pub mod proc;
 pub mod random;
 pub mod schedule;
 pub mod system;
@@ -39,6 +40,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use control::slack;
+#[allow(unused_imports)] // as above
+pub use proc::{children_of, companion_of, stat_of, status_of};
 use system::{Beginning, now, pause};
 
 /// The limit for events that should come at once. It is long, as the machine may be loaded, and no
@@ -466,11 +469,6 @@ impl Init {
         self
     }
 
-    pub fn without_netlink(mut self) -> Self {
-        self.beginning.without_netlink = true;
-        self
-    }
-
     pub fn without_dev(mut self) -> Self {
         self.beginning.without_dev = true;
         self
@@ -745,18 +743,13 @@ fn kill_all(mark: &str) -> Vec<String> {
     let mut killed = vec![];
     let wanted = format!("{MARK}={mark}");
     for _ in 0..100 {
-        let left: Vec<i32> = processes()
-            .filter(|pid| {
-                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes())
-            })
-            .collect();
+        let is_marked = |pid: &i32| proc::variables_of(*pid).contains(&wanted);
+        let left: Vec<i32> = proc::processes().filter(is_marked).collect();
         if left.is_empty() {
             break;
         }
         for pid in left {
-            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            let words = proc::words_of(pid).join(" ");
             if !killed.contains(&words) {
                 killed.push(words);
             }
@@ -770,69 +763,8 @@ fn kill_all(mark: &str) -> Vec<String> {
 /// The command lines of processes that these tests have left behind.
 pub fn left_by_these_tests() -> Vec<String> {
     let mark = format!("{MARK}={}-", std::process::id());
-    let is_ours = |pid: &i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
-    };
-    let line = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let lines = processes().filter(is_ours).map(line);
-    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).collect()
-}
-
-fn processes() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-pub fn children_of(parent: i32) -> Vec<i32> {
-    processes().filter(|&pid| stat_of(pid).is_some_and(|stat| stat.parent == parent)).collect()
-}
-
-/// A companion of this init, by its first word: `drain`, `ready`, `accept`, `await`.
-pub fn companion_of(parent: i32, name: &str) -> Option<i32> {
-    children_of(parent).into_iter().find(|pid| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
-        words.get(1) == Some(&&b"companion"[..]) && words.get(2) == Some(&name.as_bytes())
-    })
-}
-
-pub struct Stat {
-    /// R, S, T, Z...
-    pub state: char,
-    pub parent: i32,
-    pub group: i32,
-    /// Its processor time, in hundredths of a second.
-    pub ticks: u64,
-    /// The same, with that of its reaped children.
-    pub ticks_with_children: u64,
-}
-
-pub fn stat_of(pid: i32) -> Option<Stat> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' '); // the name before may hold anything
-    let [state, parent, group] = [fields.next()?, fields.next()?, fields.next()?];
-    let times: Vec<u64> = fields.skip(8).take(4).map_while(|time| time.parse().ok()).collect();
-    Some(Stat {
-        state: state.chars().next()?,
-        parent: parent.parse().ok()?,
-        group: group.parse().ok()?,
-        ticks: times.iter().take(2).sum(),
-        ticks_with_children: times.iter().sum(),
-    })
-}
-
-pub fn status_of(pid: i32, field: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let value = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-        .expect("a known field");
-    let value = value.trim().trim_end_matches(" kB");
-    // Masks are hexadecimal, everything else isn't.
-    if field.starts_with("Sig") { u64::from_str_radix(value, 16) } else { value.parse() }
-        .expect("a number")
+    let is_ours = |pid: &i32| proc::variables_of(*pid).iter().any(|it| it.starts_with(&mark));
+    proc::processes().filter(is_ours).map(|pid| proc::words_of(pid).join(" ")).collect()
 }
 
 /// Checks a time against its expected value: never sooner, and no later than the control allows.

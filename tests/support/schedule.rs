@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::control::SLACK;
 use super::life::own_address;
+use super::proc::is_companion;
 use super::system::{KILL, now, pause, try_signal};
 use super::{Ended, Folder, Running, init, ms, slack, witness};
 
@@ -367,11 +368,6 @@ impl Schedule {
 fn children(pid: i32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn is_companion(pid: i32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).nth(1) == Some(b"companion")
 }
 
 impl Story<'_> {

@@ -7,14 +7,21 @@
 use std::ffi::{CStr, CString, c_int, c_long, c_ulong};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty;
+use nix::sched::{self, CloneFlags};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+use nix::sys::termios;
+use nix::unistd::{self, Pid};
 
 use super::confined::{self, Confined};
 
@@ -39,8 +46,6 @@ pub struct Beginning {
     /// A read-only, empty file system is mounted here.
     pub read_only: Option<CString>,
     pub user: Option<u32>,
-    /// No netlink socket can be made, as under a strict seccomp profile.
-    pub without_netlink: bool,
     /// Standard input becomes the controlling terminal of a new session.
     pub own_terminal: bool,
     /// The root is mounted read-only.
@@ -110,9 +115,6 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
         if let Some(user) = beginning.user {
             check(libc::setgid(user))?;
             check(libc::setuid(user))?;
-        }
-        if beginning.without_netlink {
-            deny_netlink()?;
         }
         for &fd in &beginning.closed {
             libc::close(fd);
@@ -225,29 +227,6 @@ fn mount(what: &CStr, target: &CStr, kind: &CStr, flags: c_ulong) -> io::Result<
     })
 }
 
-/// From now on socket(AF_NETLINK, ...) fails with EACCES; other calls are unchanged.
-fn deny_netlink() -> io::Result<()> {
-    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let (load, if_equal) =
-        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-    let (number, first_argument) = (0, 16); // where they are in struct seccomp_data, the lower half of the argument
-    let refused = libc::SECCOMP_RET_ERRNO | libc::EACCES as u32;
-    let mut filter = [
-        step(load, 0, 0, number),
-        step(if_equal, 0, 3, libc::SYS_socket as u32),
-        step(load, 0, 0, first_argument),
-        step(if_equal, 0, 1, libc::AF_NETLINK as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, refused),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the program is valid for the call, which copies it.
-    unsafe {
-        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program))
-    }
-}
-
 /// The raw call: a libc's own refuses 32 and 33.
 fn set_disposition(number: i32, handler: usize) {
     let action = [handler, 0, 0, 0]; // the kernel's struct sigaction: no flags, an empty mask
@@ -269,52 +248,41 @@ pub fn check(result: c_int) -> io::Result<()> {
 
 /// Exec closes both ends.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut ends = [0; 2];
-    // SAFETY: an array of two; the descriptors are ours alone.
-    unsafe {
-        check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC))?;
-        Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
-    }
+    Ok(unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+fn set_flags(file: &OwnedFd, flags: OFlag) {
+    fcntl(file, FcntlArg::F_SETFL(flags)).expect("F_SETFL");
 }
 
 /// A pipe that is full for as long as the first end is kept: a write to the second blocks for ever.
 pub fn stuck_pipe() -> (OwnedFd, OwnedFd) {
     let (from, to) = pipe().expect("a pipe");
-    // SAFETY: descriptors of ours and a valid buffer. The flag is taken back: a reader that is merely slow is what is tested.
-    unsafe {
-        libc::fcntl(to.as_raw_fd(), libc::F_SETPIPE_SZ, 4096);
-        libc::fcntl(to.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK);
-        while libc::write(to.as_raw_fd(), [b'.'; 64].as_ptr().cast(), 64) > 0 {}
-        libc::fcntl(to.as_raw_fd(), libc::F_SETFL, 0);
-    }
+    fcntl(&to, FcntlArg::F_SETPIPE_SZ(4096)).expect("F_SETPIPE_SZ");
+    set_flags(&to, OFlag::O_NONBLOCK);
+    while unistd::write(&to, &[b'.'; 64]).is_ok() {}
+    set_flags(&to, OFlag::empty()); // a reader that is merely slow is what is tested
     (from, to)
+}
+
+fn polls(file: &OwnedFd, events: PollFlags, limit: Duration) -> bool {
+    let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(file.as_fd(), events)], timeout) == Ok(1)
 }
 
 /// An unread terminal with room for part of a line: poll(2) reports it as writable.
 pub fn stuck_terminal() -> (OwnedFd, OwnedFd) {
     const LEFT: usize = 20;
-    let (ours, theirs) = terminal();
-    let (from, to) = (ours.as_raw_fd(), theirs.as_raw_fd());
-    // SAFETY: descriptors of ours and valid buffers.
-    let writable = |timeout| unsafe {
-        let mut poll = libc::pollfd { fd: to, events: libc::POLLOUT, revents: 0 };
-        libc::poll(&raw mut poll, 1, timeout) == 1
-    };
-    let write = |most: usize| {
-        let written =
-            // SAFETY: as above.
-            (0..most).take_while(|_| unsafe { libc::write(to, [b'.'].as_ptr().cast(), 1) == 1 });
-        written.count()
-    };
+    let (from, to) = terminal();
+    let writable = |limit| polls(&to, PollFlags::POLLOUT, Duration::from_millis(limit));
+    let write = |most: usize| (0..most).take_while(|_| unistd::write(&to, b".").is_ok()).count();
     let read_until_writable = || {
         while !writable(50) {
-            // SAFETY: as above.
-            let read = unsafe { libc::read(from, [0_u8; 64].as_mut_ptr().cast(), 64) };
-            assert!(read > 0, "it is full of something");
+            let read = unistd::read(&from, &mut [0; 64]);
+            assert!(read.is_ok_and(|count| count > 0), "it is full of something");
         }
     };
-    // SAFETY: as above. The flag is taken back, as for the pipe.
-    unsafe { libc::fcntl(to, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) };
+    set_flags(&to, OFlag::O_RDWR | OFlag::O_NONBLOCK);
     // The kernel passes the output on a little later, which makes room.
     while write(1 << 20) > 0 || writable(50) {}
     let mut room = 0;
@@ -326,35 +294,30 @@ pub fn stuck_terminal() -> (OwnedFd, OwnedFd) {
     read_until_writable();
     assert_eq!(write(room - LEFT), room - LEFT);
     assert!(writable(0), "there is room");
-    // SAFETY: as above.
-    unsafe { libc::fcntl(to, libc::F_SETFL, libc::O_RDWR) };
-    (ours, theirs)
+    set_flags(&to, OFlag::O_RDWR);
+    (from, to)
 }
 
 /// The two sides of a new terminal. It echoes nothing, so that only the programs' output is read.
 pub fn terminal() -> (OwnedFd, OwnedFd) {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC; // from the start: other threads start programs meanwhile
-    // SAFETY: descriptors that are ours alone from where they are made on; settings read are written back, changed.
-    unsafe {
-        let ours = libc::posix_openpt(flags);
-        check(ours).expect("a terminal");
-        let ours = OwnedFd::from_raw_fd(ours);
-        check(libc::unlockpt(ours.as_raw_fd())).expect("unlockpt");
-        let theirs = libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags);
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC; // from the start: other threads start programs meanwhile
+    let ours = pty::posix_openpt(flags).expect("a terminal");
+    pty::unlockpt(&ours).expect("unlockpt");
+    // SAFETY: a terminal of ours; what it gives is ours alone.
+    let theirs = unsafe {
+        let theirs = libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags.bits());
         check(theirs).expect("the other side");
-        let theirs = OwnedFd::from_raw_fd(theirs);
-        let mut settings: libc::termios = std::mem::zeroed();
-        libc::tcgetattr(theirs.as_raw_fd(), &raw mut settings);
-        settings.c_lflag &= !libc::ECHO;
-        libc::tcsetattr(theirs.as_raw_fd(), libc::TCSANOW, &raw const settings);
-        (ours, theirs)
-    }
+        OwnedFd::from_raw_fd(theirs)
+    };
+    let mut settings = termios::tcgetattr(&theirs).expect("tcgetattr");
+    settings.local_flags.remove(termios::LocalFlags::ECHO);
+    termios::tcsetattr(&theirs, termios::SetArg::TCSANOW, &settings).expect("tcsetattr");
+    (ours.into(), theirs)
 }
 
 /// The process group in the terminal's foreground.
 pub fn foreground(terminal: &OwnedFd) -> i32 {
-    // SAFETY: a question.
-    unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) }
+    unistd::tcgetpgrp(terminal).map_or(-1, Pid::as_raw)
 }
 
 pub fn signal(pid: i32, number: i32) {
@@ -371,33 +334,34 @@ pub fn try_signal(pid: i32, number: i32) {
 
 /// True if the child ends within the limit; it is not reaped.
 pub fn ends_within(child: &Child, limit: Duration) -> bool {
-    let pid = c_long::from(child.id());
-    // SAFETY: the child has not been waited for, so its pid is its own; the descriptor is ours, and polled for at most the limit.
+    let child = process(child.id().cast_signed()).expect("pidfd_open");
+    polls(&child, PollFlags::POLLIN, limit)
+}
+
+/// A handle of a process that has not been waited for.
+fn process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: numbers alone; the descriptor is ours.
     unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0 as c_long) as c_int;
-        check(fd).expect("pidfd_open");
-        let fd = OwnedFd::from_raw_fd(fd);
-        let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        libc::poll(&raw mut polled, 1, c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX))
-            == 1
+        let handle = libc::syscall(libc::SYS_pidfd_open, pid, 0) as c_int;
+        check(handle)?;
+        Ok(OwnedFd::from_raw_fd(handle))
     }
 }
 
 /// Moves this thread, and the threads and processes that it starts from now on, to a network of
 /// their own, with only a loopback.
 pub fn enter_own_network() {
-    // SAFETY: a socket of ours; all zeros is a valid ifreq, and the kernel reads it alone.
+    sched::unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // SAFETY: all zeros is a valid ifreq, and the kernel reads it alone.
     unsafe {
-        check(libc::unshare(libc::CLONE_NEWNET)).expect("a network namespace");
-        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
-        check(fd).expect("a socket");
-        let fd = OwnedFd::from_raw_fd(fd);
         let mut request: libc::ifreq = std::mem::zeroed();
         for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
             *to = *from as libc::c_char;
         }
         request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-        check(libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request)).expect("lo is up");
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request))
+            .expect("lo is up");
     }
 }
 
@@ -427,11 +391,9 @@ impl NetworkBeside {
 
     /// Calls `run` there, on a new thread.
     pub fn run<R: Send>(&self, run: impl FnOnce() -> R + Send) -> R {
-        let there = self.there.as_raw_fd();
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                // SAFETY: a descriptor of ours; no other thread is moved.
-                check(unsafe { libc::setns(there, libc::CLONE_NEWNET) }).expect("setns");
+                sched::setns(&self.there, CloneFlags::CLONE_NEWNET).expect("setns");
                 run()
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -448,13 +410,10 @@ fn ip(arguments: &str) {
 
 /// Duplicates a descriptor of another process.
 pub fn take_descriptor(pid: i32, number: i32) -> io::Result<OwnedFd> {
-    // SAFETY: numbers alone; both descriptors are ours as soon as they are there.
+    let process = process(pid)?;
+    // SAFETY: numbers alone; the descriptor is ours.
     unsafe {
-        let handle = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-        check(c_int::try_from(handle).unwrap_or(-1))?;
-        let handle = OwnedFd::from_raw_fd(c_int::try_from(handle).unwrap_or(-1));
-        let taken = libc::syscall(libc::SYS_pidfd_getfd, handle.as_raw_fd(), number, 0);
-        let taken = c_int::try_from(taken).unwrap_or(-1);
+        let taken = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) as c_int;
         check(taken)?;
         Ok(OwnedFd::from_raw_fd(taken))
     }
@@ -463,19 +422,13 @@ pub fn take_descriptor(pid: i32, number: i32) -> io::Result<OwnedFd> {
 /// Raises the descriptor limit of this process, and of those it starts from now on, to the maximum.
 /// Returns it.
 pub fn raise_descriptor_limit() -> u64 {
-    // SAFETY: all zeros is a valid rlimit, which the first call fills.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)).expect("getrlimit");
-        limit.rlim_cur = limit.rlim_max;
-        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).expect("setrlimit");
-        limit.rlim_cur
-    }
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("setrlimit");
+    most
 }
 
 pub fn is_root() -> bool {
-    // SAFETY: no arguments.
-    unsafe { libc::geteuid() == 0 }
+    unistd::geteuid().is_root()
 }
 
 #[allow(clippy::disallowed_methods)] // the tests' one reader of the clock

@@ -7,6 +7,7 @@ use crate::options::watched::QuietOn;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// Pseudorandom numbers, the same in each run: xorshift64.
@@ -35,14 +36,14 @@ pub fn pause(millis: u64) {
 pub fn until(mut is_so: impl FnMut() -> bool) {
     let began = clock();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(5), "it never came");
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came");
         pause(1);
     }
 }
 
-const V4: &str = "127.0.0.1:0";
-const V6: &str = "[::1]:0";
-const MAPPED: &str = "[::ffff:127.0.0.1]:0";
+const V4: &str = "127.0.0.1";
+const V6: &str = "[::1]";
+const MAPPED: &str = "[::ffff:127.0.0.1]";
 
 /// The app: a listening socket; the test answers by hand.
 struct App {
@@ -50,9 +51,22 @@ struct App {
     address: SocketAddr,
 }
 
+/// On this host, and a port that is nobody else's: the kernel gives one and the same to a listener on
+/// another address, or to somebody's connection, and what is watched is a port.
+pub fn listener(host: &str) -> TcpListener {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let count = std::process::id().wrapping_mul(100) + COUNT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + u16::try_from(count % 20_000).expect("a port");
+        if let Ok(listener) = TcpListener::bind(format!("{host}:{port}")) {
+            return listener;
+        }
+    }
+}
+
 impl App {
-    fn on(address: &str) -> Self {
-        let listener = TcpListener::bind(address).expect("bound");
+    fn on(host: &str) -> Self {
+        let listener = listener(host);
         let address = listener.local_addr().expect("bound");
         Self { listener, address }
     }
@@ -115,7 +129,7 @@ impl Drain {
             let wait = self.watch.next().saturating_sub(now);
             pause(u64::try_from(wait.as_millis()).expect("short") + 1);
             let verdict = self.watch.look(&|| self.began.elapsed());
-            let late = self.began.elapsed() > Duration::from_secs(10);
+            let late = self.began.elapsed() > Duration::from_secs(60);
             match verdict {
                 Some(verdict) if is_so(&verdict) => return verdict,
                 Some(verdict) => assert!(!late, "{what}: {verdict}"),
@@ -130,10 +144,11 @@ impl Drain {
     }
 }
 
-/// Checks that the drain lasted at least this long, and not much longer even on a loaded machine.
+/// Checks that the drain lasted at least this long, and at most 20 times as long, for a loaded
+/// machine. tests/until_quiet.rs has the stricter limit, by comparison with a control.
 fn assert_lasted(lasted: Duration, millis: u64) {
     let least = Duration::from_millis(millis);
-    assert!(lasted >= least && lasted < least + Duration::from_secs(2), "{lasted:?}, not {millis}");
+    assert!(lasted >= least && lasted < least * 20, "{lasted:?}, not {millis}");
 }
 
 fn in_flight(verdict: &Verdict) -> u32 {
@@ -184,7 +199,9 @@ fn connections_of_a_millisecond_are_seen() {
     for address in [V4, V6, MAPPED] {
         let app = App::on(address);
         let mut drain = Drain::begin(&app, 1000, QuietOn::Connections);
+        let mut last = clock();
         for _ in 0..20 {
+            last = clock();
             let mut connection = app.connection();
             exchange(&mut connection);
             let (client, server) = connection;
@@ -192,10 +209,16 @@ fn connections_of_a_millisecond_are_seen() {
             drop(client);
             drop(server);
         }
-        pause(50);
-        let verdict = drain.sample();
-        assert_eq!(verdict.new, 20, "{address}");
-        assert!(verdict.quiet_for < Duration::from_millis(500), "{verdict:?}");
+        // The kernel tells of them a moment later.
+        let mut seen = 0;
+        until(|| {
+            let verdict = drain.sample();
+            seen += verdict.new;
+            // Since the last of them, or a tick less.
+            let is_quiet = verdict.quiet_for > last.elapsed() + Duration::from_millis(20);
+            assert!(seen < 20 || !is_quiet, "{verdict:?}");
+            seen == 20
+        });
     }
 }
 
@@ -445,7 +468,11 @@ fn one_connection_is_looked_at() {
         });
         assert_eq!(owed.count(), 1, "{address}");
         let [first, second] = connections;
-        drop((first.0, first.1, second.0, second.1));
+        for (client, mut server) in [first, second] {
+            // The one that has closed first is the one that waits.
+            drop(client);
+            assert_eq!(server.read(&mut [0]).expect("its end"), 0);
+        }
         until(|| seen.iter().all(|connection| matches!(look(connection), Some(Look::Gone))));
     }
 }
@@ -457,14 +484,14 @@ fn without_netlink_every_established_connection_is_in_flight() {
         let app = App::on(address);
         let mut idle = app.connection();
         exchange(&mut idle);
-        let mut drain = Drain::begin(&app, 200, QuietOn::Requests);
+        let mut drain = Drain::begin(&app, 1000, QuietOn::Requests);
         let accepted = proc_net::accepted().expect("told");
         drain.watch.source = Source::ProcNet { accepted };
         let verdict = drain.sample();
         assert!(!verdict.nothing_in_flight() && !verdict.no_traffic());
         drain.watch.hurry();
         assert_eq!(in_flight(&drain.sample()), 1, "{address}");
-        pause(250);
+        pause(1100);
         let mut short = app.connection();
         exchange(&mut short);
         drop(short);
@@ -534,7 +561,8 @@ fn the_ports_are_found() {
         .expect("started");
     let mut drain =
         Drain::watching(Watched { until_quiet: Duration::from_secs(1), ..Watched::default() });
-    let _connection = app.connection();
+    let (mut client, mut server) = app.connection();
+    ask(&mut client, &mut server);
     let verdict = drain.sample();
     drop(program.stdin.take());
     program.wait().expect("ended");

@@ -6,11 +6,12 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 use crate::drain::traffic::connection::state;
+use crate::drain::traffic::tests::{listener, pause, until};
 
-const ADDRESSES: [&str; 3] = ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"];
+const HOSTS: [&str; 3] = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"];
 
 fn pair(address: &str) -> (TcpListener, TcpStream, TcpStream) {
-    let listener = TcpListener::bind(address).expect("bound");
+    let listener = listener(address);
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     let (server, _) = listener.accept().expect("accepted");
     (listener, client, server)
@@ -29,7 +30,7 @@ fn dump(dumps: &mut Dumps, states: &[u8], ports: Option<(u16, u16)>) -> Vec<Conn
 #[test]
 fn a_dump_has_the_connections_of_the_ports_and_no_others() {
     let mut dumps = Dumps::new();
-    for address in ADDRESSES {
+    for address in HOSTS {
         let (listener, client, server) = pair(address);
         let (_other, _client, _server) = pair(address);
         let port = port(&listener);
@@ -56,7 +57,7 @@ fn a_dump_has_the_connections_of_the_ports_and_no_others() {
 #[test]
 fn a_dump_without_a_range_has_the_listening_sockets_of_all() {
     let mut dumps = Dumps::new();
-    let listeners = ADDRESSES.map(|address| TcpListener::bind(address).expect("bound"));
+    let listeners = HOSTS.map(listener);
     let found = dump(&mut dumps, &[state::LISTEN], None);
     for listener in &listeners {
         let of_port = found.iter().filter(|one| one.port == port(listener));
@@ -68,7 +69,7 @@ fn a_dump_without_a_range_has_the_listening_sockets_of_all() {
 #[test]
 fn a_failure_leaves_nothing_for_the_next_dump() {
     let mut dumps = Dumps::new();
-    let (listener, _client, _server) = pair(ADDRESSES[0]);
+    let (listener, _client, _server) = pair(HOSTS[0]);
     let range = Some((port(&listener), port(&listener)));
     // A request whose answer was never read.
     let stale = open(SockFlag::SOCK_CLOEXEC).expect("opened");
@@ -83,7 +84,7 @@ fn a_failure_leaves_nothing_for_the_next_dump() {
 
 #[test]
 fn what_has_closed_is_told_once_and_by_port() {
-    for address in ADDRESSES {
+    for address in HOSTS {
         let (listener, client, server) = pair(address);
         let (_others, other, _server) = pair(address);
         let mut closed = Closed::subscribe(&[port(&listener), 1]).expect("subscribed");
@@ -91,7 +92,7 @@ fn what_has_closed_is_told_once_and_by_port() {
         drop((other, client, server));
         let mut found = Vec::new();
         // The kernel sends the notification a moment later.
-        crate::drain::traffic::tests::until(|| {
+        until(|| {
             let told = closed.read(&mut |connection| found.push(connection));
             assert_eq!(told, Told::Everything);
             !found.is_empty()
@@ -104,7 +105,7 @@ fn what_has_closed_is_told_once_and_by_port() {
 
 #[test]
 fn a_buffer_that_overflows_is_noticed() {
-    let listener = TcpListener::bind(ADDRESSES[0]).expect("bound");
+    let listener = listener(HOSTS[0]);
     let mut closed = Closed::subscribe(&[port(&listener)]).expect("subscribed");
     setsockopt(&closed.socket, RcvBuf, &4096).expect("set");
     for _ in 0..64 {
@@ -112,7 +113,7 @@ fn a_buffer_that_overflows_is_noticed() {
         drop((client, listener.accept().expect("accepted")));
     }
     // All notifications are pending at once unless they are read one by one.
-    crate::drain::traffic::tests::pause(100);
+    pause(1000);
     assert_eq!(closed.read(&mut |_| {}), Told::NotAll);
 }
 
