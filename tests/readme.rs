@@ -170,39 +170,46 @@ fn the_figures_of_the_rolling_update_are_of_one_run() {
     let csv = read("docs/rolling-update.csv");
     let cells: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     let index = |name| cells[0].iter().position(|column| *column == name).expect(name);
-    let [requests, failed, stop] = ["requests", "failed", "stop_s"].map(index);
-    let cell = |place: [&str; 3], row: &str| {
-        let cell = cells.iter().find(|cell| cell[..3] == place && cell[3] == row);
-        cell.unwrap_or_else(|| panic!("{row} {place:?} is not in the CSV"))
+    let [requests, failed, stop, shortest] =
+        ["requests", "failed", "stop_s", "shortest_s"].map(index);
+    // Traffic, balancer, lag and app.
+    let cell = |place: [&str; 4], row: &str| {
+        cells.iter().find(|cell| cell[..4] == place && cell[4] == row)
     };
-    let both = |balancer, lag, row| ["polite", "naive"].map(|app| cell([balancer, lag, app], row));
+    let both = |[traffic, balancer, lag]: [&str; 3], row, text: &dyn Fn(&Vec<&str>) -> String| {
+        let texts = ["polite", "naive"].map(|app| {
+            let cell = cell([traffic, balancer, lag, app], row);
+            // Not measured: it would show the same as another one.
+            cell.map_or_else(|| "–".to_owned(), text)
+        });
+        texts.join(" / ")
+    };
 
     let readme = read("README.md");
-    let rows: BTreeSet<&str> = cells[1..].iter().map(|cell| cell[3]).collect();
-    assert_eq!(rows.len(), 8);
+    let rows: BTreeSet<&str> = cells[1..].iter().map(|cell| cell[4]).collect();
+    assert_eq!(rows.len(), 10);
     for row in rows {
         let mut line = format!("| {row} |");
-        for (balancer, lag) in [
-            ("kube-proxy", "0.5"),
-            ("kube-proxy", "2"),
-            ("kube-proxy", "8"),
-            ("HAProxy safe", "8"),
-            ("HAProxy always", "8"),
+        for place in [
+            ["usual", "kube-proxy", "2"],
+            ["usual", "kube-proxy", "8"],
+            ["busy", "kube-proxy", "2"],
+            ["busy", "kube-proxy", "8"],
+            ["busy", "HAProxy always retries 0", "8"],
         ] {
-            let [polite, naive] = both(balancer, lag, row).map(|cell| cell[failed]);
-            line += &format!(" {polite} / {naive} |");
+            line += &format!(" {} |", both(place, row, &|cell| cell[failed].to_owned()));
         }
-        for (balancer, lag) in [("kube-proxy", "8"), ("HAProxy safe", "8")] {
-            let seconds = |cell: &Vec<&str>| cell[stop].parse::<f64>().expect("seconds");
-            let [polite, naive] = both(balancer, lag, row).map(seconds);
-            line += &format!(" {polite:.0} / {naive:.0} s |");
-        }
+        let excess = |cell: &Vec<&str>| {
+            let seconds = |index: usize| cell[index].parse::<f64>().expect("seconds");
+            format!("{:.1}", seconds(stop) - seconds(shortest))
+        };
+        line += &format!(" {} |", both(["busy", "kube-proxy", "8"], row, &excess));
         assert!(readme.contains(&line), "README has no\n{line}");
     }
 
     let svg = read("docs/rolling-update.svg");
-    for row in ["bare", "preStop sleep 5", "drain-init --until-quiet 2s --quiet-on connections"] {
-        let cell = cell(["kube-proxy", "8", "polite"], row);
+    for row in ["bare", "preStop sleep 5", "drain-init --until-quiet 2s --close-idle 100ms"] {
+        let cell = cell(["usual", "kube-proxy", "8", "polite"], row).expect("it is in the CSV");
         let count = if cell[failed] == "0" { "none" } else { cell[failed] };
         let words = format!("{count} of {} requests failed", cell[requests]);
         assert!(svg.contains(&words), "the picture does not say {words:?}");
