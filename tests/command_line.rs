@@ -431,7 +431,7 @@ fn an_option_without_effect_is_told_of() {
         let quiet = with(init()).arg("--quiet").app(["ready"]).ended();
         assert_eq!(quiet.err, [""; 0], "{option}");
         let ended = init().env(&variable(option), value).app(["ready"]).ended();
-        let named = format!("{}={value}: has no effect without --", variable(option));
+        let named = format!("{}={value}: has no effect without ", variable(option));
         assert!(ended.err.iter().any(|line| line.contains(&named)), "{option}: {ended:?}");
     }
 }

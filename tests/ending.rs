@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use support::system::{now, pause};
-use support::{Ended, Folder, Init, LIMIT, at_both_levels, becomes_true, companion_of, init, ms};
+use support::{
+    Ended, Folder, Init, LIMIT, at_both_levels, becomes_true, companion_of, init, ms, slack,
+};
 
 const TERM: i32 = 15;
 
@@ -96,12 +98,12 @@ fn after_sigkill_at_the_deadline_handlers_have_what_the_margin_leaves() {
             assert!(took >= ms(1_000), "SIGKILL falls a second after SIGTERM");
             if hangs {
                 // Until 100 ms before the end; PID 1 gives the companion 50 ms more.
-                assert!((ms(3_850)..ms(4_000)).contains(&took), "{took:?}");
+                assert!((ms(3_850)..ms(3_950) + slack()).contains(&took), "{took:?}");
                 let said = "exec:/bin/sleep 60: not done after";
                 let killed = "--on-exit handlers are not done: killed";
                 assert!(ended.log().contains(said) || ended.log().contains(killed), "{ended:?}");
             } else {
-                assert!(took < ms(4_000), "{took:?}");
+                assert!(took < ms(3_700) + slack(), "{took:?}");
             }
             fs::remove_file(&path).expect("it was told");
         }
@@ -120,11 +122,11 @@ fn a_handler_that_hangs_is_ended_after_5_s_and_holds_nobody_else_up() {
         let mut run = tells(init, &path).app(["ready", "exit:7"]).start();
         run.line("ready");
         assert!(becomes_true(LIMIT, || told(&path).len() == 1), "side by side");
-        assert!(began.elapsed() < ms(5_000), "while the others hang");
+        assert!(began.elapsed() < ms(5_000) + slack(), "while the others hang");
         let ended = run.ended();
         let took = ended.at - began;
         assert_eq!((ended.code, ended.left.len()), (7, 0), "{ended:?}");
-        assert!((ms(5_000)..ms(9_000)).contains(&took), "{took:?}");
+        assert!((ms(5_000)..ms(9_000) + slack()).contains(&took), "{took:?}");
         for handler in [format!("GET {hang}"), "exec:/bin/sleep 60".into()] {
             let said = format!("{handler}: not done after 5s: killed");
             let killed = "--on-exit handlers are not done: killed";
@@ -144,7 +146,7 @@ fn a_stop_signal_leaves_handlers_the_grace_period() {
     let ended = run.ended();
     let took = ended.at - sent;
     assert_eq!((ended.code, ended.left.len()), (7, 0), "{ended:?}");
-    assert!(took >= ms(900) && took < ms(4_000), "{took:?}");
+    assert!(took >= ms(900) && took < ms(4_000) + slack(), "{took:?}");
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn a_companion_that_is_killed_holds_nothing_up() {
     support::system::signal(companion, 9);
     let ended = run.ended();
     assert_eq!((ended.code, ended.left.len()), (7, 0), "{ended:?}");
-    assert!(ended.at - at < ms(4_000), "{ended:?}");
+    assert!(ended.at - at < ms(4_000) + slack(), "{ended:?}");
 }
 
 /// A mesh sidecar: ready after a while, and it quits when it is told.

@@ -87,7 +87,7 @@ fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
     assert!(log.contains(words) || told >= ms(1600), "{log}");
 
     let app = ["descriptors", "ready", "until:15", "exit:3"];
-    let init = shipped().limit(Limit::Descriptors, 4).args("--delay 200ms").args(&listen());
+    let init = shipped().limit(Limit::Descriptors, 6).args("--delay 200ms").args(&listen());
     let mut run = init.static_app(app).start();
     run.line("ready");
     let log = stops_after(run, "SIGTERM", 200, 3);
