@@ -81,7 +81,7 @@ impl Kept {
 }
 
 fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").expect("bound")
+    crate::drain::traffic::tests::listener("127.0.0.1")
 }
 
 #[test]

@@ -53,8 +53,8 @@ fn the_processes_of_this_machine_are_read() {
         let name = CString::new(listener.as_raw_fd().to_string()).expect("a name");
         socket_inode(&descriptors, &name).expect("a socket")
     };
-    let own = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let given = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let own = crate::drain::traffic::tests::listener("127.0.0.1");
+    let given = crate::drain::traffic::tests::listener("127.0.0.1");
     let its_inode = inode(&given);
     let given = OwnedFd::from(given);
     let mut app = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::from(given)).spawn();

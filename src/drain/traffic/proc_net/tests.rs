@@ -128,7 +128,7 @@ fn the_count_of_accepted_connections_is_found_by_its_name() {
 
 #[test]
 fn this_machine_s_own_can_be_read() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let listener = crate::drain::traffic::tests::listener("127.0.0.1");
     let port = listener.local_addr().expect("bound").port();
     let before = accepted().expect("told");
     let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
