@@ -86,6 +86,12 @@ fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
     let words = "the connections could not be read";
     assert!(log.contains(words) || told >= ms(1600), "{log}");
 
+    // Of no number that a companion's own descriptor has.
+    let ended =
+        shipped().limit(Limit::Descriptors, 4).args(&listen()).static_app(["exit:3"]).ended();
+    assert_eq!((ended.code, ended.err.len()), (125, 1), "{ended:?}");
+    assert!(ended.err[0].contains("No file descriptors available"), "{ended:?}");
+
     let app = ["descriptors", "ready", "until:15", "exit:3"];
     let init = shipped().limit(Limit::Descriptors, 6).args("--delay 200ms").args(&listen());
     let mut run = init.static_app(app).start();

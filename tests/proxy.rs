@@ -146,7 +146,8 @@ fn a_proxy_with_a_pool_loses_nothing() {
     assert_eq!(requests.failed.into_inner(), 0);
     assert!(requests.answered.into_inner() > 50);
     let due = LAG + ms(2000);
-    assert!((due..due + ms(3000) + slack()).contains(&drained), "drained for {drained:?}");
+    // Before its longest.
+    assert!((due..ms(14_000)).contains(&drained), "drained for {drained:?}");
     // The control: what is lost here is counted.
     let (requests, _) = too_short;
     assert!(requests.failed.into_inner() > 0);

@@ -126,9 +126,14 @@ impl App {
     }
 
     fn companion(&self) -> i32 {
-        let companion = || companion_of(self.run.pid, "notify");
-        assert!(becomes_true(LIMIT, || companion().is_some()), "no companion");
-        companion().expect("the companion")
+        // One that is killed may be gone at the next look.
+        let mut companion = None;
+        let found = becomes_true(LIMIT, || {
+            companion = companion_of(self.run.pid, "notify");
+            companion.is_some()
+        });
+        assert!(found, "no companion");
+        companion.expect("the companion")
     }
 }
 
@@ -305,7 +310,7 @@ fn a_message_of_a_stranger_is_dropped() {
         // The pod's other containers: another PID namespace.
         let send = format!(
             "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
-             s.sendto(b'READY=1', '\\0{name}'); print('sent')"
+             s.sendto(b'READY=1', '\\0{name}'); print('sent', flush=True); import time; time.sleep(3)"
         );
         let words = ["--pid", "--fork", "/usr/bin/python3", "-c", &send];
         let sent = Command::new("unshare").args(words).output().expect("unshare");

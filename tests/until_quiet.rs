@@ -363,7 +363,8 @@ fn who_held_it_is_named() {
         return;
     }
     in_networks(&[true, false], |&regular| {
-        let options = "--delay 0 --until-quiet 2s --max-delay 6s";
+        // Longer than any pause, on a busy machine too.
+        let options = "--delay 0 --until-quiet 5s --max-delay 6s";
         let mut app = App::started(init().args(options), V4, "default");
         let address = app.address;
         let end = app.stop() + ms(6000);

@@ -6,10 +6,12 @@ mod support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::thread;
 
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use support::system::now;
 use support::{
     Ended, Folder, Init, Kind, LIMIT, assert_after, at_both_levels, becomes_true, free_port, init,
@@ -59,7 +61,12 @@ fn tcp_is_ready_when_it_accepts() {
     for host in ["127.0.0.1", "localhost"] {
         assert_ready(&probe(&format!("tcp://{host}:{port}")).ended());
     }
-    drop(listener);
+    // The listener's own port may be somebody else's as soon as it is closed.
+    let bound = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let bound = bound.expect("a socket");
+    socket::bind(bound.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("a port");
+    let name: SockaddrIn = socket::getsockname(bound.as_raw_fd()).expect("its port");
+    let port = name.port();
     for host in ["127.0.0.1", "localhost"] {
         let target = format!("tcp://{host}:{port}");
         assert_says(&probe(&target).ended(), 1, &format!("{target} refused"));

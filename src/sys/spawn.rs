@@ -36,7 +36,12 @@ pub fn above_inputs(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     let (number, first) = (descriptor.as_raw_fd(), THIRD_INPUT + 1);
     // SAFETY: no memory is passed; the duplicate has no other owner.
     unsafe {
-        let copy = checked(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, first))?;
+        let copy = checked(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, first));
+        // EINVAL: RLIMIT_NOFILE allows no number that high.
+        let copy = copy.map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => io::Error::from_raw_os_error(libc::EMFILE),
+            _ => error,
+        })?;
         Ok(OwnedFd::from_raw_fd(copy))
     }
 }
