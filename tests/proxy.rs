@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::http::{Client, get, steady};
 use support::system::{enter_own_network, now, pause};
 use support::{
-    Folder, Init, LIMIT, Running, becomes_true, init, ms, needs_program, needs_root, server, slack,
+    Folder, Init, LIMIT, Running, becomes_true, init, ms, needs_program, needs_root, server,
 };
 
 const TERM: i32 = 15;

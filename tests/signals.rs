@@ -18,10 +18,7 @@ use support::{
 
 /// Who fails which of the tests, as Debian 12 packages them.
 const PEERS_FAIL: &[(Kind, &[&str])] = &[
-    (
-        Kind::Tini,
-        &["terminal_stop_signals_reach_the_app_as_themselves"],
-    ),
+    (Kind::Tini, &["terminal_stop_signals_reach_the_app_as_themselves"]),
     (
         Kind::DumbInit,
         &[
