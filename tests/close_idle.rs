@@ -493,7 +493,9 @@ fn many(count: usize, signals: bool) -> Option<(Duration, f64)> {
         of_init - before,
         share * 100.0
     );
-    assert!(over.text.contains(&format!("closed {count} of {count} kept")), "{}", over.text);
+    // PID 1 is not asked any more once it has been silent a few times, which takes a very busy machine.
+    let all = over.text.contains(&format!("closed {count} of {count} kept"));
+    assert!(all || busy() > ms(2000), "{}", over.text);
     if signals {
         control.sort_unstable();
         meanwhile.sort_unstable();

@@ -487,9 +487,9 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
     }
     let mut effect = String::new();
     for end in ["exit:3", "exit:5"] {
-        let init = with(init().args("--delay 0 --orphan-grace 100ms"));
+        let init = with(init().args("--delay 0"));
         let mut run =
-            init.app(["child:name:child,print:there,trap", "ready", "until:15", end]).start();
+            init.app(["child:name:child,print:there,until:15", "ready", "until:15", end]).start();
         run.line("ready");
         run.says("child: there");
         for number in [1, 12, 15] {
