@@ -441,7 +441,7 @@ fn used(pid: i32) -> Option<Duration> {
 }
 
 /// With SIGUSR1 sent again and again, or without, as forwarding it costs more than closing does.
-fn many(count: usize, signals: bool) -> Option<(Duration, f64)> {
+fn many(count: usize, signals: bool) -> Option<(Duration, Duration)> {
     if !can_run()
         || !needs_program("ip")
         || !needs("20,000 descriptors", raise_descriptor_limit() >= 20_000)
@@ -505,20 +505,22 @@ fn many(count: usize, signals: bool) -> Option<(Duration, f64)> {
         assert!(meanwhile.1 < ms(50) + slack(), "{meanwhile:?}, {control:?} before");
     }
     drop(clients);
-    Some((lasted, share))
+    Some((lasted, spent))
 }
 
 #[test]
 fn two_thousand_are_closed_soon_and_signals_pass() {
-    if let Some((lasted, _)) = many(2000, true) {
-        // The window of 2 s, 2 s more, and time for a machine that has other things to do.
-        assert!(lasted < ms(4000) + soon(), "{lasted:?}");
+    if let Some((lasted, spent)) = many(2000, true) {
+        // The window of 2 s, 2 s more, the pauses that keep the cost at 2% where a debug build or a
+        // busy machine makes it high, and time for a machine that has other things to do.
+        assert!(lasted < ms(4000) + soon() + spent * 50, "{lasted:?}, {spent:?}");
     }
 }
 
 #[test]
 fn ten_thousand_cost_little() {
-    if let Some((_, share)) = many(9000, false) {
+    if let Some((lasted, spent)) = many(9000, false) {
+        let share = spent.as_secs_f64() / lasted.as_secs_f64();
         assert!(share < 0.4, "{:.1}% of one core, ten times what it should be", share * 100.0);
     }
 }

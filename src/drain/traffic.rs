@@ -49,9 +49,12 @@ const LOOK_BEFORE: Duration = Duration::from_millis(500);
 /// How long a sample that may end the drain waits for a look that finds nothing in flight.
 const WAIT_FOR_INSTANT: Duration = Duration::from_millis(200);
 /// The processor time that closing one connection takes, here and in PID 1.
-const CLOSING: Duration = Duration::from_micros(20);
+const CLOSING: Duration = Duration::from_micros(50);
+/// Closing is done once, and everybody waits for it: it may take more of the time than samples may.
+/// 5% of one core closes 1,000 connections in a second.
+const CLOSING_SHARE: u32 = 20;
 /// After a sample, closing may take at least this many times the sample's cost.
-const CLOSING_SHARE: u32 = 6;
+const CLOSING_TO_SAMPLE: u32 = 6;
 /// Traffic counts as recent for this long in the log, so that steady traffic is one line.
 const LOG_WINDOW: Duration = Duration::from_secs(1);
 
@@ -256,14 +259,15 @@ impl Watch {
     }
 
     /// Closes idle connections as far as the budget allows, and at least in proportion to the
-    /// sample's cost. Returns the processor time spent.
+    /// sample's cost. Returns the processor time spent, as a part of the share of samples.
     fn close(&mut self, now: Time, cost: Duration, clock: &dyn Fn() -> Time) -> Duration {
         let Some(closer) = &mut self.closer else {
             return Duration::ZERO;
         };
         let unspent = (now.saturating_sub(self.began) / SHARE).saturating_sub(self.spent);
+        let unspent = unspent.saturating_mul(SHARE) / CLOSING_SHARE;
         let budget =
-            unspent.max(cost.saturating_mul(CLOSING_SHARE)).as_nanos() / CLOSING.as_nanos();
+            unspent.max(cost.saturating_mul(CLOSING_TO_SAMPLE)).as_nanos() / CLOSING.as_nanos();
         let most = match usize::try_from(budget) {
             Ok(most) if !self.judge.is_in_a_hurry() => most.max(AT_ONCE),
             _ => usize::MAX,
@@ -280,6 +284,7 @@ impl Watch {
         }
         // PID 1 spends another three quarters of that.
         let took = cpu_time().saturating_sub(before).saturating_mul(7) / 4;
+        let took = took.saturating_mul(CLOSING_SHARE) / SHARE;
         self.spent = self.spent.saturating_add(took);
         took
     }

@@ -18,8 +18,9 @@ use crate::lending::{AT_ONCE, Answer, Request};
 use crate::poll;
 use crate::sys::{self, Pid, Polled, THIRD_INPUT};
 
-/// How long PID 1 has to answer.
-const ANSWER: Duration = Duration::from_millis(200);
+/// How long PID 1 has to answer. It does so at once, unless its cgroup has used up its quota or the
+/// machine is overloaded.
+const ANSWER: Duration = Duration::from_secs(1);
 /// After this many missing answers in a row PID 1 is not asked again.
 const SILENCES: u32 = 3;
 
