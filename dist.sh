@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# What is rebuilt, and how, is unstable, so it is this version and no other, whatever is asked for elsewhere.
+# Rebuilding std is unstable, so this exact version is used, whatever is set elsewhere.
 toolchain=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
 env -u RUSTUP_TOOLCHAIN RUSTUP_AUTO_INSTALL=1 cargo --version >/dev/null
 export RUSTUP_TOOLCHAIN=$toolchain
@@ -40,7 +40,7 @@ for architecture; do
     build
     mkdir -p "dist/$architecture"
     cp "target/dist/$target/release/drain-init" "dist/$architecture/drain-init"
-    # What it is made of, for release/bill.py.
+    # The list of its parts, for release/bill.py.
     build -Zunstable-options --unit-graph >"target/dist/$target/units.json"
 done
 (cd dist && sha256sum ./*/drain-init && stat -c '%n: %s bytes' ./*/drain-init)

@@ -157,7 +157,7 @@ def cyclonedx(program, binary):
 
 def text_of(crate):
     """Of several licences to choose from, the MIT one."""
-    # What std's repository has of others keeps its text above the crate.
+    # Crates that are part of std's repository keep their licence text one folder up.
     folders = [crate.folder, crate.folder.parent] if crate.of_std else [crate.folder]
     for folder in folders:
         found = sorted(p for p in folder.iterdir() if p.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")))

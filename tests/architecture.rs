@@ -25,7 +25,7 @@ impl Source {
         self.module.first().map_or("main", String::as_str)
     }
 
-    /// What follows `crate::` wherever it stands, outside comments.
+    /// The name after each `crate::`, outside comments.
     fn imports(&self) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
         for rest in self.code.split("crate::").skip(1) {

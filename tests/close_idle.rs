@@ -36,7 +36,7 @@ fn soon() -> Duration {
     SOON + busy()
 }
 
-/// What the control allows besides the slack of an idle machine.
+/// The time that the control allows on top of an idle machine's slack.
 fn busy() -> Duration {
     slack() - SLACK
 }
@@ -294,7 +294,7 @@ fn hot_connections_have_their_chance_before_the_cut() {
     static_init(); // is built before any time is measured
     in_networks(&[()], |()| {
         let options = "-v --close-idle 500ms --max-delay 4s";
-        // What ships: a build for tests takes ten times as long for a sample.
+        // The release build: a debug build takes ten times as long for a sample.
         let init = Init::new(Kind::DrainInit, static_init());
         let mut app = App::start(init, options, &hyper(V4), V4);
         let address = app.address;
@@ -451,7 +451,7 @@ fn many(count: usize, signals: bool) -> Option<(Duration, Duration)> {
     static_init(); // is built before any time is measured
     server();
     enter_own_network();
-    // What ships: a sample of so many costs a build for tests ten times as much.
+    // The release build: with so many connections, a sample costs a debug build ten times as much.
     let init = Init::new(Kind::DrainInit, static_init());
     let options = "--delay 0 --until-quiet 2s --close-idle 100ms --max-delay 28s";
     let command = kept("--listen 0.0.0.0:8080 --lingers");

@@ -1,5 +1,5 @@
-//! What drain-init is told: options and variables, what it refuses, --version, explain. That they are as --help and README
-//! say is in tests/options.rs.
+//! Checks the command line: options and variables, refusals, --version, explain. tests/options.rs checks that --help and the
+//! documentation agree with it.
 
 mod support;
 
@@ -25,7 +25,7 @@ const REPEATABLE: [(&str, &str, &str); 6] = [
     ("map-stop-exit", "3=0", "5=1"),
 ];
 
-/// What these change is on explain's timeline; what the others change is seen in a run.
+/// The options that change explain's timeline. The effect of the others is seen in a run.
 const ON_THE_TIMELINE: [&str; 18] = [
     "on-exit",
     "start-after",
@@ -295,7 +295,7 @@ fn nonsense_in_a_variable_is_refused_by_the_variables_name() {
     );
 }
 
-/// What access(2) allows and open(2) doesn't; as root nothing is forbidden, and yet.
+/// Checks paths that access(2) allows and open(2) does not, even for root.
 #[test]
 fn a_marker_file_where_none_can_be_made_is_refused() {
     if !needs_root() {
@@ -436,7 +436,7 @@ fn an_option_without_effect_is_told_of() {
     }
 }
 
-/// Whoever reads the log as JSON reads why the app was not started as well.
+/// With --log-format json, the reason why the app was not started is JSON too.
 #[test]
 fn refusals_have_the_form_of_the_log() {
     for options in ["--delay 40s", "--ready-file /proc/ready", "--ready-listen 192.0.2.1:9000", ""]
@@ -480,7 +480,7 @@ fn a_grace_period_of_no_whole_seconds_is_rounded_up_for_who_kills_from_outside()
     assert!(text.contains("      5s  the kubelet (terminationGracePeriodSeconds: 5)"), "{text}");
 }
 
-/// What can be seen of the options: on explain's timeline, or in two runs with a signal or two, a child, and a stop.
+/// The visible effect of the options: on explain's timeline, or in two runs with a signal or two, a child, and a stop.
 fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
     if ON_THE_TIMELINE.contains(&option) {
         return explained(with(explain()));
@@ -543,7 +543,7 @@ fn an_option_means_the_same_in_two_words_in_one_and_as_a_variable() {
     assert_eq!(effect("group", |init| init.env("DRAIN_INIT_GROUP", "")), default);
 }
 
-/// What it wins over isn't even looked at: an image's variable must not be in the way of a command line.
+/// An overridden variable is not even checked, so that a bad value in an image cannot block a command line.
 #[test]
 fn the_command_line_wins_over_the_environment() {
     for (option, value, nonsense) in VALUES {
@@ -649,7 +649,7 @@ fn the_app_gets_the_environment_as_it_is() {
     assert_eq!(environment(init()), bare);
 }
 
-/// What is after `--` is the command's, verbs and all; `run` may be said or not.
+/// The words after `--` belong to COMMAND, even if they are verbs. `run` is optional.
 #[test]
 fn a_verb_is_one_only_as_the_first_argument() {
     let folder = Folder::new();

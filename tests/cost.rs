@@ -1,4 +1,4 @@
-//! What drain-init costs, as far as it is the same on every run: bench/run has the rest. On the build that ships.
+//! Checks the costs that are the same on every run, on the release build. bench/run measures the others.
 
 mod support;
 
@@ -99,7 +99,7 @@ fn ten_thousand_connections_cost_little() {
     }
     static_init(); // is built before any time is measured
     in_networks(&[COUNT], |&count| {
-        // What ships: a sample of so many costs a build for tests ten times as much.
+        // The release build: with so many connections, a sample costs a debug build ten times as much.
         let init = Init::new(Kind::DrainInit, static_init());
         let options = "-v --delay 0 --until-quiet 1s --max-delay 20s";
         let listen = ["--quiet", "--listen", "0.0.0.0:8080"].map(Into::into);

@@ -14,7 +14,7 @@ use support::{
 
 const TERM: i32 = 15;
 
-/// What gives a number to something; dup2(2) says which, on purpose.
+/// The system calls that return a new descriptor. Not dup2(2), whose caller chooses the number.
 const OPENING: &str = "trace=execve,open,openat,socket,accept,accept4,pipe,pipe2,dup,fcntl,pidfd_open,eventfd2,\
                        epoll_create1,signalfd,signalfd4,memfd_create,inotify_init1,timerfd_create";
 
@@ -191,7 +191,7 @@ fn nothing_of_another_verb_is_a_standard_descriptor() {
             let trace = folder.path("trace");
             let ended = traced(&trace, closed).args(&words).ended();
             let expected = if words.contains(":1/") { 1 } else { 0 };
-            // What explain has to say cannot be said.
+            // With stdout closed, explain can print nothing.
             let is_mute = words.starts_with("explain") && closed.contains(&1);
             assert_eq!(
                 ended.code,

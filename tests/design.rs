@@ -16,7 +16,7 @@ fn design() -> String {
     read(&root().join("docs/design.md"))
 }
 
-/// What stands between backticks.
+/// The words between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

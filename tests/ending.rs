@@ -55,7 +55,7 @@ fn handlers_run_once_however_the_app_ends() {
     });
 }
 
-/// One that needs the app's last word, or its port, finds it.
+/// So a handler that needs the app's last output, or its port, finds it.
 #[test]
 fn handlers_run_when_what_the_app_left_has_ended_too() {
     at_both_levels(|init| {

@@ -74,7 +74,7 @@ fn texts() -> Vec<Text> {
 
 // ---- arrays of words: command, args, ENTRYPOINT, HEALTHCHECK, exec probes and hooks
 
-/// What follows `"/drain-init"`, or another path to it, in each array.
+/// The words after `"/drain-init"`, or another path to it, in each array.
 fn commands(text: &Text) -> Vec<Vec<String>> {
     text.text.split("/drain-init\"").skip(1).map(|rest| array(rest, &text.path)).collect()
 }

@@ -15,7 +15,7 @@ const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST
 
 const TERM: i32 = 15;
 
-/// What follows `begin` in a line of Dockerfile.NAME.
+/// The rest of the line of Dockerfile.NAME that starts with `begin`.
 fn after(name: &str, begin: &str) -> String {
     let path = format!("{}/examples/dockerfiles/Dockerfile.{name}", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -23,7 +23,7 @@ fn after(name: &str, begin: &str) -> String {
     rest.lines().next().unwrap_or_default().to_owned()
 }
 
-/// What Dockerfile.NAME gives to drain-init, and its STOPSIGNAL.
+/// The options that Dockerfile.NAME passes to drain-init, and its STOPSIGNAL.
 fn dockerfile(name: &str) -> (Vec<String>, String) {
     let entrypoint = after(name, "\nENTRYPOINT ");
     let words = entrypoint.split('"').skip(1).step_by(2).map(str::to_owned);
@@ -69,7 +69,7 @@ fn php_fpm_program() -> Option<String> {
 }
 
 fn php_fpm(folder: &Folder) -> Vec<String> {
-    // What its Dockerfile adds.
+    // The lines that its Dockerfile adds.
     let added = after("php-fpm", "printf '").split_once('\'').expect("a string").0.to_owned();
     let text = "ADDED
         error_log = /dev/stderr

@@ -82,7 +82,7 @@ fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
     // Its longest, and up to a second for an instant with nothing in flight, which is looked for in vain.
     assert!(told >= ms(600) && told < ms(1600) + slack(), "{told:?}");
     let log = run.ended().log();
-    // What comes later than a second past the longest is not waited for.
+    // The drain does not wait for a sample later than a second past --max-delay.
     let words = "the connections could not be read";
     assert!(log.contains(words) || told >= ms(1600), "{log}");
 
@@ -100,7 +100,7 @@ fn with_three_descriptors_the_start_is_refused_or_the_clock_is_kept() {
     assert!(log.contains("trying again"), "{log}");
 }
 
-/// What is opened next gets their numbers, and is none of the companions' standard streams.
+/// The descriptors that are opened next get the closed streams' numbers; no companion may take them for its own streams.
 #[test]
 fn with_closed_streams_companions_find_what_they_need() {
     if !needs_static() {

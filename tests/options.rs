@@ -31,7 +31,7 @@ fn name_of(form: &str) -> &str {
     long.split(' ').next().expect("a name")
 }
 
-/// Those of --help, whose bracket begins with the variable.
+/// The options of --help; the bracket of each begins with its variable.
 fn of_help(help: &str) -> Options {
     let mut found = Options::new();
     // Each begins a line, two columns in; what it does begins after two more spaces at the least, or fills the line.
@@ -60,7 +60,7 @@ fn of_help(help: &str) -> Options {
         };
         let name = name_of(form).to_owned();
         assert_eq!(named, variable(&name), "the variable of --{name}");
-        // One that fills the line goes on in the next.
+        // A long default continues on the next line.
         let default = default.split_whitespace().collect::<Vec<_>>().join(" ");
         let told = Told { form: form.trim().to_owned(), repeatable, default };
         assert!(found.insert(name.clone(), told).is_none(), "--help has --{name} twice");
@@ -191,7 +191,7 @@ fn each_default_is_the_programs() {
     let log = |init: Init| init.arg("-v").app(["exit:3"]).ended().err;
     let mut tried = vec![];
     for (name, told) in of_help(&help()) {
-        // What a word stands for is tried below, or is no value: none, off.
+        // These words are not values: they are tried below, or mean that there is none.
         let in_words =
             ["none", "off", "the one received", "those the app listens on", REST_OF_GRACE];
         let words = told.default.split("; ").next().expect("the default");

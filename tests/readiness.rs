@@ -276,7 +276,7 @@ fn slow_and_hostile_clients_delay_nobodys_probe_and_leave_nothing() {
                 let began = now();
                 let answer = probe(port);
                 times.push(began.elapsed());
-                // One that is held up between its connecting and its request, and finds 64 others behind it, is pushed out.
+                // A client that is delayed between its connect and its request is dropped once 64 others are waiting behind it.
                 unanswered += usize::from(answer.is_empty());
                 assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 200 "), "{answer}");
             }

@@ -126,7 +126,7 @@ impl App {
     }
 
     fn companion(&self) -> i32 {
-        // One that is killed may be gone at the next look.
+        // A companion that was killed may be gone at the next look.
         let mut companion = None;
         let found = becomes_true(LIMIT, || {
             companion = companion_of(self.run.pid, "notify");

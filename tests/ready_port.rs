@@ -98,7 +98,7 @@ fn a_restart_takes_the_port_that_probes_have_left_in_time_wait() {
             let run = started(listening(listen));
             let probe = if listen.starts_with("tcp") { connected } else { probed };
             assert!(becomes_true(LIMIT, || probe(address)), "{listen}, life {life}");
-            // One that is reset, or has the port of one before, leaves nothing: it is asked again.
+            // A probe that is reset, or that reuses an earlier probe's port, leaves nothing in TIME_WAIT: send another.
             let another = || {
                 waiting(address.port()) > life || (probe(address) && waiting(address.port()) > life)
             };

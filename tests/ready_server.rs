@@ -149,8 +149,8 @@ fn it_answers_probes_and_refuses_the_rest() {
     assert!(answer.head.contains("\r\nContent-Length: 6\r\n"), "{answer:?}");
 }
 
-/// What is sent behind a request is read and thrown away: closed with that unread, or under way, the connection would be reset. A
-/// client that is still writing then sees no answer, but an error.
+/// The server reads and discards the bytes after a request. If it closed with these unread, or still arriving, the connection would
+/// be reset, and a client that is still writing would see an error in place of the answer.
 #[test]
 fn an_answer_is_not_lost_to_what_nobody_reads() {
     let companion = Companion::ready(&[]);
@@ -282,7 +282,7 @@ fn a_hanging_app_is_not_ready_within_a_second() {
     assert!(becomes_true(LIMIT, || companion.descriptors() == idle), "nothing is left open");
 }
 
-/// Whoever waits for the app's answer while it is asked does not hold up those who come for something else.
+/// A client that waits for the app's answer does not delay the clients that ask for something else.
 #[test]
 fn a_check_under_way_delays_nobody_else() {
     let app = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -399,7 +399,7 @@ fn slow_and_hostile_clients_delay_no_probe() {
     let slow = thread::spawn(move || slow_clients(address, &slow_stop));
     pause(ms(100));
     let hostile = thread::spawn(move || random_requests(address));
-    // What the machine has left for anybody, all this running: a server of one line, asked beside the other.
+    // The control: a minimal server, asked under the same load, shows how fast the machine answers now.
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let control_address = control.local_addr().expect("an address");
     thread::spawn(move || {
@@ -452,7 +452,7 @@ fn slow_and_hostile_clients_delay_no_probe() {
     assert_eq!(companion.run.status("voluntary_ctxt_switches"), wakeups, "it sleeps");
 }
 
-/// What accept(2) says then must become no loop; and with somebody there to be closed, nobody need wait.
+/// The error that accept(2) then returns must not become a busy loop. If there is a connection to close, no client has to wait.
 #[test]
 fn lacking_descriptors_it_neither_spins_nor_stops() {
     if !needs_program("prlimit") {

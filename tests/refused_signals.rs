@@ -14,7 +14,7 @@ use support::{
 const TERM: i32 = 15;
 const USR1: i32 = 10;
 
-/// What anybody may execute, wherever the tests are.
+/// A copy of the witness that any user may execute, whatever the permissions of the tests' own folder.
 fn for_anybody(folder: &Folder) -> PathBuf {
     let program = folder.path("witness");
     copy_program(&static_witness(), &program);

@@ -93,7 +93,7 @@ fn an_ordinary_user_can_run_it() {
     fs::create_dir(&out).expect("a folder");
     std::os::unix::fs::chown(&out, Some(NOBODY), Some(NOBODY)).expect("it is theirs");
     let mut command = command(&folder, &["--quick", "--only", "naive tini"]);
-    // What it builds is there, and cargo is root's.
+    // Everything is already built, and only root can run cargo.
     command.env("CARGO", "true").uid(NOBODY).gid(NOBODY);
     let (content, text) = outcome(command);
     assert!(content && text.contains("refused"), "{text}");
@@ -101,7 +101,7 @@ fn an_ordinary_user_can_run_it() {
 
 // ---- what is left behind
 
-/// Those of the run with this folder, which is in the environment of all of them.
+/// The processes of the run with this folder, which all have its path in their environment.
 fn processes_of(folder: &Folder) -> Vec<i32> {
     let mark = folder.path("").display().to_string();
     let is_marked = |pid: &i32| variables_of(*pid).iter().any(|it| it.contains(&mark));
@@ -116,8 +116,8 @@ fn namespaces(pid: i32) -> HashSet<u64> {
     files.filter_map(|file| Some(fs::metadata(file).ok()?.ino())).collect()
 }
 
-/// Those of all processes that were there at this instant, in hundredths of a second since the machine's start. The kernel
-/// gives the number of a namespace that is gone to the next one, which whoever has started since may be in.
+/// The namespaces of all processes that had started by then, in hundredths of a second since boot. The kernel reuses the number
+/// of a namespace that is gone, so a process that started later may be in a new one with an old number.
 fn namespaces_of_those_there(at: u64) -> HashSet<u64> {
     let there = processes().filter(|pid| stat_of(*pid).is_some_and(|it| it.started <= at));
     there.flat_map(namespaces).collect()

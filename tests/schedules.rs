@@ -1,5 +1,5 @@
-//! What chance finds: seeded schedules of signals, pauses, ends and deaths, against the real binary, each held to the laws of
-//! `lifecycle`. See support/schedule.rs.
+//! Runs the real binary through random, seeded schedules of signals, pauses, exits and kills, and checks each run against the
+//! laws of `lifecycle`. See support/schedule.rs.
 //!
 //!     SCHEDULES=100000 cargo test --release --test schedules     that many, not 1,000
 //!     SEED=17 cargo test --test schedules                        that one again, alone
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use support::schedule::{Broken, live};
 use support::{needs_namespaces, witness};
 
-/// Those that a law, or what holds lives to it, was once wrong about.
+/// Seeds on which a law, or the code that checks it, was once wrong.
 const KNOWN: [u64; 1] = [12_122_000_501];
 
 /// At once: most of a life is waiting.

@@ -31,7 +31,7 @@ const ELSEWHERE: &[&str] = if cfg!(target_arch = "x86_64") {
 /// Made by the kernel, when a wait goes on after a SIGSTOP or a freezer.
 const NOT_SEEN: &[&str] = &["restart_syscall"];
 
-/// What the witness uses besides: a filter is the app's too.
+/// The witness's own system calls, as the app inherits the filter.
 const OF_THE_WITNESS: &[&str] = &["fork", "nanosleep", "pause", "pipe", "prlimit64", "setsid"];
 
 /// The names in the profile that are drain-init's: the first list, as the second one is the runtime's.

@@ -1,6 +1,6 @@
-//! What every init owes its app: its exit code, its signals, its orphans reaped, its arguments and its signal mask. The same tests
-//! run against the peers: `INIT_UNDER_TEST=/usr/bin/tini cargo test --test signals`. What a peer fails is known by name, below,
-//! and must fail: the table is a claim about the peers that is tested like any other.
+//! Checks the duties of every init: it returns the app's exit code, forwards signals, reaps orphans, and passes on the arguments
+//! and the signal mask. The same tests run against the peers: `INIT_UNDER_TEST=/usr/bin/tini cargo test --test signals`. The table
+//! below names the tests that each peer fails. They must fail, as the table is a claim that is tested like any other.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{
     needs_namespaces, say, slack, without_glibcs_own, witness,
 };
 
-/// Who fails which of the tests, as Debian 12 packages them.
+/// The tests that each peer fails, in the version that Debian 12 packages.
 const PEERS_FAIL: &[(Kind, &[&str])] = &[
     (Kind::Tini, &["terminal_stop_signals_reach_the_app_as_themselves"]),
     (

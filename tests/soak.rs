@@ -75,7 +75,7 @@ fn thousands_of_lives_leave_nothing_and_a_long_one_does_not_grow() {
     );
 }
 
-/// One that goes on and on.
+/// A drain-init that runs for the whole test.
 struct LongLife {
     run: Running,
     address: String,
@@ -96,7 +96,7 @@ struct Costs {
 impl LongLife {
     fn start() -> Self {
         let address = own_address();
-        // What ships: a debug build's memory says nothing.
+        // The release build, as the memory of a debug build says nothing.
         let init = Init::new(Kind::DrainInit, static_init()).pid1();
         let options =
             "--delay 0 --max-delay 50ms --grace 150ms --kill-margin 50ms --on-drain exec:/bin/true";

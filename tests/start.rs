@@ -238,7 +238,7 @@ fn descriptors_of_a_service_manager_are_the_apps() {
     }
 }
 
-/// Those of a service manager are closed in a companion, and so in a handler, which is told of none.
+/// A companion closes the service manager's descriptors, so a handler has none, and no LISTEN_ variables.
 #[test]
 fn handlers_are_told_of_no_descriptors() {
     let handler = "--on-drain=exec:/bin/sh -c 'env | grep LISTEN_ >&2; echo told >&2'";

@@ -270,7 +270,7 @@ fn readyz_says_what_is_waited_for_until_the_app_is_started() {
             readyz(&address)
         );
         assert!(readyz(&address).starts_with("HTTP/1.1 503 "));
-        // Whoever answers is started again when it ends, and told again.
+        // If the companion that answers is killed, drain-init starts another and tells it the state.
         let server = companion_of(run.pid, "waiting").expect("it answers");
         support::system::signal(server, 9);
         assert!(
@@ -386,7 +386,7 @@ fn errors_of_the_start_have_their_exit_codes() {
     assert_eq!((ended.code, ended.err.len()), (125, 1), "{ended:?}");
 }
 
-/// What it was started with is the app's, as without a wait.
+/// The app gets the signal masks that drain-init was started with, as without a wait.
 #[test]
 fn the_app_finds_everything_as_it_was() {
     for options in ["", "--start-after file:/"] {

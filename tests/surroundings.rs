@@ -236,8 +236,8 @@ fn stopped_in_a_held_drain_it_goes_on_where_the_clock_is() {
     assert_eq!(run.ended().code, 3);
 }
 
-/// Whoever is in uninterruptible sleep: SIGKILL is sent, waited for, and drain-init ends on time all the same. As PID 1 the kernel
-/// keeps it until the namespace is empty; what can be seen then is that it is exiting.
+/// An app in uninterruptible sleep does not delay the exit: drain-init sends SIGKILL, waits, and exits on time. The kernel keeps
+/// a PID 1 until its namespace is empty; the test then sees only that it is exiting.
 #[test]
 fn an_app_that_cannot_be_killed_does_not_delay_the_exit() {
     if !needs_cgroup("freezer") || !needs_namespaces() {
@@ -278,7 +278,7 @@ fn of_100_000_signals_none_is_lost() {
     }
     const MANY: usize = 100_000;
     const AT_ONCE: usize = 500;
-    // What ships: how fast a debug build is says nothing.
+    // The release build, as the speed of a debug build says nothing.
     let init = Init::new(Kind::DrainInit, static_init());
     let mut run =
         init.args("--delay 300ms --grace 400s").app(["ready", "until:15", "trap"]).start();

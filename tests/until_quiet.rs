@@ -44,7 +44,7 @@ fn can_run() -> bool {
 struct App {
     run: Running,
     address: SocketAddr,
-    /// What the log must say once before the drain is over.
+    /// The line that must be in the log once, before the drain is over.
     announced: Option<&'static str>,
 }
 
@@ -102,7 +102,7 @@ fn says_why(log: &str, why: &str, late: Duration) {
 
 // ---- the tests
 
-/// What is printed is what the drain takes beyond the last connection and the quiet time.
+/// Prints how much longer the drain takes than the last connection and the quiet time.
 fn ends_with_the_traffic(start: impl Fn(Init, &str) -> App + Sync) {
     static_init(); // is built before any time is measured
     let mut cases = vec![];
@@ -113,7 +113,7 @@ fn ends_with_the_traffic(start: impl Fn(Init, &str) -> App + Sync) {
     }
     let mut excesses = in_networks(&cases, |&(quiet_on, per_second, lag)| {
         let options = format!("--max-delay 9s --quiet-on {quiet_on}");
-        // What ships: a build for tests takes ten times as long for a sample.
+        // The release build: a debug build takes ten times as long for a sample.
         let mut app = start(Init::new(Kind::DrainInit, static_init()), &options);
         answered(app.address);
         let until = app.stop() + ms(lag);
@@ -170,7 +170,7 @@ fn connections_of_a_millisecond_keep_the_drain_going() {
     });
 }
 
-/// What is asked for just before the stop; where netlink is denied a connection that is kept counts until it closes.
+/// Checks requests that are sent just before the stop. Where netlink is denied, a keep-alive connection counts until it closes.
 fn nothing_is_cut(start: impl Fn() -> App + Sync) {
     type Exchange = fn(&mut Client) -> io::Result<usize>;
     let cases: [(&str, bool, Exchange); 5] = [
@@ -240,9 +240,9 @@ fn idle_connections_hold_nothing_up() {
     });
 }
 
-/// What they ask for takes 150 ms of each 250, so that most instants would cut them all; so would those at which the quiet time
-/// and the longest time are over. One that was asked for just before the end is asked for again by any client. (Answers
-/// that take more than 200 ms are a stream for as long as the quiet time, and leave such clients no instant.)
+/// A response takes 150 ms of each 250 ms, so ending at most instants would cut requests; so would ending exactly when the quiet
+/// time or the longest drain is over. Clients send a request again if its connection was just being closed. (A response of more
+/// than 200 ms looks like a stream for as long as the quiet time, and leaves no instant for such clients.)
 #[test]
 fn busy_connections_hold_it_by_their_requests_alone_and_none_is_cut() {
     if !can_run() {
@@ -426,7 +426,7 @@ fn a_health_check_holds_it_for_one_quiet_time() {
         thread::scope(|scope| {
             let probed = now();
             scope.spawn(move || {
-                // One that finds nobody any more is the last one.
+                // The first probe that is refused is the last one.
                 steady(ms(10_000), stopped + ms(8000), || drop(get(address, "/")));
             });
             app.over_at(probed + ms(2000));

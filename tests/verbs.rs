@@ -252,7 +252,7 @@ fn assert_copy(path: &Path) {
     assert_eq!(ended.code, 42, "{ended:?}");
 }
 
-/// What is in the folder, by name.
+/// The names in the folder.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("the folder");
     let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
@@ -388,7 +388,7 @@ fn a_file_system_that_refuses_is_named() {
     let path = folder.path("");
     let shown = path.display().to_string();
     let on = |options: &str| {
-        // What is left there goes to stdout, where nothing is to be.
+        // Files that were left behind are listed on stdout, which must stay empty.
         let script = format!(
             "mount -t tmpfs -o {options} none \"$0\" || exit 99; \"$@\"; code=$?; ls -A \"$0\"; exit $code"
         );

@@ -1,4 +1,4 @@
-//! What the inits start, where a figure is seen from inside.
+//! The app that the inits start, for figures that only the app can see.
 
 use std::fs;
 use std::io::Write as _;

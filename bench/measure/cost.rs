@@ -1,4 +1,4 @@
-//! What does not vary from run to run: size, system calls, instructions, memory, idling.
+//! Costs that do not vary from run to run: size, system calls, instructions, memory, idling.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -64,7 +64,7 @@ impl Idle {
         self.0.id()
     }
 
-    /// Those that it started and that are the same program.
+    /// Its child processes that run the same program.
     fn companions(&self) -> Vec<u32> {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid()));
         let children = children.unwrap_or_default();

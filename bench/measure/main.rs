@@ -5,7 +5,7 @@
 //! The first two are drain-init as released and plain; names that end in `, musl` are peers built
 //! against musl, the rest are Debian's. Started by bench/run.
 
-// What is measured has one clock and no sleep; what measures has both.
+// Only the program under test is limited to one clock and no sleep.
 #![allow(clippy::disallowed_methods)]
 
 mod app;

@@ -65,7 +65,7 @@ fn measured(contenders: &[Contender], rounds: &Rounds) -> Vec<Row> {
     ]
 }
 
-/// What the app says next: when it was, in nanoseconds.
+/// The next time that the app reports, in nanoseconds.
 fn time(child: &mut Child) -> u64 {
     let mut bytes = [0; 8];
     let from = child.stdout.as_mut().expect("a pipe");

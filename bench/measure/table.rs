@@ -14,7 +14,7 @@ pub struct Row {
     pub bar: Bar,
 }
 
-/// What drain-init as released is held to.
+/// The limit for the released drain-init.
 pub enum Bar {
     /// It is told, no more.
     None,

@@ -803,7 +803,7 @@ pub fn becomes_true(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// What is so when it has been so for a while: what belongs to a start or an end is over.
+/// The value once it has been stable for a while, so that no start or end is still going on.
 #[track_caller]
 pub fn settled<T: PartialEq>(look: impl Fn() -> T) -> T {
     let mut last = look();

@@ -1,4 +1,4 @@
-//! What /proc says of a process; nothing of one that has gone. It must not know what is tested.
+//! Reads /proc. A process that has ended yields empty values. It must not know the program under test.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn text(pid: i32, file: &str) -> Option<String> {
     String::from_utf8(read(pid, file)).ok().filter(|text| !text.is_empty())
 }
 
-/// What ends with a zero byte each.
+/// The strings of a file in which each ends with a zero byte.
 fn strings(pid: i32, file: &str) -> Vec<String> {
     let bytes = String::from_utf8_lossy(&read(pid, file)).into_owned();
     bytes.split_terminator('\0').map(str::to_owned).collect()

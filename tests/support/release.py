@@ -50,7 +50,7 @@ def bills(folder):
         missing = crates(target) - set(refs)
         if missing:
             refuse(path, f"cargo tree has what it has not: {missing}")
-        # What else is in it belongs to the toolchain: std, what std is made of, and the C library.
+        # The rest belongs to the toolchain: std, its parts, and the C library.
         names = {component["name"] for component in components}
         for part in ("core", "alloc", "std", "compiler_builtins", "hashbrown", "musl"):
             if part not in names:

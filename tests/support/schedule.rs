@@ -418,17 +418,17 @@ impl Story<'_> {
         let stops: Vec<Instant> =
             self.sent.iter().filter(|(n, _)| STOPS.contains(n)).map(|(_, at)| *at).collect();
         let hook = self.sent.iter().find(|(n, _)| *n == DRAIN).map(|(_, at)| *at);
-        // The tests ask for the drain and live on, so they count as a waiting hook where they can
-        // be seen.
+        // The test requests the drain and keeps running, so it counts as a waiting hook where drain-init
+        // can see it.
         let hook_waits = hook.is_some() && !self.schedule.pid1;
-        // Where it ended before one was sent, none counts.
+        // If drain-init ended before a stop signal was sent, none counts.
         let never_sent = self.ended.at + Duration::from_secs(3600);
         let first_stop = stops.first().copied().unwrap_or(never_sent);
         let may_be_second =
             |at: &&Instant| **at > first_stop && self.done_by(**at) >= first_stop + SAME_REQUEST;
         let is_second = |at: &&Instant| **at >= self.done_by(first_stop) + SAME_REQUEST;
         let begun = hook.filter(|hook| *hook < first_stop).unwrap_or(first_stop);
-        // A hook's drain that no stop signal followed in time has ended in Running: then the clock is the stop signal's.
+        // A hook's drain that no stop signal follows in time ends in Running. The grace period then starts at the stop signal.
         let expires = hook.map(|hook| hook + ms(kill_after));
         let is_hooks =
             begun < first_stop && expires.is_some_and(|at| self.done_by(first_stop) < at);
@@ -447,51 +447,57 @@ impl Story<'_> {
         // ---- the drain
         if let Some(first) = told.first() {
             let may_cut = hook_waits || stops.iter().filter(may_be_second).any(|at| at < first);
-            never(*first < first_stop, "the app is told of a stop that nobody asked for")?;
+            never(*first < first_stop, "the app gets a stop signal without a request")?;
             if !may_cut {
                 never(
                     *first < earliest.min(begun) + ms(delay),
-                    "the app is told before the delay is over",
+                    "the app gets the stop signal before the delay is over",
                 )?;
                 let held = self.schedule.handler.unwrap_or(0).min(max_delay);
                 let holds = !self.companions_died && hook.is_none();
                 never(
                     holds && *first < begun + ms(held),
-                    "the app is told while a handler holds the drain",
+                    "the app gets the stop signal while a handler holds the drain",
                 )?;
             }
         }
         let most = stops.len();
-        never(told.len() > most, "the app is told more often than stop signals came")?;
+        never(told.len() > most, "the app gets more stop signals than were sent")?;
         for number in STOPS.into_iter().chain([TOLD, ESCALATION]).chain(OTHERS).chain([36]) {
-            never(self.heard(number).len() > 1, "a signal that was sent once is heard twice")?;
+            never(
+                self.heard(number).len() > 1,
+                "the app receives a signal twice that was sent once",
+            )?;
         }
         let unasked = |number: i32| {
             let was_sent = self.sent.iter().any(|(n, _)| self.becomes(*n) == Some(number));
             !was_sent && !self.heard(number).is_empty()
         };
-        never(OTHERS.into_iter().chain([36]).any(unasked), "a signal is heard that nobody sent")?;
+        never(
+            OTHERS.into_iter().chain([36]).any(unasked),
+            "the app receives a signal that was not sent",
+        )?;
 
         // ---- the deadline
         for at in self.heard(ESCALATION) {
             let before = self.schedule.escalate.unwrap_or(0);
-            never(at < earliest + ms(kill_after - before), "an escalation before its time")?;
+            never(at < earliest + ms(kill_after - before), "an escalation comes too early")?;
         }
         let deadline = earliest + ms(kill_after);
         let ends_itself = end.is_some() || self.app_killed.is_some();
-        never(!ends_itself && exit < deadline, "SIGKILL before the deadline")?;
+        never(!ends_itself && exit < deadline, "SIGKILL comes before the deadline")?;
         let last = self.done_by(latest + ms(kill_after + 100));
-        by_then(exit < last, "it has not ended by the deadline")?;
+        by_then(exit < last, "drain-init has not ended by the deadline")?;
         let own_end =
             self.app_killed.map_or(end, |killed| Some(end.map_or(killed, |end| end.min(killed))));
         if let Some(end) = own_end {
             let rest = if self.schedule.leaves { self.schedule.orphan_grace } else { 0 };
             let due = self.done_by(self.read(end) + ms(rest + 200));
-            by_then(exit < due, "it has not ended when the app has, and what it left")?;
+            by_then(exit < due, "drain-init has not ended after the app and its orphans")?;
             let kept = self.schedule.leaves && exit < deadline;
             by_then(
                 !kept || exit + self.early() >= end + ms(rest),
-                "what the app left has not had its time",
+                "the orphans have not had their grace period",
             )?;
         }
 
@@ -500,7 +506,7 @@ impl Story<'_> {
         let mut codes = vec![];
         if end.is_some() {
             codes.push(own);
-            // What is waiting may end it before the signal that it dies of: it is let through with that one.
+            // The app unblocks its pending signals together with the one that it dies of, so any of them may end it first.
             let all = self.sent.iter().filter_map(|(number, _)| self.becomes(*number));
             codes.extend(
                 all.chain([TOLD, ESCALATION]).filter(|_| self.schedule.dies).map(|n| 128 + n),
@@ -537,7 +543,7 @@ impl Story<'_> {
         let killed_at = self.app_killed.into_iter().chain([deadline, exit]).min().unwrap_or(exit);
         let by_signal = self.schedule.ends_by.and_then(|n| self.heard(n).first().copied());
         let listens_until = by_signal.unwrap_or(killed_at).min(killed_at);
-        // By when the app has heard what is due then.
+        // The latest time by which the app has received a signal that is due then.
         let heard_by = |due: Instant| {
             let by = self.done_by(due);
             let paused = self.app_pauses.iter().filter(|(from, _)| *from <= by);
@@ -551,7 +557,7 @@ impl Story<'_> {
                 by_then(!is_lost, &format!("signal {number} is lost"))?;
             }
         }
-        // The first one is forwarded, a second one ends the drain, and what comes with the first is the same request.
+        // The first stop signal is forwarded, and a second one ends the drain. Signals within 1 s of the first are the same request.
         let kill_after = self.schedule.kill_after;
         let longest = match (self.schedule.until_quiet, self.schedule.handler) {
             (true, _) => max_delay + (kill_after - max_delay).min(2000) / 2,
@@ -564,7 +570,7 @@ impl Story<'_> {
         let cut = cut.map(|cut| self.read(*cut));
         let told_by = heard_by(cut.map_or(over, |cut| cut.min(over)));
         let is_late = told.first().map_or(told_by < listens_until, |first| *first > told_by);
-        by_then(!is_late, "the app is told late, or never")?;
+        by_then(!is_late, "the app gets the stop signal late, or never")?;
         let asks = |at: &&Instant| **at == first_stop || is_second(at);
         let in_time = |at: &&Instant| heard_by(**at).max(told_by) < listens_until;
         let in_time = stops.iter().filter(asks).filter(in_time).count();
@@ -578,13 +584,16 @@ impl Story<'_> {
             never(came_back && !may, "ready again after a stop")?;
             let (at, _) = self.ready[gone];
             let ends = own_end.unwrap_or(exit);
-            by_then(at + self.early() >= begun.min(ends), "not ready before anybody asked for it")?;
+            by_then(at + self.early() >= begun.min(ends), "not ready before a stop was requested")?;
             let unready = ms(self.schedule.unready);
             let ends_early = at + self.early() >= ends || stops.len() > 1 || hook_waits;
-            by_then(at >= begun + unready || ends_early, "not ready before its delay")?;
+            by_then(
+                at >= begun + unready || ends_early,
+                "not ready before the unready delay is over",
+            )?;
             let due = self.done_by(self.read(begun) + unready);
-            // After a hook's drain that no stop signal follows it is ready again. Where that may have been before anybody looked,
-            // the drain that the stop signal begins is the one that is seen.
+            // After a hook's drain that no stop signal follows, the container is ready again. If the whole hook's drain may have
+            // gone unseen, the drain that was seen is the stop signal's.
             let again = expires.filter(|_| begun < first_stop && !is_hooks);
             let is_missed = again.is_some_and(|at| self.read(at) < due);
             let due = if is_missed { self.done_by(self.read(first_stop) + unready) } else { due };

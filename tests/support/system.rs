@@ -126,7 +126,7 @@ fn begin(beginning: &Beginning, pid_to: c_int) -> io::Result<()> {
             check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0))?;
         }
         if beginning.no_descriptor_left {
-            // Those that exec closes are free.
+            // The descriptors that exec closes count as free.
             let stays = |fd: c_int| libc::fcntl(fd, libc::F_GETFD) == 0;
             let mut limit: libc::rlimit = std::mem::zeroed();
             check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
