@@ -24,7 +24,7 @@ const TERM: i32 = 15;
 const CONT: i32 = 18;
 const STOP: i32 = 19;
 
-/// Signals that drain-init does not forward, according to README: fault signals, SIGCHLD, the
+/// Signals that drain-init does not forward, according to docs/options.md: fault signals, SIGCHLD, the
 /// libc's own, and SIGRTMAX.
 const EXCEPTED: [i32; 11] = [4, 5, 6, 7, 8, 11, 17, 31, 32, 33, 64];
 

@@ -1,4 +1,4 @@
-//! Options, variables and defaults: --help, README's table and the program say the same.
+//! Checks that --help, the table in docs/options.md and the program agree on options, variables and defaults.
 
 mod support;
 
@@ -68,11 +68,11 @@ fn of_help(help: &str) -> Options {
     found
 }
 
-/// The rows of README's table; two options of one row share what is said there.
-fn of_readme() -> Options {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let table = readme.split("| option | default | what it does |").nth(1).expect("the table");
+/// The rows of the table in docs/options.md; two options of one row share what is said there.
+fn of_table() -> Options {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/options.md");
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let table = text.split("| option | default | what it does |").nth(1).expect("the table");
     let mut found = Options::new();
     for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
         let columns: Vec<&str> = row.split('|').map(str::trim).collect();
@@ -97,7 +97,10 @@ fn of_readme() -> Options {
         for form in forms {
             let told = Told { form, repeatable, default: default.to_owned() };
             let name = name_of(&told.form).to_owned();
-            assert!(found.insert(name.clone(), told).is_none(), "README has --{name} twice");
+            assert!(
+                found.insert(name.clone(), told).is_none(),
+                "docs/options.md has --{name} twice"
+            );
         }
     }
     found
@@ -160,11 +163,11 @@ fn help_and_the_program_have_the_same_options() {
 }
 
 #[test]
-fn help_and_the_readme_say_the_same_of_each() {
-    let (mut help, readme) = (of_help(&help()), of_readme());
+fn help_and_the_table_say_the_same_of_each() {
+    let (mut help, table) = (of_help(&help()), of_table());
     help.remove("timeout");
-    assert_eq!(help.keys().collect::<Vec<_>>(), readme.keys().collect::<Vec<_>>());
-    for (name, told) in &readme {
+    assert_eq!(help.keys().collect::<Vec<_>>(), table.keys().collect::<Vec<_>>());
+    for (name, told) in &table {
         let of_help = &help[name];
         assert_eq!(told.form, of_help.form, "--{name}");
         assert_eq!(told.repeatable, of_help.repeatable, "--{name} (repeatable)");

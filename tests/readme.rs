@@ -1,10 +1,11 @@
-//! README's snippets, run as they stand: whatever a reader copies works.
+//! Runs the snippets of README and docs/guide.md as they stand, and checks README's figures, its size and every relative link.
 
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
 use support::system::{enter_own_network, pause};
 use support::{
@@ -16,43 +17,205 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The words after `/drain-init` of each command that README has in the form of an image or a manifest.
-fn commands() -> Vec<Vec<String>> {
-    let readme = read("README.md");
+/// The words after `drain-init` of each command that a text has in the form of an image or a manifest.
+fn commands(path: &str) -> Vec<Vec<String>> {
     let command = |rest: &str| {
         let (words, _) = rest.split_once(']').expect("the array's end");
         words.split(", ").skip(1).map(|word| word.trim_matches('"').to_owned()).collect()
     };
     // An address in brackets is inside an array.
-    let readme = readme.replace("[::]", "0.0.0.0");
-    readme.split("[\"/drain-init\"").skip(1).map(command).collect()
+    let text = read(path).replace("[::]", "0.0.0.0");
+    text.split("/drain-init\"").skip(1).map(command).collect()
 }
 
-/// The one that begins with this word.
+/// The guide's command that begins with this word.
 fn command(first: &str) -> Vec<String> {
-    let mut found = commands().into_iter().filter(|words| words[0] == first);
-    let command = found.next().unwrap_or_else(|| panic!("README has no `{first}`"));
-    assert!(found.next().is_none(), "README has one `{first}`");
+    let mut found = commands("docs/guide.md").into_iter().filter(|words| words[0] == first);
+    let command = found.next().unwrap_or_else(|| panic!("the guide has no `{first}`"));
+    assert!(found.next().is_none(), "the guide has one `{first}`");
     command
 }
 
 #[test]
 fn every_command_is_known_here() {
-    let firsts: Vec<String> = commands().into_iter().map(|words| words[0].clone()).collect();
-    let starts = ["--", "--start-after", "wait", "--on-exit", "--delay", "--ready-listen"];
+    let guide = commands("docs/guide.md");
+    let firsts: Vec<&str> = guide.iter().map(|words| words[0].as_str()).collect();
+    let starts = ["--start-after", "wait", "--on-exit", "--delay", "--ready-listen"];
     assert_eq!(firsts, [&starts[..], &["--ready-notify", "probe", "prestop", "install"]].concat());
 }
 
+/// README's entrypoints. tests/examples.rs runs its hook, and gives all of them to `explain`.
 #[test]
-fn the_entrypoints_run_an_app() {
-    for first in ["--", "--delay"] {
-        let words = command(first);
+fn each_line_to_copy_runs_an_app() {
+    if !needs_root() {
+        return;
+    }
+    enter_own_network(); // where the ports that README names are free
+    let [_ready, quit] = [Server::on(15_021), Server::on(15_020)];
+    let entrypoints = commands("README.md").into_iter().filter(|words| words[0] != "prestop");
+    let mut run = 0;
+    for words in entrypoints {
         let (separator, options) = words.split_last().expect("words");
-        assert_eq!(separator, "--");
+        assert_eq!(separator, "--", "{words:?}");
         let init = options.iter().fold(init(), |init, word| init.arg(word));
-        assert_eq!(init.app(["exit:7"]).ended().code, 7);
+        let ended = init.app(["exit:7"]).ended();
+        assert_eq!(ended.code, 7, "{words:?}: {ended:?}");
+        run += 1;
+    }
+    assert_eq!(run, 8, "the first, those of the decision without the hook, and two examples");
+    assert_eq!(quit.calls(), ["POST /quitquitquit HTTP/1.1"]);
+}
+
+#[test]
+fn the_drains_entrypoint_runs_an_app() {
+    let words = command("--delay");
+    let options = words.split_last().expect("words").1;
+    let init = options.iter().fold(init(), |init, word| init.arg(word));
+    assert_eq!(init.app(["exit:7"]).ended().code, 7);
+}
+
+/// The first screen is what a reader sees in 90 seconds.
+#[test]
+fn the_first_screen_is_small_and_complete() {
+    let readme = read("README.md");
+    let first: Vec<&str> = readme.lines().take(60).collect();
+    let first = first.join("\n");
+    let (first, _) = first.split_once("\n## ").expect("the first screen ends within 60 lines");
+    for part in ["ENTRYPOINT [", "--grace 30s", "](docs/rolling-update.svg)", "| run by |"] {
+        assert!(first.contains(part), "the first screen has no {part}");
+    }
+    // Each command that is shown there is run by the gate.
+    let gate = read(".ci/run");
+    let shown: Vec<&str> =
+        first.lines().filter_map(|line| line.strip_prefix("    cargo ")).collect();
+    assert_eq!(shown, ["run --release --example demo", "test"]);
+    for command in shown {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let run = format!("cargo {verb} --locked {rest}");
+        let is_run = gate.lines().any(|line| line.trim_end().ends_with(run.trim_end()));
+        assert!(is_run, ".ci/run does not run `{run}`");
     }
 }
+
+/// Each of its six lines ends in a line to copy.
+#[test]
+fn the_decision_has_six_lines() {
+    let readme = read("README.md");
+    let section = readme.split("## Which options for my app\n").nth(1).expect("the decision");
+    let section = section.split("\n## ").next().expect("its end");
+    let lines: Vec<&str> = section.lines().collect();
+    let is_numbered =
+        |line: &str| line.split_once(". ").is_some_and(|(n, _)| n.parse::<u8>().is_ok());
+    let numbered: Vec<usize> = (0..lines.len()).filter(|&at| is_numbered(lines[at])).collect();
+    assert_eq!(numbered.len(), 6);
+    for at in numbered {
+        let copied = lines[at + 1].trim();
+        assert!(
+            copied.starts_with('`') && copied.ends_with('`') && copied.contains("/drain-init\""),
+            "{}: no line to copy, but {copied}",
+            lines[at]
+        );
+    }
+}
+
+/// Each instruction has the form in which Docker executes it without a shell.
+#[test]
+fn the_dockerfiles_can_be_read() {
+    let mut read_lines = 0;
+    for path in ["README.md", "docs/guide.md"] {
+        let text = read(path);
+        for block in text.split("```dockerfile\n").skip(1) {
+            let block = block.split("```").next().expect("the block's end");
+            for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let (instruction, rest) = line.split_once(' ').expect("an instruction");
+                let array = match instruction {
+                    "COPY" => {
+                        assert_eq!(rest.split(' ').count(), 2, "{path}: {line}");
+                        continue;
+                    }
+                    "ENTRYPOINT" | "CMD" => rest,
+                    "HEALTHCHECK" => rest.split_once("CMD ").expect("its command").1,
+                    _ => panic!("{path}: {line}"),
+                };
+                let words: Vec<String> =
+                    serde_json::from_str(array).unwrap_or_else(|e| panic!("{path}: {line}: {e}"));
+                assert!(words[0].starts_with('/') || instruction == "CMD", "{path}: {line}");
+                read_lines += 1;
+            }
+        }
+    }
+    assert!(read_lines >= 10, "{read_lines}");
+}
+
+// ---- links
+
+/// The texts that a reader follows links in.
+fn texts() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec![];
+    let mut left: Vec<PathBuf> =
+        ["docs", "examples", "bench"].iter().map(|name| root.join(name)).collect();
+    left.extend(
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(|it| root.join(it)),
+    );
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(
+                fs::read_dir(&path).expect("a folder").map(|e| e.expect("an entry").path()),
+            );
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The anchors of the headings, as GitHub forms them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut in_block = false;
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        in_block ^= line.trim_start().starts_with("```");
+        if !in_block
+            && let Some((level, heading)) = line.split_once(' ')
+            && !level.is_empty()
+            && level.chars().all(|c| c == '#')
+        {
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            found.insert(kept.collect::<String>().to_lowercase().replace(' ', "-"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let (mut links, mut to_headings) = (0, 0);
+    for path in texts() {
+        let text = fs::read_to_string(&path).expect("it is read");
+        for rest in text.split("](").skip(1) {
+            let (link, _) = rest.split_once(')').expect("the link's end");
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let there = match file {
+                "" => path.clone(),
+                file => path.parent().expect("a folder").join(file),
+            };
+            assert!(there.exists(), "{}: {link}", path.display());
+            links += 1;
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&there).expect("a text"));
+                assert!(anchors.contains(anchor), "{}: {link}: {anchors:?}", path.display());
+                to_headings += 1;
+            }
+        }
+    }
+    assert!(links >= 25 && to_headings >= 8, "{links} links, {to_headings} to headings");
+}
+
+// ---- the guide's snippets
 
 /// With a server here in the place of each that is named there.
 fn here(words: &[String], server: &Server) -> Vec<String> {
@@ -101,7 +264,7 @@ fn the_probe_asks_the_entrypoint() {
     if !needs_root() {
         return;
     }
-    enter_own_network(); // where the ports that README names are free
+    enter_own_network(); // where the ports that the guide names are free
     let words = command("--ready-listen");
     let options = words.split_last().expect("words").1;
     let entrypoint = options.iter().fold(init(), |init, word| init.arg(word));
@@ -117,7 +280,7 @@ fn the_probe_asks_the_entrypoint() {
     drop(app);
 }
 
-/// With an app that says so by itself; README's own, HAProxy, is in tests/ready_notify.rs.
+/// With an app that says so by itself; the guide's own, HAProxy, is in tests/ready_notify.rs.
 #[test]
 fn the_app_says_that_it_is_ready() {
     if !needs_root() {
@@ -164,7 +327,7 @@ fn it_installs_itself() {
     assert!(root.path("drain/drain-init").is_file());
 }
 
-/// README's table and the picture are of the run that made docs/rolling-update.csv.
+/// The tables of README and docs/rolling-update.md and the picture are of the run that made docs/rolling-update.csv.
 #[test]
 fn the_figures_of_the_rolling_update_are_of_one_run() {
     let csv = read("docs/rolling-update.csv");
@@ -185,27 +348,33 @@ fn the_figures_of_the_rolling_update_are_of_one_run() {
         texts.join(" / ")
     };
 
-    let readme = read("README.md");
+    let (readme, whole) = (read("README.md"), read("docs/rolling-update.md"));
+    let mut in_readme = 0;
     let rows: BTreeSet<&str> = cells[1..].iter().map(|cell| cell[4]).collect();
     assert_eq!(rows.len(), 10);
     for row in rows {
-        let mut line = format!("| {row} |");
-        for place in [
-            ["usual", "kube-proxy", "2"],
-            ["usual", "kube-proxy", "8"],
-            ["busy", "kube-proxy", "2"],
-            ["busy", "kube-proxy", "8"],
-            ["busy", "HAProxy always retries 0", "8"],
-        ] {
-            line += &format!(" {} |", both(place, row, &|cell| cell[failed].to_owned()));
-        }
+        let failures = |places: &[[&str; 3]]| {
+            let each =
+                places.iter().map(|place| both(*place, row, &|cell| cell[failed].to_owned()));
+            format!("| {row} | {} |", each.collect::<Vec<_>>().join(" | "))
+        };
         let excess = |cell: &Vec<&str>| {
             let seconds = |index: usize| cell[index].parse::<f64>().expect("seconds");
             format!("{:.1}", seconds(stop) - seconds(shortest))
         };
-        line += &format!(" {} |", both(["busy", "kube-proxy", "8"], row, &excess));
-        assert!(readme.contains(&line), "README has no\n{line}");
+        let [near, far] = ["2", "8"].map(|lag| ["usual", "kube-proxy", lag]);
+        let [busy_near, busy] = ["2", "8"].map(|lag| ["busy", "kube-proxy", lag]);
+        let proxy = ["busy", "HAProxy always retries 0", "8"];
+        let failed = failures(&[near, far, busy_near, busy, proxy]);
+        let line = format!("{failed} {} |", both(busy, row, &excess));
+        assert!(whole.contains(&line), "docs/rolling-update.md has no\n{line}");
+        let line = failures(&[near, far, busy, proxy]);
+        if readme.contains(&format!("\n| {row} |")) {
+            assert!(readme.contains(&line), "README has no\n{line}");
+            in_readme += 1;
+        }
     }
+    assert_eq!(in_readme, 5, "rows of README");
 
     let svg = read("docs/rolling-update.svg");
     for row in ["bare", "preStop sleep 5", "drain-init --until-quiet 2s --close-idle 100ms"] {

@@ -231,11 +231,11 @@ mod tests {
         }
     }
 
-    /// Every option is in --help and in README, with its variable.
+    /// Every option is in --help and in docs/options.md, with its variable.
     #[test]
     fn every_option_is_documented_with_its_variable() {
         let help = include_str!("help.txt");
-        let readme = include_str!("../../README.md");
+        let table = include_str!("../../docs/options.md");
         let (mut options, mut asking) = (Options::default(), Asking::default());
         let mut all = options.options();
         for (field, slot) in asking.options() {
@@ -247,7 +247,7 @@ mod tests {
             let (option, name) = (dashed(field), field.to_ascii_uppercase());
             assert!(help.contains(&format!(" --{option} ")), "--help lacks {option}");
             assert!(help.contains(&format!("[{PREFIX}{name}, ")), "--help lacks {name}");
-            assert!(readme.contains(&format!("`--{option}")), "README lacks {option}");
+            assert!(table.contains(&format!("`--{option}")), "docs/options.md lacks {option}");
             // A switch may have a short form: its first letter.
             let short = format!("  -{}, --{option} ", &option[..1]);
             let has_short = slot.takes() == Takes::Nothing && *field != "ready_notify";
