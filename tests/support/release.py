@@ -1,6 +1,8 @@
 """What a release consists of, held to what it says of itself.
 
     release.py --bills FOLDER       the bills of materials there: CycloneDX's schema, and what cargo knows of the source
+    release.py --apk FILE           a package of Alpine: its data is what its control has the hash of
+    release.py --binstall FOLDER    what Cargo.toml has cargo-binstall download is among the files there
     release.py --scripts WORKFLOW FOLDER   writes what its steps run there, a file a step, for shellcheck
 
 tests/release starts it in a virtual environment with what it imports.
@@ -8,8 +10,11 @@ tests/release starts it in a virtual environment with what it imports.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
+import tomllib
+import zlib
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -64,6 +69,23 @@ def bills(folder):
         print(f"{path.name}: {len(components)} components")
 
 
+def apk(path):
+    """Two archives one behind the other, each compressed by itself: the control, and the data."""
+    data = path.read_bytes()
+    control = zlib.decompressobj(wbits=31)
+    hashed = re.search(rb"^datahash = ([0-9a-f]{64})$", control.decompress(data), re.MULTILINE)
+    if not hashed or hashed[1].decode() != hashlib.sha256(control.unused_data).hexdigest():
+        refuse(path, "its data is not what its control says")
+
+
+def binstall(folder):
+    metadata = tomllib.loads(Path("Cargo.toml").read_text())["package"]["metadata"]["binstall"]
+    wanted = {of["pkg-url"].removeprefix("{ repo }/releases/download/v{ version }/") for of in metadata["overrides"].values()}
+    bills = {path.name.removesuffix(".cdx.json") for path in folder.glob("*.cdx.json")}
+    if metadata["pkg-fmt"] != "bin" or wanted != bills or not all((folder / name).is_file() for name in wanted):
+        refuse("Cargo.toml", f"binstall downloads {wanted}, and released is {bills}")
+
+
 def scripts(workflow, folder):
     """GitHub runs each with `bash -e`; ${{ }} in one would be put into it unquoted."""
     for name, job in YAML(typ="safe").load(workflow)["jobs"].items():
@@ -78,6 +100,10 @@ def scripts(workflow, folder):
 match sys.argv[1:]:
     case ["--bills", folder]:
         bills(Path(folder))
+    case ["--apk", path]:
+        apk(Path(path))
+    case ["--binstall", folder]:
+        binstall(Path(folder))
     case ["--scripts", workflow, folder]:
         scripts(Path(workflow), Path(folder))
     case _:
