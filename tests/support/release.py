@@ -87,11 +87,14 @@ def binstall(folder):
 
 
 def scripts(workflow, folder):
-    """GitHub runs each with `bash -e`; ${{ }} in one would be put into it unquoted."""
+    """GitHub runs each with `bash -e`; ${{ }} in one would be put into it unquoted. An action has to be named by its commit."""
+    for used in re.findall(r"uses: *(.*)", workflow.read_text()):
+        if not re.match(r"\./|[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", used):
+            refuse(workflow, f"{used}: not a commit, with its version behind it")
     for name, job in YAML(typ="safe").load(workflow)["jobs"].items():
         for number, step in enumerate(job.get("steps", [])):
-            if "run" not in step:
-                refuse(workflow, f"{name}: step {number} runs an action")
+            if "uses" in step:
+                continue
             if "${{" in step["run"]:
                 refuse(workflow, f"{name}: step {number} has an expression in its script")
             (folder / f"{workflow.stem}-{name}-{number}").write_text(f"#!/usr/bin/env bash\nset -e\n{step['run']}")
