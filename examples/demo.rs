@@ -247,7 +247,7 @@ impl App {
         };
         let address = address.parse()?;
         let pid = clients::get(address, "/pid", &mut None).await;
-        let pid = String::from_utf8(pid.map_err(Loss::name)?.into())?;
+        let pid = String::from_utf8(pid.map_err(Loss::name)?.into_body().into())?;
         Ok(App {
             child,
             child_pid,

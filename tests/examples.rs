@@ -299,6 +299,8 @@ fn the_clients_count_what_fails() {
                 "--listen".as_ref(),
                 "127.0.0.1:0".as_ref(),
                 "--quiet".as_ref(),
+                "--name".as_ref(),
+                "app-1".as_ref(),
             ])
             .start();
         let address = server.line_with("listening on ").text.replace("listening on ", "");
@@ -314,6 +316,8 @@ fn the_clients_count_what_fails() {
         last.ends_with(" requests, 0 failed: 0 refused, 0 reset, 0 cut, 0 unanswered"),
         "{last}"
     );
+    let answer = ended.out.iter().rev().nth(1).expect("a line before it");
+    assert!(answer.ends_with(" s last answer of app-1"), "{answer}");
     let requests: u32 = last.split(' ').next().expect("a word").parse().expect("a number");
     // 200 + 10 + 20 clients x 10 are due, of which a loaded machine comes to fewer.
     assert!((40..=420).contains(&requests), "{last}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HeaderValue, SERVER};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -37,7 +38,12 @@ pub struct Load {
 
 pub enum Event {
     Sent,
-    Done { path: &'static str, sent: Instant, result: Result<(), Loss> },
+    /// With the name of the server that answered, if it gave one.
+    Done {
+        path: &'static str,
+        sent: Instant,
+        result: Result<Option<HeaderValue>, Loss>,
+    },
 }
 
 /// Why a request got no complete answer.
@@ -125,7 +131,7 @@ impl Load {
         // Without a receiver, the demo has given up.
         let _ = events.send(Event::Sent);
         let result = match timeout(PATIENCE, get(self.server, path, kept)).await {
-            Ok(result) => result.map(drop),
+            Ok(result) => result.map(|response| response.headers().get(SERVER).cloned()),
             Err(_) => Err(Loss::Unanswered),
         };
         let _ = events.send(Event::Done { path, sent, result });
@@ -142,7 +148,7 @@ pub async fn get(
     server: SocketAddr,
     path: &str,
     kept: &mut Option<Connection>,
-) -> Result<Bytes, Loss> {
+) -> Result<Response<Bytes>, Loss> {
     let on_kept = match kept.take() {
         Some(connection) => send(connection, path).await.ok(),
         None => None,
@@ -154,9 +160,10 @@ pub async fn get(
     if response.status() != StatusCode::OK {
         return Err(Loss::Cut);
     }
-    let body = response.into_body().collect().await?.to_bytes();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
     *kept = Some(connection);
-    Ok(body)
+    Ok(Response::from_parts(head, body))
 }
 
 async fn connect(server: SocketAddr) -> Result<Connection, Loss> {
