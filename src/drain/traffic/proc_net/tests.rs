@@ -141,6 +141,8 @@ fn this_machine_s_own_can_be_read() {
     })
     .expect("readable");
     found.sort_unstable();
+    // The kernel goes on by position: what other processes open between two reads can show a socket twice.
+    found.dedup();
     assert_eq!(found, [(state::ESTABLISHED, own), (state::LISTEN, 0)]);
     assert!(accepted().expect("told") > before);
 }
