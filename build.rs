@@ -5,9 +5,11 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // In the one form that C compilers as linkers and linkers themselves both take.
-    println!("cargo::rustc-link-arg-bins=-edrain_init_start");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if is("CARGO_CFG_TARGET_ARCH", "x86_64") || is("CARGO_CFG_TARGET_ARCH", "aarch64") {
+        // In the one form that C compilers as linkers and linkers themselves both take.
+        println!("cargo::rustc-link-arg-bins=-edrain_init_start");
+    }
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("CARGO_CFG_TARGET_ARCH", "x86_64") {
         // A static-pie relocates itself: one bit a pointer instead of 24 bytes, which musl knows
         // from 1.2.4 on. And an index for unwinding, which ends at the first panic here.

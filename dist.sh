@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds what is released: dist/amd64/drain-init and dist/arm64/drain-init, with std rebuilt for size.
-# The same bytes on every machine and in every folder.
+# Builds what is released, dist/ARCHITECTURE/drain-init, with std rebuilt for size. The same bytes on every machine
+# and in every folder.
 #
-#   ./dist.sh [amd64|arm64]...
+#   ./dist.sh [ARCHITECTURE]...     of release/platforms; all of them without one
 #
 # It needs rustup, which installs the toolchain that rust-toolchain.toml names.
 set -euo pipefail
@@ -23,16 +23,18 @@ flags=(
 )
 
 export CARGO_ENCODED_RUSTFLAGS RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0
-CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}")
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
+export CARGO_TARGET_I686_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
 
-[ $# -gt 0 ] || set -- amd64 arm64
+mapfile -t all < <(cut -d' ' -f1 release/platforms)
+[ $# -gt 0 ] || set -- "${all[@]}"
 for architecture; do
-    case $architecture in
-        amd64) target=x86_64-unknown-linux-musl ;;
-        arm64) target=aarch64-unknown-linux-musl ;;
-        *) echo "dist.sh: $architecture: amd64 or arm64" >&2; exit 2 ;;
-    esac
+    target=$(sed -n "s/^$architecture //p" release/platforms)
+    [ -n "$target" ] || { echo "dist.sh: $architecture: one of ${all[*]}" >&2; exit 2; }
+    more=()
+    # rustc links it at a fixed address; code that could run at any is 22 KB larger.
+    [ "$architecture" != 386 ] || more=(-Crelocation-model=static)
+    CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}${more:+$IFS${more[*]}}")
     build() {
         cargo build --locked --release --bin drain-init --target "$target" --target-dir target/dist \
             -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The released image, as an OCI image layout: one for amd64, one for arm64, and the index of both.
+"""The released image, as an OCI image layout: one for each architecture, and the index of them all.
 
-    image.py FOLDER VERSION EXPRESSION amd64=BINARY arm64=BINARY LICENSES
+    image.py FOLDER VERSION EXPRESSION ARCHITECTURE=BINARY... LICENSES
 
 It holds drain-init and the texts of the licences, nothing else, and is what Dockerfile.scratch makes: ENTRYPOINT
 ["/drain-init", "--"]. The same bytes from the same files, so its digest can be compared: no date, no owner, and

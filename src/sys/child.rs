@@ -30,7 +30,13 @@ impl Child {
         let (flags, same): (c_long, c_long) = (libc::SIGCHLD.into(), 0);
         // SAFETY: no memory is passed or shared. This process has one thread, so the child may do
         // anything that the process could.
-        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, same, same, same, same) };
+        let pid = unsafe {
+            if cfg!(target_arch = "s390x") {
+                libc::syscall(libc::SYS_clone, same, flags, same, same, same)
+            } else {
+                libc::syscall(libc::SYS_clone, flags, same, same, same, same)
+            }
+        };
         match checked(Pid::try_from(pid).unwrap_or(-1))? {
             0 => {
                 drop(output);

@@ -4,7 +4,8 @@
 //! pending until the supervisor takes it. C's `main` would be too late by two system calls, since
 //! the C library sets up thread-local storage before it. So the entry point is ours: it makes the
 //! call, saves the inherited mask for the app, and jumps to the C library's `_start` with every
-//! register and the stack as the kernel left them.
+//! register and the stack as the kernel left them. That is assembly, for x86-64 and arm64; elsewhere
+//! `main` blocks the signals, and one that comes in those two system calls ends us.
 //!
 //! Rust's own start-up is left out too: it would ignore SIGPIPE, which the app would inherit, and
 //! abort if a standard descriptor is closed and /dev/null is missing.
@@ -76,13 +77,24 @@ core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "jmp _st
 #[cfg(all(test, target_arch = "aarch64"))]
 core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "b _start");
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-compile_error!("drain-init runs on x86-64 and arm64");
+/// Elsewhere `main` blocks them.
+#[cfg(not(any(test, fuzzing, target_arch = "x86_64", target_arch = "aarch64")))]
+fn block_signals() {
+    let (all, mut inherited) = (u64::MAX, 0_u64);
+    // SAFETY: both pointers are to live signal sets of the stated size.
+    unsafe {
+        let (number, size) = (libc::SYS_rt_sigprocmask, size_of::<u64>());
+        libc::syscall(number, libc::SIG_BLOCK, &raw const all, &raw mut inherited, size);
+    }
+    INHERITED_MASK.store(inherited, Ordering::Relaxed);
+}
 
 /// C's `main`: passes the arguments on as bytes.
 #[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    block_signals();
     // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, all of
     // which stay unchanged until the process ends.
     let arguments = unsafe { Arguments::new(argv, usize::try_from(argc).unwrap_or(0)) };

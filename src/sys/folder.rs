@@ -62,11 +62,11 @@ impl Folder {
 
     /// Device and inode of a link's target, even if no path leads there.
     pub fn identity(&self, link: &CStr) -> io::Result<(u64, u64)> {
-        let mut stat = mem::MaybeUninit::<libc::stat>::zeroed();
+        let mut stat = mem::MaybeUninit::<libc::stat64>::zeroed();
         // SAFETY: a C string, and live memory of that type, for which zeros are valid.
         unsafe {
             let folder = self.0.as_raw_fd();
-            checked(libc::fstatat(folder, link.as_ptr(), stat.as_mut_ptr(), 0))?;
+            checked(libc::fstatat64(folder, link.as_ptr(), stat.as_mut_ptr(), 0))?;
             let stat = stat.assume_init();
             Ok((stat.st_dev, stat.st_ino))
         }

@@ -20,12 +20,12 @@ fn listener(descriptor: c_int) -> Option<(u16, u64)> {
     if !listens || !is_tcp {
         return None;
     }
-    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    let mut stat = MaybeUninit::<libc::stat64>::zeroed();
     let mut address = MaybeUninit::<libc::sockaddr_in6>::zeroed();
     let mut length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
     // SAFETY: live memory of the stated sizes, for which zeros are valid.
     unsafe {
-        checked(libc::fstat(descriptor, stat.as_mut_ptr())).ok()?;
+        checked(libc::fstat64(descriptor, stat.as_mut_ptr())).ok()?;
         let place = address.as_mut_ptr().cast();
         checked(libc::getsockname(descriptor, place, &raw mut length)).ok()?;
         // The port is at the same offset in an IPv4 address.

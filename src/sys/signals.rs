@@ -1,6 +1,6 @@
 //! Signals: taking pending ones, sending them, masks and dispositions.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_long};
 use std::io;
 use std::mem;
 use std::ptr;
@@ -34,9 +34,10 @@ const SI_KERNEL: c_int = 0x80;
 /// timeout after an interruption.
 pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Received> {
     let all: u64 = !0;
-    let time = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
+    // The kernel's own timespec for this call number: two longs, whatever time_t is.
+    let time = timeout.map(|timeout| -> [c_long; 2] {
+        let seconds = timeout.as_secs().try_into().unwrap_or(c_long::MAX);
+        [seconds, timeout.subsec_nanos().cast_signed().into()]
     });
     let time_pointer = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     let mut info = mem::MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -110,13 +111,18 @@ pub fn may_signal(pid: Pid) -> bool {
 
 extern "C" fn never_called(_: c_int) {}
 
-/// The kernel's own struct sigaction, the same on x86-64 and arm64.
+/// The kernel's own struct sigaction.
+#[derive(Default)]
 #[repr(C)]
 struct KernelAction {
     handler: libc::sighandler_t,
     flags: libc::c_ulong,
+    #[cfg(not(target_arch = "riscv64"))]
     restorer: usize,
-    mask: u64,
+    mask: [libc::c_ulong; SIGNAL_SET_BYTES / mem::size_of::<libc::c_ulong>()],
+    /// qemu's user mode writes a restorer there.
+    #[cfg(target_arch = "riscv64")]
+    unused: usize,
 }
 
 /// Makes /proc show that this process handles `signal`, which it has blocked. While it waits in
@@ -125,8 +131,8 @@ struct KernelAction {
 /// Raw, as musl's sigaction unblocks 32 to 34 with the first handler.
 pub fn show_that_it_takes(signal: Signal) -> bool {
     let handler = never_called as extern "C" fn(c_int) as libc::sighandler_t;
-    let action = KernelAction { handler, flags: 0, restorer: 0, mask: 0 };
-    let mut before = KernelAction { handler: libc::SIG_DFL, ..action };
+    let action = KernelAction { handler, ..KernelAction::default() };
+    let mut before = KernelAction::default();
     // SAFETY: the pointers are to live values of the kernel's type; the handler does nothing, and
     // is never called.
     unsafe {

@@ -91,10 +91,10 @@ fn write_to_own(descriptor: c_int, line: &[u8]) -> io::Result<()> {
 
 /// A write to a regular file waits for memory at most, even without RWF_NOWAIT.
 fn is_regular_file(descriptor: c_int) -> bool {
-    let mut stat = mem::MaybeUninit::<libc::stat>::zeroed();
+    let mut stat = mem::MaybeUninit::<libc::stat64>::zeroed();
     // SAFETY: the pointer is to live memory of that type, for which zeros are valid.
     unsafe {
-        libc::fstat(descriptor, stat.as_mut_ptr()) == 0
+        libc::fstat64(descriptor, stat.as_mut_ptr()) == 0
             && stat.assume_init().st_mode & libc::S_IFMT == libc::S_IFREG
     }
 }

@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod system;
 pub mod terminal;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
@@ -124,16 +125,35 @@ pub fn copy_program(from: &Path, to: &Path) {
     assert!(copied.is_ok_and(|status| status.success()), "cp {} {}", from.display(), to.display());
 }
 
-/// The release build for arm64; None, with a message, if it cannot be built or run here.
-pub fn arm64_init() -> Option<PathBuf> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if !needs_program(ARM64_EMULATOR) || !needs_target(ARM64) {
-        return None;
+/// A build for another machine, which an emulator runs here.
+pub struct Platform {
+    pub target: &'static str,
+    pub emulator: &'static str,
+    /// The cross compiler that links it, and the folder of its C library; None if it is static, and
+    /// linked by what comes with rustup.
+    pub libc: Option<(&'static str, &'static str)>,
+}
+
+impl Platform {
+    /// None, with a message, if it cannot be built or run here. What is released is the release
+    /// build.
+    pub fn init(&self) -> Option<Init> {
+        let linker = self.libc.map_or("true", |(linker, _)| linker);
+        let there = needs_program(self.emulator) && needs_program(linker);
+        if !there || !needs_target(self.target) {
+            return None;
+        }
+        static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+        let mut built = BUILT.lock().expect("no build has failed");
+        let program = built.entry(self.target).or_insert_with(|| match self.libc {
+            None => build(&["--release", "--bin", "drain-init"], Some(self.target))
+                .join("release/drain-init"),
+            Some(_) => build(&["--bin", "drain-init"], Some(self.target)).join("debug/drain-init"),
+        });
+        let sysroot = self.libc.map(|(_, folder)| ["-L", folder]).into_iter().flatten();
+        let words = [self.emulator].into_iter().chain(sysroot);
+        Some(Init::new(Kind::DrainInit, program.clone()).under(words))
     }
-    let built = BUILT.get_or_init(|| {
-        build(&["--release", "--bin", "drain-init"], Some(ARM64)).join("release/drain-init")
-    });
-    Some(built.clone())
 }
 
 /// For `static_init`, `static_witness` and images made of them.
@@ -211,14 +231,21 @@ const MUSL: &str = if cfg!(target_arch = "aarch64") {
     "x86_64-unknown-linux-musl"
 };
 
-const ARM64: &str = "aarch64-unknown-linux-musl";
-pub const ARM64_EMULATOR: &str = "qemu-aarch64-static";
-
 /// The clients of examples/load.rs.
 pub fn load() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| build(&["--example", "load"], None).join("debug/examples/load")).clone()
 }
+
+/// rust-lld comes with rustup, for any target; a dynamic build needs the files of its own libc.
+const LINKERS: [(&str, &str); 6] = [
+    ("aarch64-unknown-linux-musl", "rust-lld"),
+    ("i686-unknown-linux-musl", "rust-lld"),
+    ("armv7-unknown-linux-gnueabihf", "arm-linux-gnueabihf-gcc"),
+    ("powerpc64le-unknown-linux-gnu", "powerpc64le-linux-gnu-gcc"),
+    ("riscv64gc-unknown-linux-gnu", "riscv64-linux-gnu-gcc"),
+    ("s390x-unknown-linux-gnu", "s390x-linux-gnu-gcc"),
+];
 
 /// Builds into the target directory of these tests, and returns the directory of the result.
 fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
@@ -235,7 +262,9 @@ fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
         .arg(target_dir)
         .args(arguments)
         .args(target.map(|target| format!("--target={target}")))
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld") // comes with rustup, for any target
+        .envs(LINKERS.map(|(target, linker)| {
+            (format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_")), linker)
+        }))
         .output()
         .expect("cargo");
     assert!(

@@ -38,7 +38,7 @@ def bills(folder):
 
     licenses = (folder / "LICENSES").read_text()
     sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
-    for architecture, target in [("amd64", "x86_64-unknown-linux-musl"), ("arm64", "aarch64-unknown-linux-musl")]:
+    for architecture, target in map(str.split, Path("release/platforms").read_text().splitlines()):
         path = folder / f"drain-init-{architecture}.cdx.json"
         error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text())
         if error:
