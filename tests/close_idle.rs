@@ -518,8 +518,8 @@ fn two_thousand_are_closed_soon_and_signals_pass() {
 }
 
 #[test]
-fn ten_thousand_cost_little() {
-    if let Some((lasted, spent)) = many(9000, false) {
+fn thousands_cost_little() {
+    if let Some((lasted, spent)) = many(4000, false) {
         let share = spent.as_secs_f64() / lasted.as_secs_f64();
         assert!(share < 0.4, "{:.1}% of one core, ten times what it should be", share * 100.0);
     }
@@ -651,11 +651,12 @@ fn a_call_that_fails_once_or_for_ever_makes_no_drain_longer_than_without() {
         ("shutdown", "ENOTCONN"),
         ("socketpair", "EMFILE"),
     ] {
-        for when in ["1", "1+"] {
-            cases.push(format!("{call}:error={error}:when={when}"));
+        cases.push(format!("{call}:error={error}:when=1+"));
+        if ["EPERM", "EAGAIN", "ENOTCONN"].contains(&error) {
+            cases.push(format!("{call}:error={error}:when=1"));
         }
     }
-    for some in cases.chunks(8) {
+    for some in cases.chunks(6) {
         in_networks(some, |rule| {
             let words = ["strace", "-f", "-D", "-qq", "-o", "/dev/null", "-e"];
             let inject = format!("inject={rule}");

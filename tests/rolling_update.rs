@@ -195,10 +195,10 @@ fn ended_at_any_point_it_leaves_nothing_behind() {
     };
     let named = names();
     thread::scope(|scope| {
-        for (number, signal) in [INT, TERM, KILL].into_iter().enumerate() {
+        for (signal, times) in [(INT, [0, 1200]), (TERM, [150, 2500]), (KILL, [80, 1300])] {
             scope.spawn(move || {
-                for after in [0, 150, 1200, 2500, 4500] {
-                    leaves_nothing(signal, after + 40 * number as u64, &Folder::new());
+                for after in times {
+                    leaves_nothing(signal, after, &Folder::new());
                 }
             });
         }
