@@ -6,7 +6,7 @@ use std::env;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
-    if is("CARGO_CFG_TARGET_ARCH", "x86_64") || is("CARGO_CFG_TARGET_ARCH", "aarch64") {
+    if ["x86_64", "aarch64", "x86"].iter().any(|here| is("CARGO_CFG_TARGET_ARCH", here)) {
         // In the one form that C compilers as linkers and linkers themselves both take.
         println!("cargo::rustc-link-arg-bins=-edrain_init_start");
     }

@@ -4,8 +4,8 @@
 //! pending until the supervisor takes it. C's `main` would be too late by two system calls, since
 //! the C library sets up thread-local storage before it. So the entry point is ours: it makes the
 //! call, saves the inherited mask for the app, and jumps to the C library's `_start` with every
-//! register and the stack as the kernel left them. That is assembly, for x86-64 and arm64; elsewhere
-//! `main` blocks the signals, and one that comes in those two system calls ends us.
+//! register and the stack as the kernel left them. That is assembly, where it is tested; elsewhere `main`
+//! blocks the signals, and one that comes in those two system calls ends us.
 //!
 //! Rust's own start-up is left out too: it would ignore SIGPIPE, which the app would inherit, and
 //! abort if a standard descriptor is closed and /dev/null is missing.
@@ -26,7 +26,7 @@ pub fn inherited_mask() -> u64 {
     INHERITED_MASK.load(Ordering::Relaxed)
 }
 
-// rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). Preserves rdx and x0, which hold the function
+// rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). Preserves rdx, x0 and edx, which hold the function
 // that the dynamic linker wants called at exit. All addresses are relative to the program counter,
 // as nothing is relocated yet.
 #[cfg(all(not(any(test, fuzzing)), target_arch = "x86_64"))]
@@ -71,14 +71,42 @@ core::arch::global_asm!(
     inherited = sym INHERITED_MASK,
 );
 
+// musl's targets for 386 are linked at a fixed address.
+#[cfg(all(not(any(test, fuzzing)), target_arch = "x86"))]
+core::arch::global_asm!(
+    ".globl drain_init_start",
+    "drain_init_start:",
+    "mov edi, edx",
+    "push -1",
+    "push -1",
+    "mov eax, {rt_sigprocmask}",
+    "mov ebx, {sig_block}",
+    "mov ecx, esp",
+    "lea edx, [{inherited}]",
+    "mov esi, 8",
+    "int 0x80",
+    "add esp, 8",
+    "mov edx, edi",
+    "jmp _start",
+    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
+    sig_block = const libc::SIG_BLOCK,
+    inherited = sym INHERITED_MASK,
+);
+
 // Unit tests run with the inherited signal mask.
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "x86")))]
 core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "jmp _start");
 #[cfg(all(test, target_arch = "aarch64"))]
 core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "b _start");
 
 /// Elsewhere `main` blocks them.
-#[cfg(not(any(test, fuzzing, target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(any(
+    test,
+    fuzzing,
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "x86"
+)))]
 fn block_signals() {
     let (all, mut inherited) = (u64::MAX, 0_u64);
     // SAFETY: both pointers are to live signal sets of the stated size.
@@ -93,7 +121,7 @@ fn block_signals() {
 #[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "x86")))]
     block_signals();
     // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, all of
     // which stay unchanged until the process ends.
