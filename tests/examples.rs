@@ -11,9 +11,12 @@ use support::system::enter_own_network;
 use support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 26] = [
+const FOREIGN: [&str; 34] = [
+    "--allow-untrusted",
     "--backoff",
     "--bin",
+    "--certificate-identity",
+    "--certificate-oidc-issuer",
     "--check",
     "--chmod",
     "--curl",
@@ -26,17 +29,22 @@ const FOREIGN: [&str; 26] = [
     "--no-cache",
     "--nocapture",
     "--only",
+    "--picture",
     "--port",
+    "--predicate-type",
     "--quick",
     "--ready",
     "--release",
+    "--repo",
     "--rewrite",
     "--sdnotify",
     "--shutdown",
+    "--signer-workflow",
     "--single-child",
     "--target",
     "--test",
     "--timeout-fatal",
+    "--type",
     "--wget",
 ];
 
