@@ -11,7 +11,7 @@ use support::system::enter_own_network;
 use support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 34] = [
+const FOREIGN: [&str; 38] = [
     "--allow-untrusted",
     "--backoff",
     "--bin",
@@ -21,8 +21,10 @@ const FOREIGN: [&str; 34] = [
     "--chmod",
     "--curl",
     "--example",
+    "--feature-gates",
     "--from",
     "--ignore-missing",
+    "--install",
     "--interval",
     "--listen",
     "--locked",
@@ -31,12 +33,14 @@ const FOREIGN: [&str; 34] = [
     "--only",
     "--picture",
     "--port",
+    "--post-renderer",
     "--predicate-type",
     "--quick",
     "--ready",
     "--release",
     "--repo",
     "--rewrite",
+    "--runtime-config",
     "--sdnotify",
     "--shutdown",
     "--signer-workflow",

@@ -1,0 +1,187 @@
+"""examples/kubernetes/namespace/policy.yaml, as an API server would apply it to pods.
+
+    policy.py POLICY    evaluates its CEL on the pods below, applies the JSON patches, validates what comes out
+
+A CEL library knows no types of Kubernetes: `JSONPatch{...}` and `Object.spec...{...}` are read as maps. An API server
+also checks the types, when the policy is applied.
+"""
+
+import copy
+import json
+import re
+import sys
+
+import celpy
+import celpy.celtypes
+import jsonpatch
+import kubernetes_validate
+import yaml
+
+HOOK = ["/drain/drain-init", "prestop", "--grace"]
+
+
+def fail(*said):
+    sys.exit(" ".join(map(str, said)))
+
+
+def plain(value):
+    """A CEL value as what JSON has."""
+    match value:
+        case celpy.celtypes.BoolType():
+            return bool(value)
+        case int():
+            return int(value)
+        case list():
+            return [plain(item) for item in value]
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case _:
+            return str(value)
+
+
+class Policy:
+    def __init__(self, path):
+        with open(path) as file:
+            self.policy, self.binding = yaml.safe_load_all(file)
+        self.environment = celpy.Environment()
+        spec = self.policy["spec"]
+        self.conditions = [(it["name"], self.compiled(it["expression"])) for it in spec["matchConditions"]]
+        self.variables = [(it["name"], self.compiled(it["expression"])) for it in spec["variables"]]
+        self.mutations = [self.compiled(it["jsonPatch"]["expression"]) for it in spec["mutations"]]
+
+    def compiled(self, expression):
+        maps = re.sub(r"\b(?:JSONPatch|Object(?:\.\w+)*)\{", "{", expression)
+        # `name: value` of a message is `"name": value` of a map; a ternary's colon follows no bare name here.
+        maps = re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', maps)
+        split = lambda text, by: celpy.celtypes.ListType([celpy.celtypes.StringType(part) for part in str(text).split(str(by))])
+        return self.environment.program(self.environment.compile(maps), functions={"split": split})
+
+    def selects(self, labels, namespace):
+        resources = self.binding["spec"]["matchResources"]
+        for key, value in resources["namespaceSelector"]["matchLabels"].items():
+            if namespace.get(key) != value:
+                return False
+        for it in resources["objectSelector"]["matchExpressions"]:
+            if it["operator"] != "NotIn":
+                fail("policy.py knows no", it["operator"])
+            if labels.get(it["key"]) in it["values"]:
+                return False
+        return True
+
+    def applied(self, pod, namespace):
+        if not self.selects(pod["metadata"].get("labels", {}), namespace):
+            return pod
+        given = {"object": celpy.json_to_cel(pod)}
+        if not all(program.evaluate(given) for _, program in self.conditions):
+            return pod
+        variables = celpy.celtypes.MapType()
+        for name, program in self.variables:
+            given["variables"] = variables
+            variables[celpy.celtypes.StringType(name)] = program.evaluate(given)
+        for program in self.mutations:
+            pod = jsonpatch.apply_patch(pod, plain(program.evaluate(given)))
+        return pod
+
+
+def pod(**spec):
+    metadata = {"name": "pod", **spec.pop("metadata", {})}
+    # What an API server has filled in by then.
+    filled = {"terminationGracePeriodSeconds": 30, "containers": [{"name": "app", "image": "app"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**filled, **spec}}
+
+
+HOOKED = {"name": "own", "image": "own", "lifecycle": {"preStop": {"exec": {"command": ["own"]}}}}
+CHANGED = {
+    "plain": pod(),
+    "no grace period": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": {"containers": [{"name": "app", "image": "app"}]}},
+    "ten seconds": pod(terminationGracePeriodSeconds=10),
+    "an annotation": pod(metadata={"annotations": {"drain-init/options": "--delay 3s  --max-delay 7s"}}),
+    "other annotations and labels": pod(metadata={"annotations": {"a": "b"}, "labels": {"drain-init": "enabled"}}),
+    "volumes and mounts": pod(
+        volumes=[{"name": "data", "emptyDir": {}}],
+        containers=[{"name": "app", "image": "app", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+    ),
+    "empty lists": pod(volumes=[], initContainers=[], containers=[{"name": "app", "image": "app", "volumeMounts": []}]),
+    "init containers": pod(initContainers=[{"name": "migrate", "image": "app"}]),
+    "a native sidecar": pod(initContainers=[{"name": "proxy", "image": "proxy", "restartPolicy": "Always"}]),
+    "postStart": pod(containers=[{"name": "app", "image": "app", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}]),
+    "one of three with a hook": pod(containers=[{"name": "a", "image": "a"}, HOOKED, {"name": "b", "image": "b"}]),
+    "security context": pod(
+        securityContext={"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        containers=[{"name": "app", "image": "app", "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}],
+    ),
+    "host namespaces": pod(hostNetwork=True, hostPID=True),
+    "Linux by name": pod(os={"name": "linux"}),
+    "a command": pod(containers=[{"name": "app", "image": "app", "command": ["/app"], "args": ["drain-init"]}]),
+}
+UNCHANGED = {
+    "opted out": pod(metadata={"labels": {"drain-init": "disabled"}}),
+    "Windows": pod(os={"name": "windows"}),
+    "a static pod's image": pod(metadata={"annotations": {"kubernetes.io/config.mirror": "1"}}),
+    "a short grace period": pod(terminationGracePeriodSeconds=9),
+    "a hook everywhere": pod(containers=[HOOKED]),
+    "drain-init as entrypoint": pod(containers=[{"name": "app", "image": "app", "command": ["/drain-init", "--", "/app"]}]),
+    "such a volume": pod(volumes=[{"name": "drain-init", "emptyDir": {}}]),
+    "such an init container": pod(initContainers=[{"name": "drain-init", "image": "x"}]),
+}
+
+
+def check(name, before, after):
+    kubernetes_validate.validate(after, kubernetes_validate.latest_version(), strict=True)
+    spec, was = after["spec"], before["spec"]
+    first, *rest = spec["initContainers"]
+    if first["name"] != "drain-init" or rest != was.get("initContainers", []):
+        fail(name, "its init containers are", spec["initContainers"])
+    context = first["securityContext"]
+    restricted = {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True, "runAsUser": 65532,
+        "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if context != restricted or first["resources"]["requests"] != {"cpu": "10m", "memory": "16Mi"}:
+        fail(name, "the init container is not restricted or small:", first)
+    if spec["volumes"] != was.get("volumes", []) + [{"name": "drain-init", "emptyDir": {}}]:
+        fail(name, "its volumes are", spec["volumes"])
+    annotation = before["metadata"].get("annotations", {}).get("drain-init/options")
+    options = annotation.split() if annotation else ["--until-quiet", "2s", "--close-idle", "100ms", "--quiet-on", "connections"]
+    command = [*HOOK, f"{was.get('terminationGracePeriodSeconds', 30)}s", *options]
+    for container, original in zip(spec["containers"], was["containers"], strict=True):
+        expected = copy.deepcopy(original)
+        if "preStop" not in original.get("lifecycle", {}):
+            expected.setdefault("lifecycle", {})["preStop"] = {"exec": {"command": command}}
+            mount = {"name": "drain-init", "mountPath": "/drain", "readOnly": True}
+            expected["volumeMounts"] = original.get("volumeMounts", []) + [mount]
+        if container != expected:
+            fail(name, container, "is not", expected)
+    untouched = {key: value for key, value in spec.items() if key not in ("initContainers", "volumes", "containers")}
+    if untouched != {key: value for key, value in was.items() if key in untouched} or after["metadata"] != before["metadata"]:
+        fail(name, "something else has changed:", after)
+    return command
+
+
+def main(path):
+    policy, enabled = Policy(path), {"drain-init": "enabled"}
+    for resource in policy.policy, policy.binding:
+        try:
+            kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+        except kubernetes_validate.ValidationError as error:
+            fail(path, resource["kind"], error.message)
+    commands = []
+    for name, before in CHANGED.items():
+        after = policy.applied(copy.deepcopy(before), enabled)
+        if after == before:
+            fail(name, "is not changed")
+        commands.append(check(name, before, after))
+        if policy.applied(copy.deepcopy(after), enabled) != after:
+            fail(name, "the second time changes it again")
+        if policy.applied(copy.deepcopy(before), {}) != before:
+            fail(name, "is changed in a namespace without the label")
+    for name, before in UNCHANGED.items():
+        if json.dumps(policy.applied(copy.deepcopy(before), enabled)) != json.dumps(before):
+            fail(name, "is changed")
+    # For drain-init itself to judge.
+    for command in sorted({" ".join(command[1:]) for command in commands}):
+        print(command)
+    print(f"{len(CHANGED)} pods changed, {len(UNCHANGED)} left alone", file=sys.stderr)
+
+
+main(sys.argv[1])
