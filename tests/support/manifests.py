@@ -64,7 +64,7 @@ def same_port(where, pod):
         asked = container.get("readinessProbe", {}).get("httpGet", {})
         if asked.get("path") != "/readyz":
             continue
-        variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
+        variables = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
         words = container.get("command", [])
         listen = words[words.index("--ready-listen") + 1] if "--ready-listen" in words else variables.get("DRAIN_INIT_READY_LISTEN", "")
         if listen.rpartition(":")[2] != str(asked["port"]):
