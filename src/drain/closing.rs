@@ -220,7 +220,7 @@ impl Closer {
                 "the app runs as another user, or Yama lets only its ancestors; make drain-init \
                  the entrypoint, as the app's user"
             }
-            _ if denied => "the app runs as another user, or is not dumpable; run both as one user",
+            _ if denied => "the app runs as another user, or is not dumpable, or ptrace_scope is 2",
             _ => "pidfd_getfd fails",
         }
     }
