@@ -105,13 +105,20 @@ fn try_ask(address: SocketAddr, request: &[u8]) -> Option<Answer> {
     let began = now();
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
-    stream.write_all(request).expect("sent");
     let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an end");
-    let took = now() - began;
-    if text.is_empty() {
-        return None;
+    let sent = stream.write_all(request);
+    match sent.and_then(|()| stream.read_to_string(&mut text)) {
+        Ok(_) if text.is_empty() => return None,
+        Ok(_) => {}
+        // It was closed with the request on its way, which is a reset.
+        Err(error)
+            if [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()) =>
+        {
+            return None;
+        }
+        Err(error) => panic!("an end: {error}"),
     }
+    let took = now() - began;
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("a head: {text:?}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     Some(Answer { status, head: head.to_owned(), body: body.to_owned(), took })
