@@ -11,7 +11,7 @@ use support::system::enter_own_network;
 use support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 38] = [
+const FOREIGN: [&str; 41] = [
     "--allow-untrusted",
     "--backoff",
     "--bin",
@@ -20,14 +20,17 @@ const FOREIGN: [&str; 38] = [
     "--check",
     "--chmod",
     "--curl",
+    "--drain-time-s",
     "--example",
     "--feature-gates",
     "--from",
     "--ignore-missing",
+    "--init",
     "--install",
     "--interval",
     "--listen",
     "--locked",
+    "--mount-proc",
     "--no-cache",
     "--nocapture",
     "--only",
