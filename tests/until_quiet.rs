@@ -362,7 +362,8 @@ fn who_held_it_is_named() {
     if !can_run() {
         return;
     }
-    in_networks(&[true, false], |&regular| {
+    // Whether it is taken for a probe.
+    let is_probe = |regular: bool| {
         // Longer than any pause, on a busy machine too.
         let options = "--delay 0 --until-quiet 5s --max-delay 6s";
         let mut app = App::started(init().args(options), V4, "default");
@@ -384,8 +385,12 @@ fn who_held_it_is_named() {
         });
         let log = app.run.ended().log();
         assert!(log.contains("ago from 127.0.0.1 on :8080"), "{log}");
-        let probe = log.contains("s: a probe? --ignore-peer 127.0.0.1");
-        assert_eq!(probe, regular, "{log}");
+        log.contains("s: a probe? --ignore-peer 127.0.0.1")
+    };
+    in_networks(&[true, false], |&regular| {
+        // On a busy machine the requests are not regular, or are not seen so.
+        let tries = if regular { 4 } else { 1 };
+        assert_eq!((0..tries).any(|_| is_probe(regular)), regular);
     });
 }
 
