@@ -165,15 +165,7 @@ fn needs_target(target: &str) -> bool {
     needs(&format!("rustup target {target}"), has_target(target))
 }
 
-/// Where there is no cargo: a folder like target, with all that these tests would build (tests/vm).
-fn built_before() -> Option<PathBuf> {
-    env::var_os("TESTS_BUILT").map(PathBuf::from)
-}
-
 fn has_target(target: &str) -> bool {
-    if built_before().is_some() {
-        return true;
-    }
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output =
         Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
@@ -257,9 +249,6 @@ const LINKERS: [(&str, &str); 6] = [
 
 /// Builds into the target directory of these tests, and returns the directory of the result.
 fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
-    if let Some(built) = built_before() {
-        return built.join(target.unwrap_or_default());
-    }
     let target_dir =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent");
     let output = Command::new(env!("CARGO"))
