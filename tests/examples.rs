@@ -11,7 +11,7 @@ use support::system::enter_own_network;
 use support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
 
 /// Options of other programs that are named in these texts.
-const FOREIGN: [&str; 41] = [
+const FOREIGN: [&str; 42] = [
     "--allow-untrusted",
     "--backoff",
     "--bin",
@@ -48,6 +48,7 @@ const FOREIGN: [&str; 41] = [
     "--shutdown",
     "--signer-workflow",
     "--single-child",
+    "--table",
     "--target",
     "--test",
     "--timeout-fatal",
