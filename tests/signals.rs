@@ -68,6 +68,15 @@ fn the_table_of_what_peers_fail_names_tests() {
                 "{peer:?}: {name}"
             );
         }
+        // docs/comparison.md has the same list.
+        let called = match peer {
+            Kind::Tini => "tini",
+            Kind::DumbInit => "dumb-init",
+            Kind::Catatonit => "catatonit",
+            _ => panic!("{peer:?} is not in the comparison"),
+        };
+        let row = format!("| {called} | `{}` |\n", names.join("`, `"));
+        assert!(include_str!("../docs/comparison.md").contains(&row), "no row {row}");
     }
 }
 
