@@ -121,6 +121,10 @@ UNCHANGED = {
     "a short grace period": pod(terminationGracePeriodSeconds=9),
     "a hook everywhere": pod(containers=[HOOKED]),
     "drain-init as entrypoint": pod(containers=[{"name": "app", "image": "app", "command": ["/drain-init", "--", "/app"]}]),
+    "something else at /drain": pod(
+        volumes=[{"name": "own", "emptyDir": {}}],
+        containers=[{"name": "app", "image": "app", "volumeMounts": [{"name": "own", "mountPath": "/drain"}]}],
+    ),
     "such a volume": pod(volumes=[{"name": "drain-init", "emptyDir": {}}]),
     "such an init container": pod(initContainers=[{"name": "drain-init", "image": "x"}]),
 }
@@ -137,7 +141,7 @@ def check(name, before, after):
         "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "runAsNonRoot": True, "runAsUser": 65532,
         "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
     }
-    if context != restricted or first["resources"]["requests"] != {"cpu": "10m", "memory": "16Mi"}:
+    if context != restricted or any(first["resources"][of] != {"cpu": "10m", "memory": "16Mi"} for of in ("requests", "limits")):
         fail(name, "the init container is not restricted or small:", first)
     if spec["volumes"] != was.get("volumes", []) + [{"name": "drain-init", "emptyDir": {}}]:
         fail(name, "its volumes are", spec["volumes"])
