@@ -19,6 +19,7 @@ pub mod proc_net;
 pub mod source;
 pub mod verdict;
 
+use std::num::TryFromIntError;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -259,16 +260,12 @@ impl Watch {
     }
 
     /// Closes idle connections as far as the budget allows, and at least in proportion to the
-    /// sample's cost. Returns the processor time spent, as a part of the share of samples.
+    /// sample's cost. Returns the processor time spent, scaled from its own share to that of samples.
     fn close(&mut self, now: Time, cost: Duration, clock: &dyn Fn() -> Time) -> Duration {
         let Some(closer) = &mut self.closer else {
             return Duration::ZERO;
         };
-        let unspent = (now.saturating_sub(self.began) / SHARE).saturating_sub(self.spent);
-        let unspent = unspent.saturating_mul(SHARE) / CLOSING_SHARE;
-        let budget =
-            unspent.max(cost.saturating_mul(CLOSING_TO_SAMPLE)).as_nanos() / CLOSING.as_nanos();
-        let most = match usize::try_from(budget) {
+        let most = match affordable(now.saturating_sub(self.began), self.spent, cost) {
             Ok(most) if !self.judge.is_in_a_hurry() => most.max(AT_ONCE),
             _ => usize::MAX,
         };
@@ -398,6 +395,15 @@ impl Watched {
     fn port_range(&self) -> Option<(u16, u16)> {
         Some((*self.ports.first()?, *self.ports.last()?))
     }
+}
+
+/// The number of connections that may be closed now: after that time, of which that much was spent, and
+/// a sample of that cost.
+fn affordable(lasted: Duration, spent: Duration, cost: Duration) -> Result<usize, TryFromIntError> {
+    let unspent = (lasted / SHARE).saturating_sub(spent);
+    let unspent = unspent.saturating_mul(SHARE) / CLOSING_SHARE;
+    let budget = unspent.max(cost.saturating_mul(CLOSING_TO_SAMPLE));
+    usize::try_from(budget.as_nanos() / CLOSING.as_nanos())
 }
 
 /// The processor time of this thread, to measure what a sample costs; not a clock to wait by.

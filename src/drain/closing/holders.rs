@@ -23,6 +23,13 @@ pub struct Place {
     pub descriptor: i32,
 }
 
+#[cfg(test)]
+impl Place {
+    pub fn of(pid: Pid, descriptor: i32) -> Self {
+        Self { inode: 0, pid, descriptor }
+    }
+}
+
 /// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {

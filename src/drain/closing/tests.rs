@@ -9,9 +9,15 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
-use crate::drain::traffic::tests::Random;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+
+use super::holders::Place;
+use crate::drain::traffic::tests::{Random, pause};
+use crate::lending::{Answer, Request};
 
 #[allow(clippy::disallowed_methods, reason = "the tests are their own supervisor")]
 fn now() -> Instant {
@@ -40,6 +46,43 @@ fn the_time_shrinks_to_nothing_in_the_last_tenth() {
     assert_eq!(how(19_801), (ms(0), true));
     assert_eq!(how(20_000), (ms(0), true));
     assert_eq!(how(21_000), (ms(0), true));
+}
+
+/// A PID 1 that gets no processor for a while answers late, and is not given up.
+#[test]
+fn an_answer_that_is_late_is_waited_for() {
+    let (socket, pid_1) = pair();
+    thread::spawn(move || {
+        let mut record = [0; Request::SIZE];
+        while let Ok(Request::SIZE) = recv(pid_1.as_raw_fd(), &mut record, MsgFlags::empty()) {
+            pause(300);
+            let cookie = Request::from_bytes(record).cookie;
+            let answer = Answer { errno: libc::EBADF, cookie };
+            sys::send_record(pid_1.as_fd(), &answer.to_bytes(), None).expect("answered");
+        }
+    });
+    let mut lender = Lender::Parent { socket, silences: 0 };
+    let began = now();
+    let clock = || Time::ZERO.saturating_add(began.elapsed());
+    // On a busy machine one may be later than that; none is so with a limit that is too short.
+    let is_answered = (0..3).any(|cookie| {
+        let wanted = [Wanted { cookie, place: Place::of(1, 0) }];
+        let mut answered = false;
+        lender.borrow(&wanted, &clock, &mut |index, lent| {
+            answered = (index, lent.err()) == (0, Some(Errno::EBADF));
+        });
+        answered
+    });
+    assert!(is_answered && !lender.is_silent());
+}
+
+/// The companion's end, which does not block, and PID 1's, which does here.
+fn pair() -> (OwnedFd, OwnedFd) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("a pair");
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("set");
+    (ours, theirs)
 }
 
 /// A connection of a server, as judged when nothing had moved on it.
@@ -199,7 +242,7 @@ fn race(trials: u32, how: Server, closed_by: ClosedBy, seed: u64) -> Tally {
         let sends = at + Duration::from_micros(random.next() % (2 * WITHIN))
             - Duration::from_micros(WITHIN);
         let timer = (closed_by == ClosedBy::Timeout).then_some(at);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 ready.wait();
                 serve(server, how, timer);
@@ -277,7 +320,7 @@ fn a_watch_closes_what_is_idle_and_nothing_else() {
     let mut last = None;
     let until = |watch: &mut Watch, last: &mut Option<String>, limit: Duration| {
         while began.elapsed() < limit {
-            std::thread::yield_now();
+            thread::yield_now();
             if watch.next() > clock() {
                 continue;
             }
@@ -291,7 +334,7 @@ fn a_watch_closes_what_is_idle_and_nothing_else() {
         false
     };
     let closes = |mut server: TcpStream| assert_eq!(server.read(&mut [0]).expect("the end"), 0);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| closes(idle.server));
         assert!(!until(&mut watch, &mut last, Duration::from_secs(2)), "{last:?}");
     });
@@ -302,7 +345,7 @@ fn a_watch_closes_what_is_idle_and_nothing_else() {
     owed.server.set_nonblocking(false).expect("set");
     owed.server.write_all(b"answer!").expect("answered");
     owed.client.read_exact(&mut [0; 7]).expect("read");
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| closes(owed.server));
         assert!(until(&mut watch, &mut last, Duration::from_secs(20)), "{last:?}");
     });
