@@ -5,8 +5,10 @@ use std::env;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(has_entry_point)");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if ["x86_64", "aarch64", "x86"].iter().any(|here| is("CARGO_CFG_TARGET_ARCH", here)) {
+        println!("cargo::rustc-cfg=has_entry_point");
         // In the one form that C compilers as linkers and linkers themselves both take.
         println!("cargo::rustc-link-arg-bins=-edrain_init_start");
     }

@@ -73,7 +73,7 @@ platform!(
     Platform {
         target: "armv7-unknown-linux-gnueabihf",
         emulator: "qemu-arm-static",
-        libc: Some(("arm-linux-gnueabihf-gcc", "/usr/arm-linux-gnueabihf")),
+        libc: Some("/usr/arm-linux-gnueabihf"),
     }
 );
 platform!(
@@ -81,7 +81,7 @@ platform!(
     Platform {
         target: "powerpc64le-unknown-linux-gnu",
         emulator: "qemu-ppc64le-static",
-        libc: Some(("powerpc64le-linux-gnu-gcc", "/usr/powerpc64le-linux-gnu")),
+        libc: Some("/usr/powerpc64le-linux-gnu"),
     }
 );
 platform!(
@@ -89,7 +89,7 @@ platform!(
     Platform {
         target: "riscv64gc-unknown-linux-gnu",
         emulator: "qemu-riscv64-static",
-        libc: Some(("riscv64-linux-gnu-gcc", "/usr/riscv64-linux-gnu")),
+        libc: Some("/usr/riscv64-linux-gnu"),
     }
 );
 platform!(
@@ -97,7 +97,7 @@ platform!(
     Platform {
         target: "s390x-unknown-linux-gnu",
         emulator: "qemu-s390x-static",
-        libc: Some(("s390x-linux-gnu-gcc", "/usr/s390x-linux-gnu")),
+        libc: Some("/usr/s390x-linux-gnu"),
     }
 );
 

@@ -28,15 +28,12 @@ impl Child {
         // Not fork(3): musl's takes locks, which one thread does not need, and restores a signal
         // mask without 32 to 34, after which those signals would end us.
         let (flags, same): (c_long, c_long) = (libc::SIGCHLD.into(), 0);
+        // There the stack comes before the flags.
+        let (first, second) =
+            if cfg!(target_arch = "s390x") { (same, flags) } else { (flags, same) };
         // SAFETY: no memory is passed or shared. This process has one thread, so the child may do
         // anything that the process could.
-        let pid = unsafe {
-            if cfg!(target_arch = "s390x") {
-                libc::syscall(libc::SYS_clone, same, flags, same, same, same)
-            } else {
-                libc::syscall(libc::SYS_clone, flags, same, same, same, same)
-            }
-        };
+        let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, same, same, same) };
         match checked(Pid::try_from(pid).unwrap_or(-1))? {
             0 => {
                 drop(output);

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::ffi::{c_char, c_int};
 
 #[cfg(not(any(test, fuzzing)))]
-use super::Arguments;
+use super::{Arguments, change_mask};
 
 /// The signal mask that this process was started with: bit n-1 is signal n.
 static INHERITED_MASK: AtomicU64 = AtomicU64::new(0);
@@ -26,13 +26,27 @@ pub fn inherited_mask() -> u64 {
     INHERITED_MASK.load(Ordering::Relaxed)
 }
 
-// rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8). Preserves rdx, x0 and edx, which hold the function
-// that the dynamic linker wants called at exit. All addresses are relative to the program counter,
-// as nothing is relocated yet.
+// The start of the program: these lines make rt_sigprocmask(SIG_BLOCK, all, &INHERITED_MASK, 8), and
+// preserve the register (rdx, x0, edx) that holds the function that the dynamic linker wants called
+// at exit. Addresses are relative to the program counter, as nothing is relocated yet, or fixed:
+// musl's targets for 386 are linked at a fixed address.
+#[cfg(not(any(test, fuzzing)))]
+#[allow(unused_macros)] // where `main` blocks the signals
+macro_rules! entry_point {
+    ($($line:literal,)+) => {
+        core::arch::global_asm!(
+            ".globl drain_init_start",
+            "drain_init_start:",
+            $($line,)+
+            rt_sigprocmask = const libc::SYS_rt_sigprocmask,
+            sig_block = const libc::SIG_BLOCK,
+            inherited = sym INHERITED_MASK,
+        );
+    };
+}
+
 #[cfg(all(not(any(test, fuzzing)), target_arch = "x86_64"))]
-core::arch::global_asm!(
-    ".globl drain_init_start",
-    "drain_init_start:",
+entry_point!(
     "mov r8, rdx",
     "push -1",
     "mov eax, {rt_sigprocmask}",
@@ -44,15 +58,10 @@ core::arch::global_asm!(
     "pop rax",
     "mov rdx, r8",
     "jmp _start",
-    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
-    sig_block = const libc::SIG_BLOCK,
-    inherited = sym INHERITED_MASK,
 );
 
 #[cfg(all(not(any(test, fuzzing)), target_arch = "aarch64"))]
-core::arch::global_asm!(
-    ".globl drain_init_start",
-    "drain_init_start:",
+entry_point!(
     "mov x9, x0",
     "mov x10, #-1",
     "str x10, [sp, #-16]!",
@@ -66,16 +75,10 @@ core::arch::global_asm!(
     "add sp, sp, #16",
     "mov x0, x9",
     "b _start",
-    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
-    sig_block = const libc::SIG_BLOCK,
-    inherited = sym INHERITED_MASK,
 );
 
-// musl's targets for 386 are linked at a fixed address.
 #[cfg(all(not(any(test, fuzzing)), target_arch = "x86"))]
-core::arch::global_asm!(
-    ".globl drain_init_start",
-    "drain_init_start:",
+entry_point!(
     "mov edi, edx",
     "push -1",
     "push -1",
@@ -88,9 +91,6 @@ core::arch::global_asm!(
     "add esp, 8",
     "mov edx, edi",
     "jmp _start",
-    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
-    sig_block = const libc::SIG_BLOCK,
-    inherited = sym INHERITED_MASK,
 );
 
 // Unit tests run with the inherited signal mask.
@@ -99,30 +99,15 @@ core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "jmp _st
 #[cfg(all(test, target_arch = "aarch64"))]
 core::arch::global_asm!(".globl drain_init_start", "drain_init_start:", "b _start");
 
-/// Elsewhere `main` blocks them.
-#[cfg(not(any(
-    test,
-    fuzzing,
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "x86"
-)))]
-fn block_signals() {
-    let (all, mut inherited) = (u64::MAX, 0_u64);
-    // SAFETY: both pointers are to live signal sets of the stated size.
-    unsafe {
-        let (number, size) = (libc::SYS_rt_sigprocmask, size_of::<u64>());
-        libc::syscall(number, libc::SIG_BLOCK, &raw const all, &raw mut inherited, size);
-    }
-    INHERITED_MASK.store(inherited, Ordering::Relaxed);
-}
-
 /// C's `main`: passes the arguments on as bytes.
 #[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "x86")))]
-    block_signals();
+    if !cfg!(has_entry_point) {
+        let mut inherited = 0;
+        change_mask(libc::SIG_BLOCK, u64::MAX, Some(&mut inherited));
+        INHERITED_MASK.store(inherited, Ordering::Relaxed);
+    }
     // SAFETY: the C runtime passes argc pointers to C strings and a null pointer after them, all of
     // which stay unchanged until the process ends.
     let arguments = unsafe { Arguments::new(argv, usize::try_from(argc).unwrap_or(0)) };

@@ -173,21 +173,16 @@ pub fn let_signals_end_it() {
 /// The same, but `kept` stay blocked, to be taken.
 pub fn let_signals_end_it_but(kept: SignalSet) {
     let kept = kept.iter().fold(Signal::PIPE.bit(), |mask, signal| mask | signal.bit());
-    change_mask(libc::SIG_SETMASK, inherited_mask() | kept);
+    change_mask(libc::SIG_SETMASK, inherited_mask() | kept, None);
 }
 
 /// Not sigprocmask(3): musl's leaves out 32 to 34. Allocates nothing, for a child that shares its
 /// parent's memory.
-pub(super) fn change_mask(how: c_int, mask: u64) {
-    // SAFETY: the pointer is to a live signal set of the stated size; no old one is requested.
+pub(super) fn change_mask(how: c_int, mask: u64, before: Option<&mut u64>) {
+    let before = before.map_or(ptr::null_mut(), ptr::from_mut);
+    // SAFETY: the pointers are to live signal sets of the stated size, or null for "not requested".
     unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            how,
-            &raw const mask,
-            ptr::null_mut::<u64>(),
-            SIGNAL_SET_BYTES,
-        );
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const mask, before, SIGNAL_SET_BYTES);
     }
 }
 
@@ -198,6 +193,6 @@ pub fn suspend_own_group() {
     // A process may always signal itself.
     let _ = send(Recipient::OwnGroup, Signal::TSTP);
     for how in [libc::SIG_UNBLOCK, libc::SIG_BLOCK] {
-        change_mask(how, Signal::TSTP.bit());
+        change_mask(how, Signal::TSTP.bit(), None);
     }
 }

@@ -226,7 +226,7 @@ extern "C" fn execute(child: *mut c_void) -> c_int {
                 hand_over(companion);
             }
         }
-        change_mask(libc::SIG_SETMASK, inherited_mask());
+        change_mask(libc::SIG_SETMASK, inherited_mask(), None);
         let environment = child.environment.complete();
         let mut failure = libc::ENOENT;
         for program in child.programs {

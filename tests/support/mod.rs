@@ -129,18 +129,18 @@ pub fn copy_program(from: &Path, to: &Path) {
 pub struct Platform {
     pub target: &'static str,
     pub emulator: &'static str,
-    /// The cross compiler that links it, and the folder of its C library; None if it is static, and
-    /// linked by what comes with rustup.
-    pub libc: Option<(&'static str, &'static str)>,
+    /// The folder of its C library; None if it is static.
+    pub libc: Option<&'static str>,
 }
 
 impl Platform {
     /// None, with a message, if it cannot be built or run here. What is released is the release
     /// build.
     pub fn init(&self) -> Option<Init> {
-        let linker = self.libc.map_or("true", |(linker, _)| linker);
-        let there = needs_program(self.emulator) && needs_program(linker);
-        if !there || !needs_target(self.target) {
+        let linker =
+            LINKERS.iter().find(|(target, _)| *target == self.target).expect("its linker").1;
+        let links = self.libc.is_none() || needs_program(linker);
+        if !needs_program(self.emulator) || !links || !needs_target(self.target) {
             return None;
         }
         static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
@@ -150,7 +150,7 @@ impl Platform {
                 .join("release/drain-init"),
             Some(_) => build(&["--bin", "drain-init"], Some(self.target)).join("debug/drain-init"),
         });
-        let sysroot = self.libc.map(|(_, folder)| ["-L", folder]).into_iter().flatten();
+        let sysroot = self.libc.map(|folder| ["-L", folder]).into_iter().flatten();
         let words = [self.emulator].into_iter().chain(sysroot);
         Some(Init::new(Kind::DrainInit, program.clone()).under(words))
     }

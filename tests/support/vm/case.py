@@ -1,10 +1,9 @@
 """One case in the virtual machine, with drain-init and a server as an ordinary user without capabilities.
 
     case.py run|prestop closes|refused    --close-idle by PID 1 of a namespace, or by its hook
-    case.py quiet|proc                    --until-quiet alone, with a client that comes for two seconds
+    case.py quiet|proc                    --until-quiet alone, with a client that comes for three seconds
 """
 
-import glob
 import os
 import signal
 import socket
@@ -43,29 +42,28 @@ def client():
 
 def main(who, what):
     log = open("/tmp/case", "wb")
-    options = DRAIN + (["--close-idle", "100ms"] if who in ("run", "prestop") else [])
-    init = options if who != "prestop" else ["--delay", "0", "--grace", "90s"]
+    closes_idle = who in ("run", "prestop")
+    options = DRAIN + (["--close-idle", "100ms"] if closes_idle else [])
     # As in a container whose entrypoint is the server: the hook finds no drain-init.
-    app = ["/drain-init", *init, "--"] if who != "prestop" else ["sh", "-c", '"$@" & wait', "sh"]
-    command = [*USER, *app, *SERVER]
-    if who in ("run", "prestop"):
+    init = ["sh", "-c", '"$@" & wait', "sh"] if who == "prestop" else ["/drain-init", *options, "--"]
+    command = [*USER, *init, *SERVER]
+    if closes_idle:
         command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command]
     run = subprocess.Popen(command, stdout=log, stderr=log)
     connections = [client() for _ in range(3)]
     time.sleep(2)
     init_pid = run.pid
-    if command[0] == "unshare":
+    if closes_idle:
         init_pid = int(open(f"/proc/{run.pid}/task/{run.pid}/children").read().split()[0])
     began = time.monotonic()
     if who == "prestop":
-        hook = ["nsenter", "--target", str(init_pid), "--pid", "--mount"]
-        hook = subprocess.Popen([*hook, *USER, "/drain-init", "prestop", *options], stdout=log, stderr=log)
-        ended = hook
+        inside = ["nsenter", "--target", str(init_pid), "--pid", "--mount"]
+        ended = subprocess.Popen([*inside, *USER, "/drain-init", "prestop", *options], stdout=log, stderr=log)
     else:
         os.kill(init_pid, signal.SIGTERM)
         ended = run
     came = 0
-    if who in ("quiet", "proc"):
+    if not closes_idle:
         while time.monotonic() < began + 3:
             client().close()
             came += 1
