@@ -21,6 +21,7 @@ use crate::options::config::Config;
 use crate::options::watched::Watched;
 use crate::signal::SignalSet;
 use crate::sys;
+use closing::Lender;
 use handlers::{Handlers, ON_DRAIN};
 use traffic::{Verdict, Watch};
 
@@ -78,7 +79,7 @@ impl<'a> Drain<'a> {
         let close_idle = self.watched.as_ref().and_then(|watched| watched.close_idle);
         let mut watch = self.watched.take().map(|watched| Watch::begin(watched, self.log, &now));
         if let (Some(watch), Some(after)) = (&mut watch, close_idle) {
-            watch.close_idle(after, self.max_delay);
+            watch.close_idle(after, self.max_delay, Lender::find());
         }
         let part = close_idle.map_or(Duration::ZERO, |_| self.max_delay / HURRY_PART);
         let hurry = HURRY.max(part);

@@ -24,8 +24,10 @@ use super::traffic::verdict::{CloseIdle, Idle, Judge};
 use crate::clock::Time;
 use crate::log::{Level, Log};
 use crate::sys::{self, Errno as Described};
-use borrow::{Lender, Wanted, errno};
+use borrow::{Wanted, errno};
 use holders::{Found, Holders};
+
+pub use borrow::Lender;
 
 /// The last part of the longest drain, in which connections need less and less idle time to be
 /// closed, since a connection still open at its end may be cut off. The time falls in this many
@@ -60,16 +62,8 @@ enum Outcome {
 }
 
 impl Closer {
-    pub fn new(after: Duration, longest: Time, log: Log) -> Self {
-        Self {
-            after,
-            longest,
-            log,
-            lender: Lender::find(),
-            holders: Holders::default(),
-            works: false,
-            said: false,
-        }
+    pub fn new(after: Duration, longest: Time, lender: Lender, log: Log) -> Self {
+        Self { after, longest, log, lender, holders: Holders::default(), works: false, said: false }
     }
 
     /// How connections are closed at this time.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::closing::Closer;
+use super::closing::{Closer, Lender};
 use crate::clock::Time;
 use crate::lending::AT_ONCE;
 use crate::log::{Level, Log};
@@ -134,11 +134,12 @@ impl Watch {
         watch
     }
 
-    /// Closes idle connections for the app from now on. `longest` is when the drain ends.
-    pub fn close_idle(&mut self, after: Duration, longest: Time) {
+    /// Closes idle connections for the app from now on, with what `lender` lends. `longest` is when
+    /// the drain ends.
+    pub fn close_idle(&mut self, after: Duration, longest: Time, lender: Lender) {
         if matches!(self.source, Source::Netlink { .. }) {
             self.source.expect_losses();
-            self.closer = Some(Closer::new(after, longest, self.log));
+            self.closer = Some(Closer::new(after, longest, lender, self.log));
         }
     }
 

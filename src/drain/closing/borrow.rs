@@ -44,7 +44,8 @@ pub enum Lender {
 }
 
 impl Lender {
-    /// A companion inherits its end of the socketpair as its third input.
+    /// A companion inherits its end of the socketpair as its third input. Only for a process that
+    /// has opened nothing of its own there.
     pub fn find() -> Self {
         let socket = sys::descriptor(THIRD_INPUT).ok().filter(is_seqpacket);
         let Some(socket) = socket else {

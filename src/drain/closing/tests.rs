@@ -34,7 +34,7 @@ fn spin_until(at: Instant) {
 #[test]
 fn the_time_shrinks_to_nothing_in_the_last_tenth() {
     let ms = Duration::from_millis;
-    let closer = Closer::new(ms(100), ms(20_000), Log::default());
+    let closer = Closer::new(ms(100), ms(20_000), Lender::Nobody, Log::default());
     let how = |at| {
         let CloseIdle { after, anyway } = closer.how(ms(at));
         (after, anyway)
@@ -316,7 +316,7 @@ fn a_watch_closes_what_is_idle_and_nothing_else() {
     let began = now();
     let clock = || began.elapsed();
     let mut watch = Watch::begin(watched, Log::default(), &clock);
-    watch.close_idle(Duration::from_millis(100), Duration::from_secs(60));
+    watch.close_idle(Duration::from_millis(100), Duration::from_secs(60), Lender::Nobody);
     let mut last = None;
     let until = |watch: &mut Watch, last: &mut Option<String>, limit: Duration| {
         while began.elapsed() < limit {
