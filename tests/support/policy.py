@@ -1,15 +1,21 @@
 """examples/kubernetes/namespace/policy.yaml, as an API server would apply it to pods.
 
-    policy.py POLICY    evaluates its CEL on the pods below, applies the JSON patches, validates what comes out
+    policy.py POLICY              evaluates its CEL on the pods below, applies the JSON patches, validates what comes out
+    policy.py POLICY URL TOKEN    does so too, then compares that with what the API server at URL makes of the same pods
 
 A CEL library knows no types of Kubernetes: `JSONPatch{...}` and `Object.spec...{...}` are read as maps. An API server
-also checks the types, when the policy is applied.
+also checks the types, when the policy is applied. tests/api-server starts one.
 """
 
 import copy
+import difflib
 import json
 import re
+import ssl
 import sys
+import time
+import urllib.error
+import urllib.request
 
 import celpy
 import celpy.celtypes
@@ -20,8 +26,8 @@ import yaml
 HOOK = ["/drain/drain-init", "prestop", "--grace"]
 
 
-def fail(*said):
-    sys.exit(" ".join(map(str, said)))
+def fail(*said, sep=" "):
+    sys.exit(sep.join(map(str, said)))
 
 
 def plain(value):
@@ -117,7 +123,7 @@ CHANGED = {
 UNCHANGED = {
     "opted out": pod(metadata={"labels": {"drain-init": "disabled"}}),
     "Windows": pod(os={"name": "windows"}),
-    "a static pod's image": pod(metadata={"annotations": {"kubernetes.io/config.mirror": "1"}}),
+    "a static pod's image": pod(nodeName="node", metadata={"annotations": {"kubernetes.io/config.mirror": "1"}}),
     "a short grace period": pod(terminationGracePeriodSeconds=9),
     "a hook everywhere": pod(containers=[HOOKED]),
     "drain-init as entrypoint": pod(containers=[{"name": "app", "image": "app", "command": ["/drain-init", "--", "/app"]}]),
@@ -162,7 +168,106 @@ def check(name, before, after):
     return command
 
 
-def main(path):
+class Server:
+    """An API server. Nothing is checked about its certificate: it is on this host, and a test's own."""
+
+    def __init__(self, url, token):
+        self.url, self.token = url, token
+        self.tls = ssl.create_default_context()
+        self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
+
+    def call(self, method, path, body=None):
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body else None, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, context=self.tls, timeout=60) as answer:
+                warnings = [it for it in answer.headers.get_all("Warning", []) if "is deprecated" not in it]
+                if warnings and method == "POST" and "admissionregistration" in path:
+                    fail(path, "warns:", warnings)
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+        except (urllib.error.URLError, OSError) as error:
+            return 0, str(error).encode()
+
+    def made(self, path, body):
+        status, answer = self.call("POST", path, body)
+        if status not in (200, 201):
+            fail("POST", path, status, answer.decode())
+        return json.loads(answer)
+
+    def dry_run(self, namespace, pod):
+        """What becomes of a pod there, without what differs from one request to the next."""
+        made = self.made(f"/api/v1/namespaces/{namespace}/pods?dryRun=All&fieldValidation=Strict", pod)
+        for key in "uid", "creationTimestamp", "managedFields", "namespace", "generation":
+            made["metadata"].pop(key, None)
+        del made["status"]
+        return json.loads(re.sub(r"kube-api-access-\w{5}", "kube-api-access-00000", json.dumps(made)))
+
+    def until(self, what, is_so):
+        for _ in range(600):
+            if is_so():
+                return
+            time.sleep(0.1)
+        fail(what, "never came")
+
+
+# Namespaces and their labels. A pod that `restricted` takes as it is, it has to take with drain-init.
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+NAMESPACES = {
+    "plain": {},
+    "enabled": {"drain-init": "enabled"},
+    "restricted-plain": RESTRICTED,
+    "restricted-enabled": {"drain-init": "enabled", **RESTRICTED},
+}
+
+
+def compare(policy, server):
+    """The server also fills in what a pod leaves out, so both sides are filled in by it before they are compared."""
+    server.until("the API server", lambda: server.call("GET", "/readyz")[0] == 200)
+    for namespace, labels in NAMESPACES.items():
+        if server.call("GET", f"/api/v1/namespaces/{namespace}")[0] == 404:
+            server.made("/api/v1/namespaces", {"metadata": {"name": namespace, "labels": labels}})
+            server.made(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "default"}})
+    api = f"/apis/{policy.policy['apiVersion']}"
+    parts = ("mutatingadmissionpolicies", policy.policy), ("mutatingadmissionpolicybindings", policy.binding)
+    for resources, resource in parts:
+        server.made(f"{api}/{resources}?fieldValidation=Strict", resource)
+    version = json.loads(server.call("GET", "/version")[1])["gitVersion"]
+
+    def changes(pod):
+        return server.dry_run("enabled", pod) != server.dry_run("plain", pod)
+
+    server.until("the policy", lambda: changes(CHANGED["plain"]))
+    restricted = 0
+    for name, pod in {**CHANGED, **UNCHANGED}.items():
+        was, now = server.dry_run("plain", pod), server.dry_run("enabled", pod)
+        expected = server.dry_run("plain", policy.applied(copy.deepcopy(was), NAMESPACES["enabled"]))
+        if now != expected:
+            both = (json.dumps(it, indent=1).splitlines() for it in (expected, now))
+            fail(f"{version}, {name}:", *difflib.unified_diff(*both, "expected", "the server's", lineterm=""), sep="\n")
+        if (now != was) != (name in CHANGED):
+            fail(f"{version}, {name}: changed is", now != was)
+        if server.dry_run("enabled", now) != now:
+            fail(f"{version}, {name}: the second time changes it again")
+        path = "/api/v1/namespaces/restricted-{}/pods?dryRun=All"
+        if server.call("POST", path.format("plain"), pod)[0] == 201:
+            restricted += 1
+            server.made(path.format("enabled"), pod)
+    if restricted == 0:
+        fail("no pod is restricted")
+    # A server of which nothing is left, for the next version of the API.
+    for resources, resource in parts:
+        server.call("DELETE", f"{api}/{resources}/{resource['metadata']['name']}")
+    server.until("the policy's end", lambda: not changes(CHANGED["plain"]))
+    print(
+        f"{version}, {policy.policy['apiVersion']}: {len(CHANGED)} pods changed, {len(UNCHANGED)} left alone,"
+        f" {restricted} of them under PodSecurity restricted",
+        file=sys.stderr,
+    )
+
+
+def main(path, *server):
     policy, enabled = Policy(path), {"drain-init": "enabled"}
     for resource in policy.policy, policy.binding:
         try:
@@ -186,6 +291,8 @@ def main(path):
     for command in sorted({" ".join(command[1:]) for command in commands}):
         print(command)
     print(f"{len(CHANGED)} pods changed, {len(UNCHANGED)} left alone", file=sys.stderr)
+    if server:
+        compare(policy, Server(*server))
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
