@@ -619,6 +619,9 @@ fn a_borrower_that_is_killed_or_hangs_changes_nothing() {
         let options = "--close-idle 100ms --max-delay 4s";
         let mut app = App::start(init(), options, &kept("--listen 127.0.0.1:8080"), V4);
         let mut client = app.clients(1).remove(0);
+        // A request in flight, so that the drain is not over before its companion is found.
+        let mut waiting = Client::connect(app.address).expect("connected");
+        waiting.ask("/after/3").expect("asked");
         let stopped = app.stop();
         let mut companion = 0;
         assert!(becomes_true(LIMIT, || {
