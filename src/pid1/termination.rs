@@ -27,13 +27,21 @@ pub struct TerminationLog {
     log: Log,
     /// A stop has begun the line.
     begun: bool,
-    /// Our content of the file.
-    written: String,
+    written: Written,
+}
+
+/// Our content of the file.
+#[derive(Default)]
+struct Written {
+    text: String,
+    /// Where what was written last begins. Only that is there if the app emptied the file in the
+    /// moment before.
+    last: usize,
 }
 
 impl TerminationLog {
     pub fn new(path: Option<&'static str>, log: Log) -> Self {
-        Self { path, log, begun: false, written: String::new() }
+        Self { path, log, begun: false, written: Written::default() }
     }
 
     /// Before the app starts: removes the line of an earlier life.
@@ -47,7 +55,7 @@ impl TerminationLog {
     pub fn refuse(path: &str, why: fmt::Arguments) {
         let _ = remove_former(path)
             .and_then(|()| open(path, libc::O_CREAT))
-            .and_then(|mut file| append(&mut file, &mut String::new(), why));
+            .and_then(|mut file| append(&mut file, &mut Written::default(), why));
     }
 
     /// Adds an event, from the beginning of a stop on.
@@ -87,12 +95,12 @@ impl TerminationLog {
 
     /// Settles the file when the app has ended.
     pub fn settle(&mut self) {
-        if !self.written.is_empty() {
+        if !self.written.text.is_empty() {
             self.change(settle);
         }
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut File, &mut String) -> io::Result<()>) {
+    fn change(&mut self, change: impl FnOnce(&mut File, &mut Written) -> io::Result<()>) {
         if let Some(path) = self.path {
             let changed =
                 open(path, libc::O_CREAT).and_then(|mut file| change(&mut file, &mut self.written));
@@ -130,37 +138,40 @@ fn remove_former(path: &str) -> io::Result<()> {
     if text.starts_with(BEGINNING) && !text.contains(&b'\n') { file.set_len(0) } else { Ok(()) }
 }
 
-fn append(file: &mut File, written: &mut String, text: fmt::Arguments) -> io::Result<()> {
+fn append(file: &mut File, written: &mut Written, text: fmt::Arguments) -> io::Result<()> {
     let found = read(file)?;
-    if !found.is_empty() && found != written.as_bytes() {
+    let Written { text: ours, last } = written;
+    if !found.is_empty() && found != ours.as_bytes() {
         return Ok(());
     }
-    let between = if written.is_empty() { "drain-init: " } else { "; " };
-    let end = written.len();
-    written.push_str(&format!("{between}{text}"));
-    written.truncate(written.floor_char_boundary(LONGEST));
+    let between = if ours.is_empty() { "drain-init: " } else { "; " };
+    let end = ours.len();
+    ours.push_str(&format!("{between}{text}"));
+    ours.truncate(ours.floor_char_boundary(LONGEST));
     // If the app has just emptied it, writing the whole line again does no harm.
-    let new = written.get(if found.is_empty() { 0 } else { end }..).unwrap_or_default();
-    file.write_all(new.as_bytes())
+    *last = if found.is_empty() { 0 } else { end };
+    file.write_all(ours.get(*last..).unwrap_or_default().as_bytes())
 }
 
 /// Removes our line, unless the file is the app's.
-fn clear(file: &mut File, written: &mut String) -> io::Result<()> {
-    let is_ours = read(file)? == written.as_bytes();
-    written.clear();
+fn clear(file: &mut File, written: &mut Written) -> io::Result<()> {
+    let is_ours = read(file)? == written.text.as_bytes();
+    written.text.clear();
     if is_ours { file.set_len(0) } else { Ok(()) }
 }
 
-/// Cuts off the end of our line behind the app's text, if the file is as long as the line was. If
-/// the last byte of that text equals ours at the same offset, it is cut off too: the two cannot be
-/// told apart.
-fn settle(file: &mut File, written: &mut String) -> io::Result<()> {
+/// Cuts off the end of our line behind the app's text, if the file is as long as the line was, or
+/// its last part. If the last byte of that text equals ours at the same offset, it is cut off too:
+/// the two cannot be told apart.
+fn settle(file: &mut File, written: &mut Written) -> io::Result<()> {
     let found = read(file)?;
-    let written = std::mem::take(written);
-    if found.len() != written.len() {
+    let ours = written.text.as_bytes();
+    let from = if found.len() == ours.len() { 0 } else { written.last };
+    let ours = ours.get(from..).unwrap_or_default();
+    if found.len() != ours.len() {
         return Ok(());
     }
-    let theirs = found.iter().zip(written.bytes()).rposition(|(theirs, ours)| *theirs != ours);
+    let theirs = found.iter().zip(ours).rposition(|(theirs, ours)| theirs != ours);
     match theirs {
         Some(last) if last + 1 < found.len() => file.set_len(last as u64 + 1),
         _ => Ok(()),
@@ -189,6 +200,29 @@ mod tests {
         let found = std::fs::read_to_string(&path).expect("the file");
         std::fs::remove_file(&path).expect("removed");
         found
+    }
+
+    /// It opens the file with O_TRUNC between our read and our write, and writes after that.
+    #[test]
+    fn the_end_of_our_last_words_is_cut_off_too() {
+        let ours = "drain-init: SIGTERM: draining; drain over after 0.3s";
+        let written = |last| Written { text: ours.to_owned(), last };
+        let path = std::env::temp_dir().join(format!("drain-init-settled-{}", std::process::id()));
+        let settled = |found: &str, last| {
+            std::fs::write(&path, found).expect("written");
+            settle(
+                &mut open(path.to_str().expect("UTF-8"), 0).expect("opened"),
+                &mut written(last),
+            )
+            .expect("settled");
+            std::fs::read_to_string(&path).expect("the file")
+        };
+        let last = ours.find("; ").expect("two parts");
+        assert_eq!(settled("my words\nver after 0.3s", last), "my words\n");
+        assert_eq!(settled("my words\nver after 0.3s", 0), "my words\nver after 0.3s", "the app's");
+        assert_eq!(settled(&format!("my words\n{}", &ours[9..]), last), "my words\n");
+        assert_eq!(settled("my words\n", last), "my words\n");
+        std::fs::remove_file(&path).expect("removed");
     }
 
     #[test]
