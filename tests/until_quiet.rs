@@ -376,7 +376,8 @@ fn who_held_it_is_named() {
                     steady(ms(1000), end, ask);
                     return;
                 }
-                for wait in [700, 1500, 600, 1700, 900, 400] {
+                // Each at least three times the one before or after.
+                for wait in [600, 2000, 550, 1900, 600] {
                     pause(ms(wait).min(end.saturating_duration_since(now())));
                     ask();
                 }
@@ -388,9 +389,8 @@ fn who_held_it_is_named() {
         log.contains("s: a probe? --ignore-peer 127.0.0.1")
     };
     in_networks(&[true, false], |&regular| {
-        // On a busy machine the requests are not regular, or are not seen so.
-        let tries = if regular { 4 } else { 1 };
-        assert_eq!((0..tries).any(|_| is_probe(regular)), regular);
+        // On a busy machine the requests do not come, or are not seen, as they were meant to.
+        assert!((0..4).any(|_| is_probe(regular) == regular), "regular: {regular}");
     });
 }
 
