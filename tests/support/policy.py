@@ -182,7 +182,7 @@ class Server:
         try:
             with urllib.request.urlopen(request, context=self.tls, timeout=60) as answer:
                 warnings = [it for it in answer.headers.get_all("Warning", []) if "is deprecated" not in it]
-                if warnings and method == "POST" and "admissionregistration" in path:
+                if warnings:
                     fail(path, "warns:", warnings)
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
