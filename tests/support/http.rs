@@ -98,6 +98,16 @@ impl Client {
     }
 }
 
+/// Connections that have been used once.
+pub fn clients(address: SocketAddr, count: usize) -> Vec<Client> {
+    let connect = |_| {
+        let mut client = Client::connect(address).expect("connected");
+        client.get("/").expect("answered");
+        client
+    };
+    (0..count).map(connect).collect()
+}
+
 /// Sends a request on its own connection, which the client closes first.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<usize> {
     Client::connect(address)?.get(path)

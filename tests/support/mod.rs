@@ -91,10 +91,14 @@ fn kind_of(path: &Path) -> Kind {
 }
 
 /// drain-init. With a peer under test, tests of drain-init alone fail and say so; use
-/// tests/signals.rs then.
+/// tests/suite/common.rs then.
 pub fn init() -> Init {
     let init = any_init();
-    assert_eq!(init.kind, Kind::DrainInit, "INIT_UNDER_TEST: only `--test signals` is for peers");
+    assert_eq!(
+        init.kind,
+        Kind::DrainInit,
+        "INIT_UNDER_TEST: only `--test suite common::` is for peers"
+    );
     init
 }
 
@@ -204,6 +208,13 @@ pub fn server() -> PathBuf {
     BUILT
         .get_or_init(|| build(&["--example", "server"], None).join("debug/examples/server"))
         .clone()
+}
+
+/// tests/support/kept.py with these options: a server that keeps its connections.
+pub fn kept(options: &str) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/kept.py");
+    let options = options.split_whitespace().map(str::to_owned);
+    ["python3".to_owned(), script.to_owned()].into_iter().chain(options).collect()
 }
 
 /// Also builds the server that it runs, so that it need not build anything itself.

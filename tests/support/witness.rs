@@ -19,6 +19,9 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+/// A test has some thousands itself, and gives the witness one with a number of its own.
+const MOST_DESCRIPTORS: c_int = 20_000;
+
 const HELP: &str = "witness STEP...
   ready, print:TEXT        prints it                    name:NAME      puts `NAME: ` before each line from here on
   to:PATH                  prints there, not on stdout  touch:PATH     creates the file
@@ -206,13 +209,15 @@ impl Witness {
     /// Reports which descriptors are open, on which device and inode, and with which flags. Asks
     /// the kernel, as /proc may be missing.
     fn say_descriptors(&self) {
-        for fd in 0..100 {
+        for fd in 0..MOST_DESCRIPTORS {
             // SAFETY: all zeros is a valid stat; fstat and fcntl only report on the descriptor.
-            let (open, stat, flags) = unsafe {
+            let (stat, flags, own) = unsafe {
                 let mut stat: libc::stat = std::mem::zeroed();
-                (libc::fstat(fd, &raw mut stat) == 0, stat, libc::fcntl(fd, libc::F_GETFL))
+                libc::fstat(fd, &raw mut stat);
+                (stat, libc::fcntl(fd, libc::F_GETFL), libc::fcntl(fd, libc::F_GETFD))
             };
-            if open {
+            // None, or one of the witness's own: exec has closed every other with this flag.
+            if own & libc::FD_CLOEXEC == 0 {
                 self.say(&format!("fd {fd} on {}:{} flags {flags:o}", stat.st_dev, stat.st_ino));
             }
         }
@@ -456,7 +461,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Moves one of our descriptors out of the range that `fds` reports.
+/// Moves one of our descriptors away from the standard streams, which may be closed.
 fn keep_high(fd: c_int) -> c_int {
     // SAFETY: duplicates a descriptor of ours and closes the first one.
     unsafe {

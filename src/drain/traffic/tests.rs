@@ -145,7 +145,7 @@ impl Drain {
 }
 
 /// Checks that the drain lasted at least this long, and at most 20 times as long, for a loaded
-/// machine. tests/until_quiet.rs has the stricter limit, by comparison with a control.
+/// machine. tests/suite/until_quiet.rs has the stricter limit, by comparison with a control.
 fn assert_lasted(lasted: Duration, millis: u64) {
     let least = Duration::from_millis(millis);
     assert!(lasted >= least && lasted < least * 20, "{lasted:?}, not {millis}");

@@ -1,15 +1,14 @@
 //! The folder that drain-init is started in: the app's own from then on. Whatever was named relative to it is found there still,
 //! and its file system can be unmounted.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::life::{own_address, readyz};
-use support::{
+use crate::support;
+use crate::support::life::{own_address, readyz};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Running, at_both_levels, becomes_true, children_of, copy_program,
     init, needs_namespaces, needs_root, static_init, witness,
 };

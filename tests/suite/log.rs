@@ -1,12 +1,10 @@
 //! The log: what is in it, and that one that can't be written delays nothing.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use support::system::{self, stuck_pipe, stuck_terminal};
-use support::{Init, assert_after, at_both_levels, init, ms};
+use crate::support::system::{self, stuck_pipe, stuck_terminal};
+use crate::support::{Init, assert_after, at_both_levels, init, ms};
 
 const HUP: i32 = 1;
 const USR1: i32 = 10;

@@ -1,8 +1,6 @@
 //! A proxy that keeps connections to the app in a pool, and goes on sending requests over them until it hears that the app is
 //! being stopped: HAProxy, each pair of servers in a network of their own.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -12,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::http::{Client, get, steady};
-use support::system::{enter_own_network, now, pause};
-use support::{
+use crate::support::http::{Client, get, steady};
+use crate::support::system::{enter_own_network, now, pause};
+use crate::support::{
     Folder, Init, LIMIT, Running, becomes_true, init, ms, needs_program, needs_root, server,
 };
 

@@ -1,8 +1,6 @@
 //! The readiness companion, started by hand with what PID 1 would give it: the listener as standard input, and as descriptor 3 the
 //! pipe that closes when the drain begins.
 
-mod support;
-
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::proc::{descriptors_of, name_of};
-use support::random::Random;
-use support::system::{now, pause};
-use support::{
+use crate::support;
+use crate::support::proc::{descriptors_of, name_of};
+use crate::support::random::Random;
+use crate::support::system::{now, pause};
+use crate::support::{
     Init, LIMIT, Running, assert_after, becomes_true, becomes_true_after, init, ms, needs_program,
     settled, slack, stat_of,
 };

@@ -1,7 +1,5 @@
 //! --start-after, `wait` and --header: the app is started when what it needs is there, and not before; the wait alone, as a verb.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::life::own_address;
-use support::system::{now, pause};
-use support::{
+use crate::support;
+use crate::support::life::own_address;
+use crate::support::system::{now, pause};
+use crate::support::{
     Ended, Folder, Init, LIMIT, at_both_levels, becomes_true, companion_of, init, ms,
     needs_namespaces, needs_static,
 };

@@ -1,18 +1,17 @@
 //! Readiness as a kubelet sees it: over HTTP, by an open port, by a file; with clients of every kind, and with its companion
 //! killed. The app that is asked is a server in the test, so that it is known when it accepts.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::proc::descriptors_of;
-use support::random::Random;
-use support::system::{self, KILL, now, pause};
-use support::{
+use crate::support;
+use crate::support::proc::descriptors_of;
+use crate::support::random::Random;
+use crate::support::system::{self, KILL, now, pause};
+use crate::support::{
     Folder, Init, LIMIT, Running, Server, at_both_levels, becomes_true, becomes_true_after,
     companion_of, free_port, init, ms, needs, needs_program, settled, slack, stat_of, status_of,
 };

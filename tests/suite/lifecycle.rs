@@ -1,16 +1,14 @@
 //! The life of a container under drain-init: running, draining, stopping, killing, and what is left in order afterwards.
 //! Times are short, so that the tests are quick. docs/design.md has the states.
 
-mod support;
-
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use support::system::{self, now, pause};
-use support::{
+use crate::support::system::{self, now, pause};
+use crate::support::{
     Folder, Init, LIMIT, Running, assert_after, at_both_levels, becomes_true, becomes_true_after,
     init, ms, needs_namespaces, needs_program, stat_of,
 };

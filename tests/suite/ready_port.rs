@@ -1,14 +1,13 @@
 //! The port of --ready-listen: a restart takes it at once, `tcp://` has it open exactly while ready, and nobody else ever has it.
 //! Each test is in a network of its own, so what is in TIME_WAIT there is its own.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 
-use support::system::{KILL, can_bind, enter_own_network, pause};
-use support::{
+use crate::support;
+use crate::support::system::{KILL, can_bind, enter_own_network, pause};
+use crate::support::{
     Init, LIMIT, Running, Server, becomes_true, init, ms, needs_namespaces, needs_program,
 };
 

@@ -1,14 +1,13 @@
 //! Runs the snippets of README and docs/guide.md as they stand, and checks README's figures, its size and every relative link.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use support::system::{enter_own_network, pause};
-use support::{
+use crate::support;
+use crate::support::system::{enter_own_network, pause};
+use crate::support::{
     Folder, LIMIT, Server, becomes_true, init, ms, needs_namespaces, needs_root, needs_static,
 };
 
@@ -44,7 +43,7 @@ fn every_command_is_known_here() {
     assert_eq!(firsts, [&starts[..], &["--ready-notify", "probe", "prestop", "install"]].concat());
 }
 
-/// README's entrypoints. tests/examples.rs runs its hook, and gives all of them to `explain`.
+/// README's entrypoints. tests/suite/examples.rs runs its hook, and gives all of them to `explain`.
 #[test]
 fn each_line_to_copy_runs_an_app() {
     if !needs_root() {
@@ -280,7 +279,7 @@ fn the_probe_asks_the_entrypoint() {
     drop(app);
 }
 
-/// With an app that says so by itself; the guide's own, HAProxy, is in tests/ready_notify.rs.
+/// With an app that says so by itself; the guide's own, HAProxy, is in tests/suite/ready_notify.rs.
 #[test]
 fn the_app_says_that_it_is_ready() {
     if !needs_root() {

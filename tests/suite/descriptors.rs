@@ -1,14 +1,12 @@
 //! The standard descriptors that were closed when drain-init was started: whatever it is, nothing that it opens has one of their
 //! numbers, not for a moment. Else a log would go to the kernel's socket, or a probe's answer into a file.
 
-mod support;
-
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use support::life::{own_address, readyz};
-use support::{
+use crate::support::life::{own_address, readyz};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Server, becomes_true, needs_program, static_init, static_witness,
 };
 

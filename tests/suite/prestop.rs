@@ -1,16 +1,15 @@
 //! The preStop hook, and what a drain does besides letting time pass: handlers and the termination log. Each hook runs in a
 //! mount namespace of its own test, as a container's does: else it would find, and ask, the drain-init of any other test.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::system::{KILL, now, pause};
-use support::{
+use crate::support;
+use crate::support::system::{KILL, now, pause};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Running, Server, assert_after, at_both_levels, becomes_true,
     companion_of, free_port, init, init_under_test, ms, needs_namespaces, needs_program,
     needs_root, witness,

@@ -1,14 +1,12 @@
 //! The whole life of a container where little is allowed: descriptors, memory, processes, privileges, system calls, a root that
 //! can't be written.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::confined::{Cgroup, Limit, needs_cgroup};
-use support::life::{Life, nothing_failed, own_address, readyz};
-use support::{
+use crate::support::confined::{Cgroup, Limit, needs_cgroup};
+use crate::support::life::{Life, nothing_failed, own_address, readyz};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Running, assert_after, becomes_true, ms, needs_namespaces,
     needs_root, needs_static, slack, static_init, static_witness,
 };

@@ -1,12 +1,10 @@
 //! Signals that the kernel does not let drain-init send, and an app that has left its process group.
 
-mod support;
-
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use support::system::{self, KILL};
-use support::{
+use crate::support::system::{self, KILL};
+use crate::support::{
     Ended, Folder, Init, at_both_levels, children_of, copy_program, needs_program, needs_root,
     static_witness,
 };

@@ -1,15 +1,13 @@
 //! The servers of examples/dockerfiles that stop gracefully on a signal of their own, as Debian packages them: the options and
 //! the stop signal of the Dockerfile drain the server, and it then finishes what is in flight. PHP-FPM is behind each.
 
-mod support;
-
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::thread;
 
-use support::http::{Client, get};
-use support::system::enter_own_network;
-use support::{Folder, LIMIT, becomes_true, init, ms, needs, needs_program, needs_root};
+use crate::support::http::{Client, get};
+use crate::support::system::enter_own_network;
+use crate::support::{Folder, LIMIT, becomes_true, init, ms, needs, needs_program, needs_root};
 
 const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8000));
 

@@ -1,17 +1,15 @@
 //! Names, as `probe` looks them up: by the C library's resolver, musl's in what ships and glibc's in a debug build. The name
 //! servers are the test's own, each test in a network of its own.
 
-mod support;
-
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 
-use support::dns::{
+use crate::support::dns::{
     NXDOMAIN, NameServer, OwnEtc, Question, REFUSED, Reply, SERVFAIL, addresses, listener, parsed,
 };
-use support::system::enter_own_network;
-use support::{
+use crate::support::system::enter_own_network;
+use crate::support::{
     Ended, Folder, Init, Kind, init, init_under_test, needs_namespaces, needs_root, static_init,
 };
 

@@ -1,14 +1,13 @@
 //! Whatever README, docs/ and examples/ tell a reader to give to drain-init, given to drain-init: an option that is renamed,
 //! or a value that is refused, fails here. What Kubernetes, Docker and the others make of it is tests/manifests' to find out.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use support::system::enter_own_network;
-use support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
+use crate::support;
+use crate::support::system::enter_own_network;
+use crate::support::{Ended, Folder, Init, init, load, needs_namespaces, needs_root, server};
 
 /// Options of other programs that are named in these texts.
 const FOREIGN: [&str; 42] = [

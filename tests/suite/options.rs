@@ -1,12 +1,10 @@
 //! Checks that --help, the table in docs/options.md and the program agree on options, variables and defaults.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 
-use support::options::{SWITCHES, VALUES, variable};
-use support::{Init, init};
+use crate::support::options::{SWITCHES, VALUES, variable};
+use crate::support::{Init, init};
 
 /// An option as a text has it.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,5 @@
-//! Checks the command line: options and variables, refusals, --version, explain. tests/options.rs checks that --help and the
+//! Checks the command line: options and variables, refusals, --version, explain. tests/suite/options.rs checks that --help and the
 //! documentation agree with it.
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -10,8 +8,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use support::options::{SWITCHES, VALUES, variable};
-use support::{
+use crate::support;
+use crate::support::options::{SWITCHES, VALUES, variable};
+use crate::support::{
     Ended, Folder, Init, Kind, copy_program, init, needs_namespaces, needs_program, needs_root,
     needs_static, static_init, static_witness,
 };
@@ -506,7 +505,7 @@ fn effect(option: &str, with: impl Fn(Init) -> Init) -> String {
 }
 
 /// Not --max-delay, what goes with --until-quiet or --start-after, --header, and --parent-death-signal: of those a run shows nothing (no
-/// drain here is longer than --delay; tests/lifecycle.rs has the parent, tests/starting.rs what is waited for and sent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
+/// drain here is longer than --delay; tests/suite/lifecycle.rs has the parent, tests/suite/starting.rs what is waited for and sent). Of all it is tested that each form is read, and which one wins, by nonsense in the other.
 const SHOWS_NOTHING: [&str; 9] = [
     "max-delay",
     "quiet-on",

@@ -1,8 +1,6 @@
 //! Checks the duties of every init: it returns the app's exit code, forwards signals, reaps orphans, and passes on the arguments
-//! and the signal mask. The same tests run against the peers: `INIT_UNDER_TEST=/usr/bin/tini cargo test --test signals`. The table
+//! and the signal mask. The same tests run against the peers: `INIT_UNDER_TEST=/usr/bin/tini cargo test --test suite common::`. The table
 //! below names the tests that each peer fails. They must fail, as the table is a claim that is tested like any other.
-
-mod support;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     Folder, Init, Kind, Running, any_init as init, at_both_levels_of, init_under_test,
     needs_namespaces, say, slack, without_glibcs_own, witness,
 };
@@ -64,7 +62,7 @@ fn the_table_of_what_peers_fail_names_tests() {
     for (peer, names) in PEERS_FAIL {
         for name in *names {
             assert!(
-                include_str!("signals.rs").contains(&format!("fn {name}()")),
+                include_str!("common.rs").contains(&format!("fn {name}()")),
                 "{peer:?}: {name}"
             );
         }
@@ -76,7 +74,7 @@ fn the_table_of_what_peers_fail_names_tests() {
             _ => panic!("{peer:?} is not in the comparison"),
         };
         let row = format!("| {called} | `{}` |\n", names.join("`, `"));
-        assert!(include_str!("../docs/comparison.md").contains(&row), "no row {row}");
+        assert!(include_str!("../../docs/comparison.md").contains(&row), "no row {row}");
     }
 }
 
@@ -344,7 +342,7 @@ fn the_app_has_the_signal_mask_that_the_init_was_started_with() {
     });
 }
 
-/// Not SIGCHLD: tests/start.rs has that.
+/// Not SIGCHLD: tests/suite/start.rs has that.
 #[test]
 fn the_app_ignores_what_was_ignored_when_the_init_was_started() {
     common(|| {

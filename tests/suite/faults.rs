@@ -1,16 +1,14 @@
 //! System calls that fail, once and for ever. What the tests of the start, of the life of a container, of the hooks and of
 //! readiness inject is not repeated here; surroundings.rs and limits.rs have what else can go wrong.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use support::life::{own_address, readyz};
-use support::system::{self, KILL, now, pause};
-use support::{
+use crate::support::life::{own_address, readyz};
+use crate::support::system::{self, KILL, now, pause};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Running, assert_after, becomes_true, becomes_true_after,
     children_of, ms, needs_program, needs_static, slack, stat_of, static_init, witness,
 };

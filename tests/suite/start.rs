@@ -1,8 +1,6 @@
 //! How drain-init starts its app, whatever it was started with itself: descriptors, masks, closed standard streams, no /proc, no
 //! /dev, an empty root; and that no signal is lost from its first system call on.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -11,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use support::{
+use crate::support::{
     Folder, Init, Kind, assert_after, at_both_levels, init, ms, needs_namespaces, needs_program,
     needs_root, needs_static, static_init, static_witness, without_glibcs_own, witness,
 };

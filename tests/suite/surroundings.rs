@@ -1,17 +1,15 @@
 //! Surroundings that change while drain-init runs: files that vanish, a clock that is set, time that stands still, a process that
 //! can't be killed, crowds of signals and of processes.
 
-mod support;
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use support::confined::{Cgroup, Verdict, call, call_with, filter, needs_cgroup};
-use support::life::{own_address, readyz};
-use support::system::{self, KILL, now, pause};
-use support::{
+use crate::support::confined::{Cgroup, Verdict, call, call_with, filter, needs_cgroup};
+use crate::support::life::{own_address, readyz};
+use crate::support::system::{self, KILL, now, pause};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Running, assert_after, at_both_levels, becomes_true, children_of,
     companion_of, copy_program, init, ms, needs_namespaces, needs_program, needs_static, slack,
     stat_of, static_init, witness,

@@ -1,7 +1,5 @@
 //! --on-exit: others are told when the app and what it left have ended, once, and never hold the exit past the grace period.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -9,8 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use support::system::{now, pause};
-use support::{
+use crate::support;
+use crate::support::system::{now, pause};
+use crate::support::{
     Ended, Folder, Init, LIMIT, at_both_levels, becomes_true, companion_of, init, ms, slack,
 };
 

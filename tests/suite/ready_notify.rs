@@ -1,8 +1,6 @@
 //! --ready-notify: the app says by sd_notify(3) that it is ready. What counts, from whom, and that nothing else does; and servers that
 //! speak it. The app that is played here is a Python program that does what it reads, so that a test says what is sent when.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,9 +11,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::random::Random;
-use support::system::{self, KILL, now, pause};
-use support::{
+use crate::support::random::Random;
+use crate::support::system::{self, KILL, now, pause};
+use crate::support::{
     Folder, Init, LIMIT, Running, Server, at_both_levels, becomes_true, children_of, companion_of,
     free_port, init, ms, needs, needs_namespaces, needs_program, status_of,
 };

@@ -1,23 +1,21 @@
 //! docs/seccomp.json: what it allows is what drain-init, its companions and its verbs use, and nothing else.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 
-use seccompiler::BpfProgram;
-use serde_json::Value;
-use support::confined::{Verdict, call, filter};
-use support::dns::{NXDOMAIN, NameServer, OwnEtc, Reply, SERVFAIL, addresses, listener};
-use support::life::{Life, nothing_failed, own_address, readyz};
-use support::system::{self, enter_own_network, pause};
-use support::{
+use crate::support::confined::{Verdict, call, filter};
+use crate::support::dns::{NXDOMAIN, NameServer, OwnEtc, Reply, SERVFAIL, addresses, listener};
+use crate::support::life::{Life, nothing_failed, own_address, readyz};
+use crate::support::system::{self, enter_own_network, pause};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Server, becomes_true, free_port, ms, needs_namespaces,
     needs_program, needs_static, static_init, static_witness,
 };
+use seccompiler::BpfProgram;
+use serde_json::Value;
 
 const TERM: i32 = 15;
 

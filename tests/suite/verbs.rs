@@ -1,8 +1,6 @@
 //! The verbs of an image that has no shell: `probe` asks whether something is ready, `install` copies the program to where another
 //! image can run it from.
 
-mod support;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,12 +9,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::thread;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
-use support::system::now;
-use support::{
+use crate::support;
+use crate::support::system::now;
+use crate::support::{
     Ended, Folder, Init, Kind, LIMIT, assert_after, at_both_levels, becomes_true, free_port, init,
     ms, needs_namespaces, needs_program, needs_root, needs_static,
 };
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 // ---- probe
 

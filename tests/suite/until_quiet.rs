@@ -2,8 +2,6 @@
 //! clients of many kinds. The server ends by SIGTERM's default action, with whatever is in flight: what the drain doesn't
 //! wait for is lost. src/drain/traffic has the finer tests of what is seen.
 
-mod support;
-
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,10 +10,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::control::SLACK;
-use support::http::{Client, answered, get, steady};
-use support::system::{NetworkBeside, now, pause};
-use support::{
+use crate::support::control::SLACK;
+use crate::support::http::{Client, answered, get, steady};
+use crate::support::system::{NetworkBeside, now, pause};
+use crate::support::{
     Folder, Init, Kind, LIMIT, Line, Running, becomes_true, in_networks, init, ms, needs_program,
     needs_root, needs_static, server, slack, static_init,
 };

@@ -6,11 +6,9 @@
 //! is the machine's own witness. 126 can't be told: the memory that drain-init lends to its child
 //! (CLONE_VM) is copied instead.
 
-mod support;
-
 use std::net::TcpListener;
 
-use support::{Folder, Platform, assert_after, ms};
+use crate::support::{Folder, Platform, assert_after, ms};
 
 const INT: i32 = 2;
 const TERM: i32 = 15;

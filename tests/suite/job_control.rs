@@ -1,12 +1,11 @@
 //! Terminals: the app has the foreground as if its shell had started it, job control works, and the shell gets its terminal back.
 //! A real shell on a real (pseudo) terminal, with a person who types.
 
-mod support;
-
 use std::fs;
 
-use support::terminal::{CTRL_C, CTRL_D, CTRL_Z, Terminal};
-use support::{
+use crate::support;
+use crate::support::terminal::{CTRL_C, CTRL_D, CTRL_Z, Terminal};
+use crate::support::{
     Folder, Init, LIMIT, at_both_levels, becomes_true, children_of, init, ms, needs_namespaces,
     needs_program, stat_of, system, witness,
 };
