@@ -52,8 +52,8 @@ const WAIT_FOR_INSTANT: Duration = Duration::from_millis(200);
 /// The processor time that closing one connection takes, here and in PID 1.
 const CLOSING: Duration = Duration::from_micros(50);
 /// Closing is done once, and everybody waits for it: it may take more of the time than samples may.
-/// 5% of one core closes 1,000 connections in a second.
-const CLOSING_SHARE: u32 = 20;
+/// 10% of one core closes some 2,000 connections in a second.
+const CLOSING_SHARE: u32 = 10;
 /// After a sample, closing may take at least this many times the sample's cost.
 const CLOSING_TO_SAMPLE: u32 = 6;
 /// Traffic counts as recent for this long in the log, so that steady traffic is one line.

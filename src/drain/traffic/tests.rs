@@ -589,15 +589,15 @@ fn a_costly_sample_is_paid_for_with_time() {
 }
 
 #[test]
-fn closing_takes_a_twentieth_of_the_time_and_six_times_its_sample() {
+fn closing_takes_a_tenth_of_the_time_and_six_times_its_sample() {
     let affordable_after = |spent, cost| {
         let [spent, cost] = [spent, cost].map(Duration::from_millis);
         affordable(Duration::from_secs(2), spent, cost).expect("it fits")
     };
-    // 5% of 2 s at 50 µs each.
-    assert_eq!(affordable_after(0, 0), 2000);
+    // 10% of 2 s at 50 µs each.
+    assert_eq!(affordable_after(0, 0), 4000);
     // Samples may take 2%, and half of that is left.
-    assert_eq!(affordable_after(20, 0), 1000);
+    assert_eq!(affordable_after(20, 0), 2000);
     assert_eq!(affordable_after(40, 0), 0);
     assert_eq!(affordable_after(40, 10), 1200);
 }
