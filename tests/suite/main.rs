@@ -31,6 +31,7 @@ mod ready_notify;
 mod ready_port;
 mod ready_server;
 mod refused_signals;
+mod rolling_update;
 mod seccomp;
 mod start;
 mod starting;
