@@ -170,6 +170,9 @@ fn needs_target(target: &str) -> bool {
 }
 
 fn has_target(target: &str) -> bool {
+    if are_built() {
+        return target_dir().join(target).is_dir();
+    }
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output =
         Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
@@ -258,10 +261,22 @@ const LINKERS: [(&str, &str); 6] = [
     ("s390x-unknown-linux-gnu", "s390x-linux-gnu-gcc"),
 ];
 
+/// The target directory of these tests.
+fn target_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent")
+}
+
+/// Whatever can be built is there, and cargo is not: in the virtual machine of tests/vm.
+fn are_built() -> bool {
+    env::var_os("TESTS_ARE_BUILT").is_some_and(|value| value == "1")
+}
+
 /// Builds into the target directory of these tests, and returns the directory of the result.
 fn build(arguments: &[&str], target: Option<&str>) -> PathBuf {
-    let target_dir =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target/tmp has a parent");
+    let target_dir = target_dir();
+    if are_built() {
+        return target_dir.join(target.unwrap_or_default());
+    }
     let output = Command::new(env!("CARGO"))
         .args([
             "build",
