@@ -1,6 +1,8 @@
 //! --close-idle and --in-flight from the outside: the binary with a real server as its app, each in a network of its own, and clients
 //! that keep their connections. src/drain/closing has the race between a request and a close, src/pid1/lender what a borrower may ask.
 
+use std::ffi::OsString;
+use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,8 +15,8 @@ use crate::support::control::SLACK;
 use crate::support::http::{Client, clients, get};
 use crate::support::system::{enter_own_network, now, pause, take_descriptor};
 use crate::support::{
-    Init, Kind, LIMIT, Line, Running, becomes_true, companion_of, init, kept, ms, needs_program,
-    needs_root, server, slack, static_init,
+    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, companion_of, init, kept, ms,
+    needs_program, needs_root, server, slack, static_init,
 };
 use nix::sys::socket::{getsockopt, sockopt::SockType};
 
@@ -411,6 +413,36 @@ fn a_hook_by_itself_closes_them_where_it_may() {
     });
 }
 
+// ---- who takes them
+
+/// Yama lets only an ancestor take a descriptor of the app, and the companion is a sibling of the app.
+#[test]
+fn the_entrypoint_takes_each_connection_and_its_companion_none() {
+    if !can_run() || !needs_program("strace") {
+        return;
+    }
+    in_networks(&[()], |()| {
+        let folder = Folder::new();
+        let trace = folder.path("trace");
+        let words =
+            ["strace", "-f", "-D", "-qq", "-e", "signal=none", "-e", "trace=pidfd_getfd", "-o"];
+        let words = words.into_iter().map(OsString::from).chain([trace.clone().into()]);
+        let options = "--close-idle 100ms --max-delay 20s --orphan-grace 0";
+        let command = kept("--listen 127.0.0.1:8080");
+        let mut app = App::start(init().under(words), options, &command, V4);
+        let _clients = app.clients(3);
+        pause(ms(300));
+        app.stop();
+        assert!(app.over().text.contains("closed 3 of 3 kept connections"));
+        app.run.ended();
+        let trace = fs::read_to_string(trace).expect("the trace");
+        // One fails on purpose: it asks whether the call is permitted.
+        let taken = trace.lines().filter(|line| !line.contains(" = -1 "));
+        let by: Vec<&str> = taken.filter_map(|line| line.split_whitespace().next()).collect();
+        assert!(by.len() >= 3 && by.iter().all(|pid| *pid == "1"), "{trace}");
+    });
+}
+
 // ---- a companion that is not what it should be
 
 /// The end of the socketpair that its drain companion has.
@@ -419,7 +451,7 @@ fn borrowers_end(run: &Running) -> UnixDatagram {
     assert!(becomes_true(LIMIT, || {
         found = companion_of(run.pid, "drain").and_then(|pid| {
             // Beside the netlink sockets it is the one socket of this kind.
-            let numbers = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+            let numbers = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
             let numbers = numbers.filter_map(|it| it.file_name().to_str()?.parse().ok());
             let mut taken = numbers.filter_map(|number| take_descriptor(pid, number).ok());
             taken.find(|it| {
@@ -549,7 +581,7 @@ fn a_call_that_fails_once_or_for_ever_makes_no_drain_longer_than_without() {
         in_networks(some, |rule| {
             let words = ["strace", "-f", "-D", "-qq", "-o", "/dev/null", "-e"];
             let inject = format!("inject={rule}");
-            let words = words.into_iter().chain([inject.as_str()]).map(std::ffi::OsString::from);
+            let words = words.into_iter().chain([inject.as_str()]).map(OsString::from);
             let init = Init::new(Kind::DrainInit, static_init()).under(words);
             // The server makes none of these calls: what fails is drain-init's. The tracer is an orphan, which would get
             // the rest of the grace period.

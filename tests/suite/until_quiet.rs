@@ -14,8 +14,8 @@ use crate::support::control::SLACK;
 use crate::support::http::{Client, answered, get, steady};
 use crate::support::system::{NetworkBeside, now, pause};
 use crate::support::{
-    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, in_networks, init, ms, needs_program,
-    needs_root, needs_static, server, slack, static_init,
+    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, children_of, in_networks, init, ms,
+    needs_program, needs_root, needs_static, server, slack, static_init,
 };
 
 const TERM: i32 = 15;
@@ -669,6 +669,12 @@ fn a_sidecar_does_not_hold_an_nginx_with_workers_of_another_user() {
             let address = V4.parse().expect("an address");
             let mut app = App { run, address, announced: None };
             assert!(becomes_true(LIMIT, || get(address, "/").is_ok()));
+            // A worker that is still root might have opened the sidecar's port.
+            let status = |pid: i32| fs::read_to_string(format!("/proc/{pid}/status"));
+            let is_nobody = |pid: &i32| status(*pid).is_ok_and(|it| it.contains("Uid:\t65534"));
+            let master = app.run.children()[0];
+            let workers = || children_of(master).iter().filter(|pid| is_nobody(pid)).count();
+            assert!(becomes_true(LIMIT, || workers() == 2));
             let stopped = app.stop();
             let sidecar = "127.0.0.1:9090".parse().expect("an address");
             thread::scope(|scope| {
