@@ -408,7 +408,7 @@ fn affordable(lasted: Duration, spent: Duration, cost: Duration) -> Result<usize
 }
 
 /// The processor time of this thread, to measure what a sample costs; not a clock to wait by.
-fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 

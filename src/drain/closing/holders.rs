@@ -7,13 +7,17 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::clock::Time;
+use crate::drain::traffic::cpu_time;
 use crate::drain::traffic::ports::socket_inode;
 use crate::sys::{Folder, Pid};
 
-/// The processes are read again only after this many times as long as reading took.
+/// The processes are read again only after this many times the processor time that reading took, and after this long at most: a
+/// socket that is missing may hold the drain.
 const SHARE: u32 = 100;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The place of a socket: a process and a descriptor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +64,10 @@ impl Holders {
         if began < self.read_again {
             return Found::Later;
         }
+        let before = cpu_time();
         self.read(here_alone);
-        let took = clock().saturating_sub(began);
-        self.read_again = began.saturating_add(took.saturating_mul(SHARE));
+        let took = cpu_time().saturating_sub(before);
+        self.read_again = began.saturating_add(pause_after(took));
         self.known(inode).map_or(Found::Nowhere, Found::At)
     }
 
@@ -118,5 +123,20 @@ impl Holders {
             ControlFlow::Continue(())
         });
         Ok(())
+    }
+}
+
+fn pause_after(took: Duration) -> Duration {
+    took.saturating_mul(SHARE).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_processes_are_read_again_soon_enough() {
+        assert_eq!(pause_after(Duration::from_millis(3)), Duration::from_millis(300));
+        assert_eq!(pause_after(Duration::from_millis(300)), LONGEST_PAUSE);
     }
 }
