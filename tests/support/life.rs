@@ -40,6 +40,8 @@ pub struct Life {
 
 impl Life {
     pub const DELAY: Duration = ms(300);
+    /// --max-delay.
+    const LONGEST: Duration = ms(2000);
     pub const KILL: Duration = ms(3000);
 
     pub fn new() -> Self {
@@ -127,7 +129,9 @@ impl Life {
         assert!(after >= due && after < due + slack, "ended after {after:?}, due after {due:?}");
         assert_eq!(ended.left, [""; 0]);
         assert_eq!(ended.code, if obeys { 4 } else { 137 }, "{}", ended.log());
-        assert!(self.server.calls().iter().any(|call| call.starts_with("GET /told ")));
+        // A handler that has not ended by then is cut, as a traced one may be on a busy machine.
+        let was_told = self.server.calls().iter().any(|call| call.starts_with("GET /told "));
+        assert!(was_told || told >= Self::LONGEST, "the handler, told after {told:?}");
         ended
     }
 
