@@ -40,8 +40,6 @@ pub struct Life {
 
 impl Life {
     pub const DELAY: Duration = ms(300);
-    /// --max-delay.
-    const LONGEST: Duration = ms(2000);
     pub const KILL: Duration = ms(3000);
 
     pub fn new() -> Self {
@@ -129,9 +127,10 @@ impl Life {
         assert!(after >= due && after < due + slack, "ended after {after:?}, due after {due:?}");
         assert_eq!(ended.left, [""; 0]);
         assert_eq!(ended.code, if obeys { 4 } else { 137 }, "{}", ended.log());
-        // A handler that has not ended by then is cut, as a traced one may be on a busy machine.
         let was_told = self.server.calls().iter().any(|call| call.starts_with("GET /told "));
-        assert!(was_told || told >= Self::LONGEST, "the handler, told after {told:?}");
+        // At --max-delay a handler is cut, and the log says so: on a busy machine a traced one may not be done.
+        let cut = self.traced && ended.log().contains("not done after 2s: killed");
+        assert!(was_told || cut, "the handler: {}", ended.log());
         ended
     }
 
