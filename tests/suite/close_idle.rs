@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use crate::support;
 use crate::support::confined::{Verdict, call, filter};
-use crate::support::control::SLACK;
+use crate::support::control::busy;
 use crate::support::http::{Client, clients, get};
-use crate::support::system::{enter_own_network, now, pause, take_descriptor};
+use crate::support::system::{now, pause, take_descriptor};
 use crate::support::{
-    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, companion_of, init, kept, ms,
-    needs_program, needs_root, server, slack, static_init,
+    Folder, Init, Kind, LIMIT, Line, Running, becomes_true, companion_of, in_networks, init, kept,
+    ms, needs_program, needs_root, server, slack, static_init,
 };
 use nix::sys::socket::{getsockopt, sockopt::SockType};
 
@@ -33,27 +33,8 @@ fn soon() -> Duration {
     SOON + busy()
 }
 
-/// The time that the control allows on top of an idle machine's slack.
-fn busy() -> Duration {
-    slack() - SLACK
-}
-
 fn can_run() -> bool {
     needs_root() && needs_program("python3")
-}
-
-/// Runs it with each of them at once, each in a network of its own.
-fn in_networks<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
-    server(); // is built before any time is measured
-    let run = &run;
-    thread::scope(|scope| {
-        for case in cases {
-            scope.spawn(move || {
-                enter_own_network();
-                run(case);
-            });
-        }
-    });
 }
 
 // ---- the app

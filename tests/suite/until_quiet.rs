@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::control::SLACK;
+use crate::support::control::busy;
 use crate::support::http::{Client, answered, get, steady};
 use crate::support::system::{NetworkBeside, now, pause};
 use crate::support::{
@@ -289,7 +289,7 @@ fn busy_connections_hold_it_by_their_requests_alone_and_none_is_cut() {
         let ended = cut.iter().map(|(_, seen)| *seen).chain([over]).min().unwrap_or(over);
         for (asked, _) in cut {
             let lasted = ended.saturating_duration_since(asked);
-            assert!(lasted < ms(75) + (slack() - SLACK), "{on}: cut after {lasted:?}");
+            assert!(lasted < ms(75) + busy(), "{on}: cut after {lasted:?}");
         }
         says_why(&app.run.ended().log(), why, over.saturating_duration_since(stopped + due));
     });

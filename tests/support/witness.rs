@@ -211,15 +211,16 @@ impl Witness {
     fn say_descriptors(&self) {
         for fd in 0..MOST_DESCRIPTORS {
             // SAFETY: all zeros is a valid stat; fstat and fcntl only report on the descriptor.
-            let (stat, flags, own) = unsafe {
+            let (stat, flags) = unsafe {
+                // Not open, or one of the witness's own: exec has closed every other with this flag.
+                if libc::fcntl(fd, libc::F_GETFD) != 0 {
+                    continue;
+                }
                 let mut stat: libc::stat = std::mem::zeroed();
                 libc::fstat(fd, &raw mut stat);
-                (stat, libc::fcntl(fd, libc::F_GETFL), libc::fcntl(fd, libc::F_GETFD))
+                (stat, libc::fcntl(fd, libc::F_GETFL))
             };
-            // None, or one of the witness's own: exec has closed every other with this flag.
-            if own & libc::FD_CLOEXEC == 0 {
-                self.say(&format!("fd {fd} on {}:{} flags {flags:o}", stat.st_dev, stat.st_ino));
-            }
+            self.say(&format!("fd {fd} on {}:{} flags {flags:o}", stat.st_dev, stat.st_ino));
         }
         self.say("fds end");
     }
